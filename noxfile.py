@@ -1,0 +1,77 @@
+"""The project's commands: `nox -s piebench | tables | speed | tests | lint`, arguments after `--`.
+
+All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
+of PyTorch are installed once. It is brought up to date only when pyproject.toml or constraints.txt change.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+ENVIRONMENT = ROOT / ".nox" / "env"
+EXTRAS = "benchmarks,baselines,train,dev"
+
+nox.options.default_venv_backend = "none"  # prepare() makes the shared environment
+nox.options.sessions = ["tests", "lint"]
+
+
+def installer(python: Path) -> list[str]:
+    """uv where nox's own Python or the PATH has it, else pip: both give the versions of constraints.txt."""
+    if importlib.util.find_spec("uv"):
+        return [sys.executable, "-m", "uv", "pip", "install", "--python", str(python)]
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", str(python)]
+    return [str(python), "-m", "pip", "install"]
+
+
+def prepare(session: nox.Session) -> str:
+    """The Python of the shared environment, which is installed first where it is missing or out of date."""
+    python = ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    wanted = hashlib.sha256(sys.version.encode())
+    for name in ("pyproject.toml", "constraints.txt", "noxfile.py"):
+        wanted.update((ROOT / name).read_bytes())
+    stamp = ENVIRONMENT / "installed.sha256"  # written last: an interrupted installation is taken up again
+    if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(ENVIRONMENT), external=True)
+        session.run(*installer(python), "-c", "constraints.txt", "-e", f".[{EXTRAS}]", external=True)
+        stamp.write_text(wanted.hexdigest())
+    return str(python)
+
+
+def run(session: nox.Session, *arguments: str) -> None:
+    session.run(prepare(session), *arguments, external=True)
+
+
+@nox.session
+def piebench(session: nox.Session) -> None:
+    """Edit, score and tabulate PIE-Bench; what a run directory already holds is not done again."""
+    run(session, "-m", "benchmarks.piebench", *session.posargs)
+
+
+@nox.session
+def tables(session: nox.Session) -> None:
+    """Render the tables of every run directory under runs/."""
+    run(session, "-m", "reports", *session.posargs)
+
+
+@nox.session
+def speed(session: nox.Session) -> None:
+    """Measure the ratios that the README states: `nox -s speed -- metrics`."""
+    run(session, "-m", "benchmarks.speed", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    run(session, "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    run(session, "-m", "ruff", "check", ".")
+    run(session, "-m", "ruff", "format", "--check", ".")
+    run(session, "-m", "mypy")
