@@ -1,0 +1,73 @@
+"""`python -m reports`: render the tables of finished runs."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from reports import piebench
+from reports.runs import ReportError
+
+RENDERERS = {"piebench": piebench.render}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Render Markdown, LaTeX and CSV tables from run directories."""
+
+    runs: tuple[Path, ...] = (Path("runs"),)
+    """Run directories, or folders that hold them."""
+    out: Path | None = None
+    """Where the tables go; without it to reports/<suite> for each suite found."""
+    allow_partial: bool = False
+    """Average what is done of unfinished runs, with n/N in the row."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status; what is wrong with the runs goes to standard error."""
+    settings = tyro.cli(Settings, args=arguments, prog="python -m reports")
+    try:
+        for path in render_all(settings):
+            print(path)
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def render_all(settings: Settings) -> list[Path]:
+    """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for manifest in (path for root in settings.runs for path in _manifests(root)):
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            suite, benchmark = str(content["suite"]), str(content["benchmark"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
+        groups.setdefault(("" if settings.out else suite, benchmark), []).append(manifest.parent)
+    if not groups:
+        places = ", ".join(map(str, settings.runs))
+        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    written = []
+    for (suite, benchmark), run_dirs in groups.items():
+        if benchmark not in RENDERERS:
+            raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
+        written += RENDERERS[benchmark](run_dirs, settings.out or Path("reports") / suite, settings.allow_partial)
+    return written
+
+
+def _manifests(root: Path) -> Iterator[Path]:
+    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
+    if (root / "manifest.json").is_file():
+        yield root / "manifest.json"
+    elif root.is_dir():
+        for child in sorted(root.iterdir()):
+            if child.is_dir():
+                yield from _manifests(child)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Reads run directories (schema 1: manifest.json and samples.parquet) and refuses those that do not belong together."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SCHEMA_VERSION = 1
+
+# What has to be equal for two rows to stand in one table, as paths into the manifest.
+SHARED = (
+    ("suite",),
+    ("benchmark",),
+    ("protocol",),
+    ("dataset", "digest"),
+    ("scoring", "precision"),
+    ("scoring", "backbones"),
+    ("seed",),
+    ("counts", "expected"),
+)
+
+
+class ReportError(ValueError):
+    """The runs cannot be put into a table as asked; the message names the run, the field and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One method's run. `attempted` are the done and failed samples, indexed by sample id and sorted by it."""
+
+    path: Path
+    manifest: dict[str, Any]
+    attempted: pd.DataFrame
+
+    @property
+    def method(self) -> str:
+        return self.manifest["method"]
+
+    @property
+    def expected(self) -> int:
+        return self.manifest["counts"]["expected"]
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The samples that are done and have scores."""
+        return self.attempted[self.attempted["status"] == "done"]
+
+
+def read_runs(run_dirs: Sequence[Path], columns: Sequence[str], *, allow_partial: bool = False) -> list[Run]:
+    """The runs, in the order given, checked to share everything in SHARED; `columns` are the scores they must have."""
+    if not run_dirs:
+        raise ReportError("no run directories to render: run a benchmark first, e.g. nox -s piebench")
+    runs = [_read_run(Path(path), columns) for path in run_dirs]
+    if not allow_partial:
+        for run in runs:
+            _check_complete(run)
+    _check_same(runs)
+    for run in runs:
+        if first := next((other for other in runs if other.method == run.method and other is not run), None):
+            raise ReportError(
+                f"two runs of method {run.method!r} in one table: {first.path} and {run.path}; leave one out"
+            )
+    return runs
+
+
+def _read_run(path: Path, columns: Sequence[str]) -> Run:
+    for name in ("manifest.json", "samples.parquet"):
+        if not (path / name).is_file():
+            raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        samples = pd.read_parquet(path / "samples.parquet")
+    except (OSError, ValueError) as error:  # broken JSON and broken Parquet are both ValueErrors
+        raise ReportError(f"{path} cannot be read: {error}; start the benchmark again with --fresh") from error
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ReportError(f"{path}: manifest.json has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
+    for field in (("method",), *SHARED):
+        _lookup(manifest, field, path)
+    wanted = ["sample_id", "source_id", "edit_type", "edit_type_name", "status", "undefined", *columns]
+    if absent := [name for name in wanted if name not in samples.columns]:
+        raise ReportError(f"{path}: samples.parquet lacks the columns {', '.join(absent)}")
+    if samples["sample_id"].duplicated().any():
+        raise ReportError(f"{path}: samples.parquet has a sample id twice; start the benchmark again with --fresh")
+    attempted = samples.set_index("sample_id").sort_index().astype(dict.fromkeys(columns, "float64"))
+    return Run(path=path, manifest=manifest, attempted=attempted)
+
+
+def _lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:
+    value: Any = manifest
+    for part in field:
+        if not isinstance(value, dict) or part not in value:
+            raise ReportError(f"{path}: manifest.json lacks {'.'.join(field)}")
+        value = value[part]
+    return value
+
+
+def _check_complete(run: Run) -> None:
+    if len(run.samples) != run.expected:
+        raise ReportError(
+            f"{run.path}: {len(run.samples)} of {run.expected} samples are done; start the benchmark again to finish "
+            "them, or pass --allow-partial to have n/N stamped on the row"
+        )
+
+
+def _check_same(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        for field in SHARED:
+            here, there = (_lookup(each.manifest, field, each.path) for each in (first, run))
+            if here != there:
+                raise ReportError(
+                    f"these runs cannot share a table, {'.'.join(field)} differs: {here!r} in {first.path}, "
+                    f"{there!r} in {run.path}; render them apart, or run one again"
+                )
+    reached = set[str]().union(*(run.attempted.index for run in runs))
+    if len(reached) > first.expected:
+        raise ReportError(
+            f"the runs hold {len(reached)} different samples where each expects {first.expected}: "
+            f"{', '.join(str(run.path) for run in runs)} were made with different --limit or data"
+        )
+    for run in runs[1:]:
+        shared = first.attempted.index.intersection(run.attempted.index)
+        for name in ("source_id", "edit_type", "edit_type_name"):
+            differs = first.attempted.loc[shared, name].ne(run.attempted.loc[shared, name])
+            if differs.any():
+                raise ReportError(f"{name} of sample {differs.idxmax()} differs between {first.path} and {run.path}")

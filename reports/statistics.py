@@ -1,0 +1,69 @@
+"""Means with bootstrap intervals. Samples that share a source image are resampled together, never one by one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+REPLICATES = 2000
+LEVEL = 0.95
+SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over `n` defined values; `low` and `high` are None where resampling can say nothing.
+
+    `mean` is None where it is undefined, `n` is None for a published number.
+    """
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+    def scaled(self, factor: float) -> "Estimate":
+        mean, low, high = (None if x is None else x * factor for x in (self.mean, self.low, self.high))
+        return Estimate(mean=mean, low=low, high=high, n=self.n)
+
+
+def mean_interval(
+    values: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Estimate:
+    """Mean of the values that are defined (not NaN), with a percentile interval of the cluster bootstrap.
+
+    `values` and `clusters` are (n,). A replicate draws as many clusters as there are, with replacement, and takes the
+    mean of all their values, so a cluster weighs by its number of values. Fewer than two clusters, or an infinite value
+    (the PSNR of two equal images), give no interval. The order of the values has no influence.
+    """
+    x, groups = np.asarray(values, dtype=np.float64), np.asarray(clusters)
+    if x.ndim != 1 or x.shape != groups.shape:
+        raise ValueError(f"one cluster for each value: got {x.shape} values and {groups.shape} clusters")
+    defined = ~np.isnan(x)
+    x, groups = x[defined], groups[defined]
+    if not len(x):
+        return Estimate(mean=None, n=0)
+    if not np.isfinite(x).all():
+        signs = {float(sign) for sign in np.sign(x[np.isinf(x)])}  # +inf and -inf together have no mean
+        return Estimate(mean=float("inf") * signs.pop() if len(signs) == 1 else None, n=len(x))
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        return Estimate(mean=float(x.mean()), n=len(x))
+    sums = np.bincount(member, weights=x)
+    sizes = np.bincount(member)
+    draws = np.random.default_rng(seed).integers(len(names), size=(replicates, len(names)))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean=float(sums.sum() / sizes.sum()), low=float(low), high=float(high), n=len(x))
+
+
+def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, *, seed: int = SEED) -> Estimate:
+    """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id."""
+    difference = (first - second).dropna()
+    return mean_interval(difference, clusters.loc[difference.index], seed=seed)

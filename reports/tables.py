@@ -1,0 +1,76 @@
+"""What a table is, before it becomes Markdown, LaTeX or CSV."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reports.statistics import Estimate
+
+Mark = Literal["best", "second"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A score: shown as value x 10^power, `backbone` is the network's part in `scoring.backbones` of the manifest."""
+
+    key: str
+    title: str
+    power: int
+    higher_is_better: bool
+    backbone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Estimates are in the columns' display scale, `samples` is the count as printed. References carry no marks."""
+
+    label: str
+    kind: str
+    samples: str
+    estimates: tuple[Estimate, ...]
+    done: int | None = None
+    expected: int | None = None
+    reference: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows that may be compared with one another; `facts` (suite, protocol ...) go into the CSV."""
+
+    label: str
+    rows: tuple[Row, ...]
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    caption: str
+    columns: tuple[Column, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()
+    marked: bool = True
+
+    def marks(self, block: Block) -> dict[tuple[int, int], Mark]:
+        """(row, column) -> mark within one block. Ties as printed share a mark; a row alone is the best of nothing."""
+        marks: dict[tuple[int, int], Mark] = {}
+        for c, column in enumerate(self.columns):
+            shown = {
+                r: round(mean, DIGITS)
+                for r, row in enumerate(block.rows)
+                if not row.reference and (mean := row.estimates[c].mean) is not None
+            }
+            if not self.marked or len(shown) < 2:
+                continue
+            ranking = sorted(set(shown.values()), reverse=column.higher_is_better)
+            for r, value in shown.items():
+                if value in ranking[:2]:
+                    marks[r, c] = "best" if value == ranking[0] else "second"
+        return marks
+
+
+DIGITS = 2
+
+
+def number(value: float) -> str:
+    """Two digits as in the paper, without a negative zero."""
+    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"

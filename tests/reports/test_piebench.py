@@ -1,0 +1,272 @@
+"""From run directories to the PIE-Bench tables: what is printed, what is refused, what is said."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.__main__ import main
+from reports.piebench import render
+from reports.runs import ReportError
+
+PUBLISHED_METHODS = 11
+FILES = ["piebench", "piebench-by-type", "piebench-differences"]
+
+
+def read(out: Path, name: str = "piebench") -> pd.DataFrame:
+    return pd.read_csv(out / f"{name}.csv", dtype={"edit_type": str, "dataset_digest": str})
+
+
+def cell(out: Path, method: str, column: str, name: str = "piebench") -> pd.Series:
+    table = read(out, name)
+    rows = table[(table["method"] == method) & (table["column"] == column)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_files_written(write_run, tmp_path):
+    written = render([write_run("editar"), write_run("copy-source", seed=1)], tmp_path / "out")
+    expected = {f"{name}.{kind}" for name in FILES for kind in ("md", "tex", "csv")} | {"tables.tex"}
+    assert {path.name for path in written} == {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def test_rendering_twice_writes_the_same_bytes(write_run, tmp_path):
+    runs = [write_run("editar"), write_run("other", seed=1)]
+    first, second = (render(runs, tmp_path / out) for out in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_means_are_scaled_and_counted(write_run, frame, tmp_path):
+    run = write_run("editar", count=12, seed=3)
+    render([run], tmp_path)
+    samples = frame(12, 3)
+    scales = {"Structure distance (miniature-perception)": 1e3, "PSNR": 1, "MSE": 1e4, "SSIM": 1e2}
+    keys = ("structure_distance", "psnr", "mse", "ssim")
+    for (title, scale), key in zip(scales.items(), keys, strict=True):
+        row = cell(tmp_path, "editar", title)
+        assert row["mean"] == pytest.approx(samples[key].mean() * scale)
+        assert row["low"] < row["mean"] < row["high"]
+        assert (row["scale"], row["n"], row["done"], row["expected"]) == (scale, 12, 12, 12)
+
+
+def test_published_rows_are_those_of_the_paper(write_run, tmp_path):
+    render([write_run("editar")], tmp_path)
+    table = read(tmp_path)
+    published = table[table["source"] == "arXiv 2501.04699, Table 3"]
+    assert published["method"].nunique() == PUBLISHED_METHODS
+    assert len(published) == PUBLISHED_METHODS * 7
+    assert published[["low", "high", "n"]].isna().all(axis=None)
+    editar = published[published["method"] == "EditAR"].set_index("column")["mean"]
+    assert editar["Structure distance"] == 39.43
+    assert editar["CLIP edited"] == 21.87
+    text = (tmp_path / "piebench.md").read_text()
+    assert "| PnP Inversion | inversion, SD1.4 | **11.65** | **27.22** |" in text
+    assert "<ins>13.44</ins> | <ins>27.03</ins>" in text
+
+
+def test_miniature_columns_carry_their_backbone_and_the_paper_stands_apart(write_run, tmp_path):
+    render([write_run("editar")], tmp_path)
+    measured, published = (tmp_path / "piebench.md").read_text().split("PIE-Bench, published with EditAR")
+    assert "Structure distance (miniature-perception) ×10³ ↓" in measured
+    assert "CLIP edited (miniature-perception) ×10² ↑" in measured
+    assert "| PSNR ↑ |" in measured
+    assert "miniature" not in published
+    assert "| Structure distance ×10³ ↓ | PSNR ↑ |" in published
+    assert "Not comparable with the measured rows, which have other images, other scoring networks" in published
+    assert "EditAR" not in measured.replace("published with EditAR", "")
+
+
+def test_the_whole_of_pie_bench_shares_the_published_columns(write_run, paper_manifest, tmp_path):
+    render([write_run("editar", count=700, manifest=paper_manifest)], tmp_path)
+    text = (tmp_path / "piebench.md").read_text()
+    assert text.count("| Method |") == 1
+    assert "| Structure distance ×10³ ↓ | PSNR ↑ |" in text
+    assert text.index("**Published") < text.index("| EditAR |") < text.index("**Measured**") < text.index("| editar |")
+    assert "Not comparable" not in text
+
+
+def test_a_part_of_pie_bench_stands_apart(write_run, paper_manifest, tmp_path):
+    render([write_run("editar", count=10, manifest=paper_manifest)], tmp_path)
+    text = (tmp_path / "piebench.md").read_text()
+    assert "which have 10 records instead of 700" in text
+
+
+def test_caption_names_the_conditions(write_run, tmp_path):
+    render([write_run("editar", manifest={"seed": 7, "scoring": {"precision": "bfloat16"}})], tmp_path)
+    caption = (tmp_path / "piebench.tex").read_text().split(r"\caption{")[1].split("\n")[0].replace("-{}", "-")
+    for fact in (
+        "pie-bench/v1",
+        "suite miniature",
+        "bfloat16",
+        "seed 7",
+        "12 records",
+        "abcdef012345",
+        r"95\%",
+        "source",
+    ):
+        assert fact in caption
+
+
+def test_references_are_named_and_not_marked(write_run, frame, tmp_path):
+    perfect = frame(12, 0).assign(structure_distance=0.0, lpips=0.0, mse=0.0, ssim=1.0)
+    runs = [write_run("copy-source", samples=perfect), *(write_run(f"m{i}", seed=i) for i in (1, 2, 3))]
+    render(runs, tmp_path)
+    text = (tmp_path / "piebench.md").read_text()
+    copy = next(line for line in text.splitlines() if line.startswith("| copy"))
+    assert "| reference | 0.00" in copy
+    assert "**" not in copy
+    assert "<ins>" not in copy
+    assert "copy-source: reference: nothing edited, floor for editing and ceiling for preservation" in text
+
+
+def test_by_type_averages_the_samples_of_the_type(write_run, frame, tmp_path):
+    render([write_run("editar", seed=2)], tmp_path)
+    table = read(tmp_path, "piebench-by-type")
+    samples = frame(12, 2)
+    for edit_type, name in (("0", "random"), ("1", "change object")):
+        row = table[(table["edit_type"] == edit_type) & (table["column"] == "PSNR")].iloc[0]
+        assert row["block"] == name
+        assert row["mean"] == pytest.approx(samples.loc[samples["edit_type"] == edit_type, "psnr"].mean())
+        assert row["n"] == 6
+
+
+def test_differences_are_to_editar_and_paired(write_run, frame, tmp_path):
+    samples = frame(12, 2)
+    better = samples.assign(psnr=samples["psnr"] + 0.25)
+    render([write_run("better", samples=better), write_run("editar", samples=samples)], tmp_path)
+    row = cell(tmp_path, "better", "PSNR", "piebench-differences")
+    assert row[["mean", "low", "high"]].tolist() == pytest.approx([0.25] * 3)
+    assert read(tmp_path, "piebench-differences")["method"].unique().tolist() == ["better"]
+
+
+def test_undefined_values_are_left_out_counted_and_explained(write_run, frame, tmp_path):
+    samples = frame(12, 2)
+    samples.loc[:1, "psnr"] = np.nan
+    samples.loc[:1, "undefined"] = json.dumps({"psnr": "the mask covers the image"})
+    render([write_run("editar", samples=samples)], tmp_path)
+    row = cell(tmp_path, "editar", "PSNR")
+    assert row["mean"] == pytest.approx(samples["psnr"][2:].mean())
+    assert (row["n"], row["done"]) == (10, 12)
+    text = (tmp_path / "piebench.md").read_text()
+    assert "(n=10)" in text
+    assert "PSNR undefined for 2 samples: the mask covers the image" in text
+    assert "(n=10)" in (tmp_path / "piebench.tex").read_text()
+
+
+def test_infinite_scores_are_printed_as_such(write_run, frame, tmp_path):
+    render([write_run("copy-source", samples=frame(12, 2).assign(psnr=np.inf)), write_run("editar")], tmp_path)
+    assert "| ∞ |" in (tmp_path / "piebench.md").read_text()
+    assert r"& $\infty$ &" in (tmp_path / "piebench.tex").read_text()
+    assert cell(tmp_path, "copy-source", "PSNR", "piebench-differences")["mean"] == np.inf
+
+
+def test_one_record_has_no_interval(write_run, tmp_path):
+    render([write_run("editar", count=1)], tmp_path)
+    assert read(tmp_path)[["low", "high"]].isna().all(axis=None)
+    line = next(line for line in (tmp_path / "piebench.md").read_text().splitlines() if line.startswith("| editar"))
+    assert "[" not in line
+    assert line.endswith("| 1 |")
+
+
+def failed_and_missing(frame: pd.DataFrame) -> pd.DataFrame:
+    """12 records: one failed, one never reached."""
+    frame = frame[:-1].copy()
+    frame.loc[0, ["status", "error"]] = ["failed", "out of memory"]
+    frame.loc[0, ["psnr", "mse"]] = np.nan
+    return frame
+
+
+def test_unfinished_runs_are_refused_unless_asked_for(write_run, frame, tmp_path):
+    run = write_run("editar", samples=failed_and_missing(frame(12, 0)))
+    with pytest.raises(ReportError, match=r"editar: 10 of 12 samples are done.*--allow-partial"):
+        render([run], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    other = write_run("other")
+    render([run, other], tmp_path / "out", allow_partial=True)
+    text = (tmp_path / "out" / "piebench.md").read_text()
+    assert [line.endswith("| 10/12 |") for line in text.splitlines() if line.startswith("| editar")] == [True]
+    assert [line.endswith("| 12 |") for line in text.splitlines() if line.startswith("| other")] == [True]
+    assert (cell(tmp_path / "out", "editar", "MSE")[["n", "done", "expected"]] == [10, 10, 12]).all()
+    assert "| 10/12 |" in (tmp_path / "out" / "piebench-differences.md").read_text()
+    by_type = (tmp_path / "out" / "piebench-by-type.md").read_text()
+    assert by_type.count("| 5/6 |") == 2
+
+
+def test_records_that_nobody_reached_are_mentioned(write_run, frame, tmp_path):
+    render([write_run("editar", samples=failed_and_missing(frame(12, 0)))], tmp_path, allow_partial=True)
+    assert "1 records were reached by no method" in (tmp_path / "piebench-by-type.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "field, change",
+    [
+        ("suite", {"suite": "paper"}),
+        ("protocol", {"protocol": "pie-bench/v2"}),
+        ("dataset.digest", {"dataset": {"digest": "0" * 64}}),
+        ("scoring.precision", {"scoring": {"precision": "bfloat16"}}),
+        ("scoring.backbones", {"scoring": {"backbones": {"clip": {"digest": "f" * 64}}}}),
+        ("seed", {"seed": 1}),
+        ("counts.expected", {"counts": {"expected": 13}}),
+    ],
+)
+def test_runs_that_differ_are_refused_by_name(write_run, tmp_path, field, change):
+    runs = [write_run("first"), write_run("second", manifest=change)]
+    with pytest.raises(ReportError, match=rf"{field} differs.*first.*second"):
+        render(runs, tmp_path / "out", allow_partial=True)
+
+
+def test_runs_over_different_samples_are_refused(write_run, frame, tmp_path):
+    renamed = frame(12, 0).replace({"sample_id": {"000000000000": "000000000099"}})
+    with pytest.raises(ReportError, match="13 different samples where each expects 12"):
+        render([write_run("first"), write_run("second", samples=renamed)], tmp_path)
+    moved = frame(12, 0).replace({"source_id": {"source5": "source6"}})
+    with pytest.raises(ReportError, match="source_id of sample 000000000010 differs"):
+        render([write_run("third"), write_run("fourth", samples=moved)], tmp_path)
+
+
+def test_one_method_twice_is_refused(write_run, tmp_path):
+    with pytest.raises(ReportError, match="two runs of method 'editar'"):
+        render([write_run("editar", folder="a"), write_run("editar", folder="b")], tmp_path)
+
+
+def test_broken_run_directories_are_named(write_run, frame, tmp_path):
+    with pytest.raises(ReportError, match="no run directories"):
+        render([], tmp_path)
+    run = write_run("editar")
+    (run / "samples.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ReportError, match=r"editar cannot be read.*--fresh"):
+        render([run], tmp_path)
+    (run / "samples.parquet").unlink()
+    with pytest.raises(ReportError, match=r"samples\.parquet is missing"):
+        render([run], tmp_path)
+    with pytest.raises(ReportError, match="schema_version 2, this code reads 1"):
+        render([write_run("new", manifest={"schema_version": 2})], tmp_path)
+    with pytest.raises(ReportError, match="lacks the columns ssim"):
+        render([write_run("short", samples=frame(12, 0).drop(columns="ssim"))], tmp_path)
+    with pytest.raises(ReportError, match=r"lacks counts\.expected"):
+        render([write_run("counts", manifest={"counts": None})], tmp_path)
+    with pytest.raises(ReportError, match="a sample id twice"):
+        render([write_run("twice", samples=pd.concat([frame(6, 0), frame(6, 0)]))], tmp_path)
+
+
+def test_command_line_renders_what_it_finds(write_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_run("editar", folder="miniature/piebench/editar")
+    write_run("other", folder="miniature/piebench/other")
+    assert main([]) == 0
+    assert (tmp_path / "reports" / "miniature" / "piebench.md").is_file()
+    assert str(Path("reports/miniature/piebench.md")) in capsys.readouterr().out
+    assert main(["--runs", "runs/miniature/piebench", "--out", "elsewhere"]) == 0
+    assert (tmp_path / "elsewhere" / "piebench-differences.tex").is_file()
+
+
+def test_command_line_says_what_is_wrong(write_run, frame, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 1
+    assert "no run directories in runs" in capsys.readouterr().err
+    write_run("editar", samples=failed_and_missing(frame(12, 0)), folder="miniature/piebench/editar")
+    assert main([]) == 1
+    assert "10 of 12 samples are done" in capsys.readouterr().err
+    assert main(["--allow-partial"]) == 0
