@@ -16,7 +16,7 @@ CSV_FIELDS = (
     *CSV_FACTS,
 )
 
-PAGE_ROWS = 45
+PAGE_ROWS = 20  # of two lines each
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -81,7 +81,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _markdown_title(column: Column) -> str:
     power = f" ×10{''.join('⁰¹²³⁴⁵⁶⁷⁸⁹'[int(digit)] for digit in str(column.power))}" if column.power else ""
-    return f"{markdown_text(column.title)}{power} {'↑' if column.higher_is_better else '↓'}"
+    return f"{markdown_text(column.full_title)}{power} {'↑' if column.higher_is_better else '↓'}"
 
 
 def _markdown_cell(row: Row, estimate: Estimate, mark: Mark | None) -> str:
@@ -146,20 +146,25 @@ def latex_document(names: Sequence[str]) -> str:
         "\\usepackage[landscape,margin=1.5cm]{geometry}\n"
         "\\usepackage[T1]{fontenc}\n"
         "\\usepackage{booktabs,graphicx}\n"
+        "\\setlength{\\belowcaptionskip}{6pt}\n"
         f"\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
     )
 
 
 def _latex_title(column: Column) -> str:
     power = rf" $\times 10^{{{column.power}}}$" if column.power else ""
-    return rf"{latex_text(column.title)}{power} $\{'uparrow' if column.higher_is_better else 'downarrow'}$"
+    title = rf"{latex_text(column.title)}{power} $\{'uparrow' if column.higher_is_better else 'downarrow'}$"
+    return _stacked(title, f"({latex_text(column.network)})" if column.network else "")
 
 
 def _latex_cell(row: Row, estimate: Estimate, mark: Mark | None) -> str:
     text = _mean(estimate, infinity=r"$\infty$", missing="--")
     text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", None: text}[mark]
-    details = " ".join(_details(row, estimate))
-    return rf"{text} {{\scriptsize {details}}}" if details else text
+    return _stacked(text, " ".join(_details(row, estimate)))
+
+
+def _stacked(upper: str, lower: str) -> str:
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{upper} \\ \scriptsize {lower}\end{{tabular}}" if lower else upper
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -180,7 +185,7 @@ def _csv_lines(table: Table, block: Block, row: Row) -> list[dict[str, object]]:
         for line in (
             {
                 **{"block": block.label, "method": row.label, "kind": row.kind},
-                **{"done": row.done, "expected": row.expected, "column": column.title},
+                **{"done": row.done, "expected": row.expected, "column": column.full_title},
                 "direction": "higher is better" if column.higher_is_better else "lower is better",
                 "scale": 10**column.power,
                 **{"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n},

@@ -23,10 +23,10 @@ COLUMNS = (
     Column(key="clip_whole", title="CLIP whole", power=2, higher_is_better=True, backbone="clip"),
     Column(key="clip_edited", title="CLIP edited", power=2, higher_is_better=True, backbone="clip"),
 )
-# Rows that bound the others instead of competing with them.
+# Rows that bound the others and never carry a mark.
 REFERENCES = {
-    "copy-source": "reference: nothing edited, floor for editing and ceiling for preservation",
-    "vq-reconstruction": "reference: ceiling of EditAR's tokenizer",
+    "copy-source": "nothing edited, the floor for editing and the ceiling for preservation",
+    "vq-reconstruction": "the ceiling of EditAR's tokenizer",
 }
 KINDS = {"editar": "feed-forward"}
 PUBLISHED = Path(__file__).parent / "published" / "table3_piebench.csv"
@@ -84,12 +84,12 @@ def _comparison(runs: Sequence[Run]) -> list[Table]:
 
 
 def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
-    """The columns, with the backbone's name in the title where it is not the official one."""
+    """The columns, with the name of the network where it is not the official one."""
     backbones = manifest["scoring"]["backbones"]
     return tuple(
         column
         if column.backbone is None or backbones[column.backbone]["official"]
-        else replace(column, title=f"{column.title} ({backbones[column.backbone]['name']})")
+        else replace(column, network=backbones[column.backbone]["name"])
         for column in COLUMNS
     )
 
@@ -168,7 +168,7 @@ def _differences(runs: Sequence[Run]) -> Table:
         caption=f"PIE-Bench, differences between methods ({label.lower()}), paired by sample. {_conditions(baseline)}",
         columns=_columns(baseline.manifest),
         blocks=(Block(label=label, rows=tuple(rows), facts=_facts(baseline)),),
-        notes=tuple(_undefined_notes([*runs])),
+        notes=(*_row_notes(runs), *_undefined_notes(runs)),
         marked=False,
     )
 
@@ -192,7 +192,7 @@ def _conditions(run: Run) -> str:
 
 
 def _row_notes(runs: Sequence[Run]) -> list[str]:
-    return [f"{run.method}: {REFERENCES[run.method]}; never marked." for run in runs if run.method in REFERENCES]
+    return [f"{run.method} is a reference: {REFERENCES[run.method]}." for run in runs if run.method in REFERENCES]
 
 
 def _undefined_notes(runs: Sequence[Run]) -> list[str]:

@@ -11,13 +11,22 @@ Mark = Literal["best", "second"]
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A score: shown as value x 10^power, `backbone` is the network's part in `scoring.backbones` of the manifest."""
+    """A score, shown as value x 10^power.
+
+    backbone: the network's part in `scoring.backbones` of the manifest. network: its name, where it is not the official
+    one and the column therefore has to say so.
+    """
 
     key: str
     title: str
     power: int
     higher_is_better: bool
     backbone: str | None = None
+    network: str | None = None
+
+    @property
+    def full_title(self) -> str:
+        return f"{self.title} ({self.network})" if self.network else self.title
 
 
 @dataclass(frozen=True, kw_only=True)

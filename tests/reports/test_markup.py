@@ -87,9 +87,9 @@ def test_csv_text_leaves_plain_labels_alone():
 
 
 def latex_rows(text: str) -> list[list[str]]:
-    """Cells of the rows of a tabular, split as TeX splits them: at & and \\\\ that no backslash precedes."""
+    """Cells of the rows of a tabular, split as TeX splits them: rows at \\\\ before a line end, cells at bare &."""
     body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
-    rows = re.split(r"(?<!\\)(?:\\\\)\n", body)[:-1]
+    rows = re.split(r"\\\\\n", body)[:-1]
     return [re.split(r"(?<!\\)&", row) for row in rows]
 
 
@@ -103,7 +103,7 @@ def test_latex_keeps_its_cells_and_braces(label):
         depth += {"{": 1, "}": -1}.get(character, 0)
         assert depth >= 0
     assert depth == 0
-    assert not re.search(r"(?<!\\)[%#~^]", text.replace("!}{%\n", "").replace("10^{3}", ""))
+    assert not re.search(r"(?<!\\)[%#~^]", re.sub(r"\\resizebox.*", "", text).replace("10^{3}", ""))
 
 
 @given(st.text())
@@ -141,7 +141,7 @@ def test_latex_compiles_where_there_is_a_compiler(tmp_path, fonts):
 
 def test_latex_splits_a_table_that_no_page_holds():
     labels = [f"m{i}" for i in range(12)]
-    assert to_latex(table(*labels, blocks=2)).count(r"\begin{table*}") == 1
+    assert to_latex(table("a", "b", blocks=6)).count(r"\begin{table*}") == 1
     split = to_latex(table(*labels, blocks=6))
     assert split.count(r"\begin{table*}") == 6
     assert split.count("m11 &") == 6

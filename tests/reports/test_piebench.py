@@ -118,7 +118,7 @@ def test_references_are_named_and_not_marked(write_run, frame, tmp_path):
     assert "| reference | 0.00" in copy
     assert "**" not in copy
     assert "<ins>" not in copy
-    assert "copy-source: reference: nothing edited, floor for editing and ceiling for preservation" in text
+    assert "copy-source is a reference: nothing edited, the floor for editing and the ceiling for preservation" in text
 
 
 def test_by_type_averages_the_samples_of_the_type(write_run, frame, tmp_path):
