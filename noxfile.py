@@ -1,7 +1,7 @@
 """The project's commands: `nox -s piebench | tables | speed | tests | lint`, arguments after `--`.
 
 All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
-of PyTorch are installed once. It is brought up to date only when pyproject.toml or constraints.txt change.
+of PyTorch are installed once. It is brought up to date only when pyproject.toml, constraints.txt or this file change.
 """
 
 import hashlib
