@@ -28,6 +28,7 @@ REFERENCES = {
     "copy-source": "nothing edited, the floor for editing and the ceiling for preservation",
     "vq-reconstruction": "the ceiling of EditAR's tokenizer",
 }
+MARKS = "Bold is best and underlined second best within a block, references left out."
 KINDS = {"editar": "feed-forward"}
 PUBLISHED = Path(__file__).parent / "published" / "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
@@ -47,6 +48,9 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> 
     if len(runs) > 1:
         pages["piebench-differences"] = [_differences(runs)]
     out.mkdir(parents=True, exist_ok=True)
+    if len(runs) == 1:
+        for path in out.glob("piebench-differences.*"):  # of an earlier rendering
+            path.unlink()
     written = []
     for name, tables in pages.items():
         written.append(_write(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
@@ -57,7 +61,7 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> 
 
 
 def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # several shards may end at once
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
     return path
@@ -72,14 +76,15 @@ def _comparison(runs: Sequence[Run]) -> list[Table]:
     )
     published = Block(label=f"Published ({SOURCE})", rows=tuple(_published_rows()), facts={"source": SOURCE})
     caption = f"PIE-Bench, measured. {_conditions(first)}"
-    notes = (*_row_notes(runs), *_undefined_notes(runs))
+    notes = (MARKS, *_row_notes(runs), *_undefined_notes(runs))
     if not (differences := _not_as_published(first.manifest, columns)):
         caption = f"PIE-Bench, published and measured. Measured rows: {_conditions(first)}"
         return [Table(caption=caption, columns=columns, blocks=(published, measured), notes=notes)]
     apart = f"Not comparable with the measured rows, which have {', '.join(differences)}."
+    caption_published = f"PIE-Bench, published with EditAR ({SOURCE}). {apart}"
     return [
         Table(caption=caption, columns=columns, blocks=(measured,), notes=notes),
-        Table(caption=f"PIE-Bench, published with EditAR ({SOURCE}). {apart}", columns=COLUMNS, blocks=(published,)),
+        Table(caption=caption_published, columns=COLUMNS, blocks=(published,), notes=(MARKS,)),
     ]
 
 
@@ -143,7 +148,7 @@ def _by_type(runs: Sequence[Run]) -> Table:
     for (edit_type, name), group in records.groupby(["edit_type", "edit_type_name"]):
         rows = tuple(_row(run, run.samples[run.samples["edit_type"] == edit_type], len(group)) for run in runs)
         blocks.append(Block(label=name, rows=rows, facts={**_facts(runs[0]), "edit_type": edit_type}))
-    notes = [*_row_notes(runs), *_undefined_notes(runs)]
+    notes = [MARKS, *_row_notes(runs), *_undefined_notes(runs)]
     if unknown := runs[0].expected - len(records):
         notes.append(f"{unknown} records were reached by no method and are in no row here.")
     return Table(

@@ -32,6 +32,14 @@ def test_files_written(write_run, tmp_path):
     assert {path.name for path in written} == {path.name for path in (tmp_path / "out").iterdir()} == expected
 
 
+def test_one_run_has_no_differences_not_even_old_ones(write_run, tmp_path):
+    runs = [write_run("editar"), write_run("copy-source", seed=1)]
+    render(runs, tmp_path / "out")
+    render(runs[:1], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*differences*"))
+    assert "differences" not in (tmp_path / "out" / "tables.tex").read_text()
+
+
 def test_rendering_twice_writes_the_same_bytes(write_run, tmp_path):
     runs = [write_run("editar"), write_run("other", seed=1)]
     first, second = (render(runs, tmp_path / out) for out in ("a", "b"))
