@@ -1,0 +1,164 @@
+"""Sizes and settings of the model: frozen dataclasses that check themselves on construction."""
+
+from dataclasses import dataclass
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQConfig:
+    """The VQ tokenizer. The defaults are VQ-16 of LlamaGen (`vq_ds16_t2i.pt`): 16x16 pixels a token.
+
+    channels x multipliers are the widths of the levels, from the finest to the deepest; every level but the
+    deepest halves the image once.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    res_blocks: int = 2
+    latent_channels: int = 256
+    codebook_size: int = 16384
+    codebook_dim: int = 8
+    norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))  # a list after a JSON round trip
+        for name in ("channels", "res_blocks", "latent_channels", "codebook_size", "codebook_dim", "norm_groups"):
+            value = getattr(self, name)
+            _require(value >= 1, f"VQConfig.{name} is {value}; it must be at least 1")
+        _require(len(self.multipliers) >= 1, "VQConfig.multipliers is empty; give one width per level")
+        for multiplier in self.multipliers:
+            width = self.channels * multiplier
+            _require(
+                width >= 1 and width % self.norm_groups == 0,
+                f"VQConfig: a level of {width} channels can't be split into norm_groups={self.norm_groups}; "
+                "change channels, multipliers or norm_groups",
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per token along one side."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """The autoregressive transformer: LlamaGen's GPT with an image prefix.
+
+    grid: tokens along one side of the (square) image; text_length, text_dim: shape of the text encoder's output.
+    trainable_null: the two null embeddings of guidance are frozen random buffers in the released model (False);
+    True makes them parameters, which the paper does not do.
+    """
+
+    layers: int
+    heads: int
+    dim: int
+    vocab_size: int = 16384
+    grid: int = 32
+    text_length: int = 120
+    text_dim: int = 2048
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
+    token_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    ffn_dropout: float = 0.1
+    distillation_dim: int = 768
+    trainable_null: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (
+            "layers", "heads", "dim", "vocab_size", "grid", "text_length", "text_dim", "distillation_dim",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            _require(value >= 1, f"TransformerConfig.{name} is {value}; it must be at least 1")
+        _require(
+            self.dim % (4 * self.heads) == 0,
+            f"TransformerConfig: dim={self.dim} with heads={self.heads}: the head size must be a whole multiple of 4 "
+            "(two axes of rotated pairs)",
+        )
+        _require(self.grid % 2 == 0, f"TransformerConfig.grid is {self.grid}; it must be even (distillation halves it)")
+        for name in ("token_dropout", "residual_dropout", "ffn_dropout"):
+            value = getattr(self, name)
+            _require(0.0 <= value < 1.0, f"TransformerConfig.{name} is {value}; it must be in [0, 1)")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def ffn_dim(self) -> int:
+        """Two thirds of 4 x dim, rounded up to a multiple of 256 (LlamaGen)."""
+        return -(-int(2 * 4 * self.dim / 3) // 256) * 256
+
+    @property
+    def image_tokens(self) -> int:
+        return self.grid * self.grid
+
+    @property
+    def cache_length(self) -> int:
+        """Positions the key-value cache holds: the last target token is never fed back."""
+        return 2 * self.image_tokens + self.text_length - 1
+
+
+SIZES: dict[str, TransformerConfig] = {  # LlamaGen's sizes; the paper's model is XL
+    "B": TransformerConfig(layers=12, heads=12, dim=768),
+    "L": TransformerConfig(layers=24, heads=16, dim=1024),
+    "XL": TransformerConfig(layers=36, heads=20, dim=1280),
+    "XXL": TransformerConfig(layers=48, heads=24, dim=1536),
+    "3B": TransformerConfig(layers=24, heads=32, dim=3200),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTextConfig:
+    """The miniature's own text encoder: a word vocabulary and a small bidirectional transformer."""
+
+    vocabulary: tuple[str, ...]
+    length: int = 40
+    dim: int = 256
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
+        _require(len(set(self.vocabulary)) == len(self.vocabulary), "WordTextConfig.vocabulary has a word twice")
+        for word in self.vocabulary:
+            _require(
+                word == word.lower() and len(word.split()) == 1,
+                f"WordTextConfig.vocabulary: {word!r} is not one lower-case word",
+            )
+        for name in ("length", "dim", "layers", "heads"):
+            value = getattr(self, name)
+            _require(value >= 1, f"WordTextConfig.{name} is {value}; it must be at least 1")
+        _require(self.dim % self.heads == 0, f"WordTextConfig: dim={self.dim} is not a multiple of heads={self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How target tokens are drawn. The defaults are the published ones.
+
+    guidance: eta of the paper's equation 5, active only above 1; temperature 0 or top_k 1 is greedy decoding;
+    top_k 0 and top_p 1 switch these filters off.
+    """
+
+    guidance: float = 3.0
+    temperature: float = 1.0
+    top_k: int = 1000
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.guidance >= 0, f"guidance is {self.guidance}; it must be 0 or more")
+        _require(self.temperature >= 0, f"temperature is {self.temperature}; it must be 0 or more (0 is greedy)")
+        _require(self.top_k >= 0, f"top_k is {self.top_k}; it must be 0 (off) or more")
+        _require(0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be in (0, 1] (1 is off)")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0 or self.top_k == 1
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance > 1

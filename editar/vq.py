@@ -1,0 +1,251 @@
+"""The VQ tokenizer (VQ-16 of LlamaGen): images to a grid of codebook indices and back.
+
+Images are float tensors (B, 3, H, W), RGB in [-1, 1]; H and W are multiples of `config.downsampling`.
+State-dict names are those of the released `vq_ds16_t2i.pt`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from editar.config import VQConfig
+
+NORM_EPS = 1e-6
+CODEBOOK_USED_SLOTS = 65536  # a usage statistic of the authors' training; kept because the released file holds it
+DISTANCE_ROWS = 4096  # latents compared with the codebook at a time: bounds the distance matrix's memory
+
+
+class ResBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=NORM_EPS)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=NORM_EPS)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.nin_shortcut(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all positions, one head."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPS)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (f(h).flatten(2).transpose(1, 2).unsqueeze(1) for f in (self.q, self.k, self.v))  # (B, 1, HW, C)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(attended.squeeze(1).transpose(1, 2).reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # right and bottom only
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by attention at the deepest level, then a resampling."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        blocks: int,
+        groups: int,
+        attention: bool,
+        downsample: bool = False,
+        upsample: bool = False,
+    ) -> None:
+        super().__init__()
+        self.res = nn.ModuleList(
+            ResBlock(in_channels if i == 0 else out_channels, out_channels, groups) for i in range(blocks)
+        )
+        self.attn = nn.ModuleList(AttentionBlock(out_channels, groups) for _ in range(blocks if attention else 0))
+        self.downsample = Downsample(out_channels) if downsample else nn.Identity()
+        self.upsample = Upsample(out_channels) if upsample else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.res):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[i](x)
+        return self.upsample(self.downsample(x))
+
+
+def _middle(channels: int, groups: int) -> nn.Sequential:
+    return nn.Sequential(
+        ResBlock(channels, channels, groups), AttentionBlock(channels, groups), ResBlock(channels, channels, groups)
+    )
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        widths = [config.channels * m for m in config.multipliers]
+        deepest = len(widths) - 1
+        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
+        self.conv_blocks = nn.Sequential(
+            *(
+                Level(
+                    config.channels if i == 0 else widths[i - 1],
+                    width,
+                    blocks=config.res_blocks,
+                    groups=config.norm_groups,
+                    attention=i == deepest,
+                    downsample=i < deepest,
+                )
+                for i, width in enumerate(widths)
+            )
+        )
+        self.mid = _middle(widths[-1], config.norm_groups)
+        self.norm_out = nn.GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.mid(self.conv_blocks(self.conv_in(images)))
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """The encoder mirrored, with one more residual block a level."""
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        widths = [config.channels * m for m in reversed(config.multipliers)]
+        finest = len(widths) - 1
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.mid = _middle(widths[0], config.norm_groups)
+        self.conv_blocks = nn.Sequential(
+            *(
+                Level(
+                    widths[max(i - 1, 0)],
+                    width,
+                    blocks=config.res_blocks + 1,
+                    groups=config.norm_groups,
+                    attention=i == 0,
+                    upsample=i < finest,
+                )
+                for i, width in enumerate(widths)
+            )
+        )
+        self.norm_out = nn.GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        h = self.conv_blocks(self.mid(self.conv_in(latents)))
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Quantizer(nn.Module):
+    """Nearest entry of an L2-normalised codebook. Always float32, under autocast too."""
+
+    codebook_used: Tensor
+
+    def __init__(self, size: int, dim: int, *, commitment: float = 0.25) -> None:
+        super().__init__()
+        self.commitment = commitment
+        self.embedding = nn.Embedding(size, dim)
+        nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
+        self.embedding.weight.data = F.normalize(self.embedding.weight.data, dim=-1)
+        self.register_buffer("codebook_used", torch.zeros(CODEBOOK_USED_SLOTS))
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """latents (B, D, h, w) -> quantized (B, D, h, w) unit norm, indices (B, h*w) int64, loss (scalar).
+
+        The gradient passes straight through to the (normalised) latents. The loss pulls the codes towards the
+        latents and, `commitment` times as strongly, the latents towards the codes (LlamaGen; no entropy term).
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            z_BhwD = F.normalize(latents.float().permute(0, 2, 3, 1), dim=-1)
+            codes_ND = F.normalize(self.embedding.weight.float(), dim=-1)
+            indices = _nearest(z_BhwD.detach().reshape(-1, z_BhwD.shape[-1]), codes_ND.detach())
+            quantized = F.embedding(indices, codes_ND).view(z_BhwD.shape)
+            loss = F.mse_loss(quantized, z_BhwD.detach()) + self.commitment * F.mse_loss(z_BhwD, quantized.detach())
+            quantized = z_BhwD + (quantized - z_BhwD).detach()
+        return quantized.permute(0, 3, 1, 2), indices.view(latents.shape[0], -1), loss
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """indices (...) int64 in [0, size) -> normalised codes (..., D) float32."""
+        return F.normalize(F.embedding(indices, self.embedding.weight).float(), dim=-1)
+
+
+def _nearest(z_MD: Tensor, codes_ND: Tensor) -> Tensor:
+    """Index of the nearest code for each latent, (M,) int64.
+
+    The squared distance is expanded as in the released code: another expression would round differently, and
+    near ties would give other tokens.
+    """
+    codes_norm_N = codes_ND.square().sum(1)
+    rows = [
+        (z.square().sum(1, keepdim=True) + codes_norm_N - 2 * (z @ codes_ND.t())).argmin(1)
+        for z in z_MD.split(DISTANCE_ROWS)
+    ]
+    return torch.cat(rows)
+
+
+class VQModel(nn.Module):
+    """Encoder, quantizer and decoder."""
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantize = Quantizer(config.codebook_size, config.codebook_dim)
+        self.quant_conv = nn.Conv2d(config.latent_channels, config.codebook_dim, 1)
+        self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.latent_channels, 1)
+
+    def latents(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [-1, 1] -> latents before quantization (B, D, h, w)."""
+        step = self.config.downsampling
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % step or images.shape[3] % step:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; expected (B, 3, H, W) with H and W multiples of {step}"
+            )
+        return self.quant_conv(self.encoder(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [-1, 1] -> indices (B, h*w) int64, row by row."""
+        return self.quantize(self.latents(images))[1]
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        """quantized latents (B, D, h, w) -> images (B, 3, H, W), about [-1, 1]."""
+        return self.decoder(self.post_quant_conv(quantized))
+
+    def decode(self, indices: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """indices (B, h*w) int64 -> images (B, 3, H, W), about [-1, 1], not clipped; grid (h, w), square if None."""
+        count = indices.shape[1]
+        height, width = grid if grid is not None else (round(count**0.5),) * 2
+        if height * width != count:
+            raise ValueError(f"{count} indices an image don't fill a grid of {height}x{width}; pass grid=(h, w)")
+        codes = self.quantize.lookup(indices).view(indices.shape[0], height, width, -1)
+        return self.decode_latents(codes.permute(0, 3, 1, 2))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """images (B, 3, H, W) -> reconstruction (B, 3, H, W), indices (B, h*w), codebook loss (scalar)."""
+        quantized, indices, loss = self.quantize(self.latents(images))
+        return self.decode_latents(quantized), indices, loss

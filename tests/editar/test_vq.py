@@ -1,0 +1,116 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from editar.config import VQConfig
+from editar.vq import VQModel
+
+
+@pytest.fixture(scope="module")
+def expected(parity):
+    return load_file(parity / "vq16_expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def vq16(hashfill):
+    model = VQModel(VQConfig())
+    state = hashfill(model.state_dict())
+    state["quantize.codebook_used"].zero_()
+    model.load_state_dict(state)
+    return model.eval()
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return VQModel(VQConfig(channels=8, norm_groups=4, latent_channels=16, codebook_size=32, codebook_dim=4))
+
+
+def test_keys_and_shapes_equal_the_released_file(parity):
+    with torch.device("meta"):
+        model = VQModel(VQConfig())
+    mine = {f"{name} {tuple(t.shape)}" for name, t in model.state_dict().items()}
+    listed = (parity / "vq16_keys.txt").read_text().splitlines()
+    assert mine == {line for line in listed if "(" in line}
+
+
+@torch.no_grad()
+def test_vq16_equals_the_authors_code(vq16, expected):
+    image = expected["image"].permute(2, 0, 1)[None].float() / 127.5 - 1
+    torch.testing.assert_close(vq16.latents(image), expected["latent"], rtol=1e-4, atol=1e-5)
+    indices = vq16.encode(image)
+    assert indices.dtype == torch.int64
+    assert torch.equal(indices, expected["indices"].reshape(1, -1))
+    torch.testing.assert_close(vq16.decode(indices), expected["reconstruction"], rtol=1e-4, atol=1e-4)
+
+
+def test_quantize_takes_the_nearest_normalised_code(small):
+    latents = torch.randn(2, 4, 3, 3)
+    quantized, indices, _ = small.quantize(latents)
+    codes = torch.nn.functional.normalize(small.quantize.embedding.weight, dim=-1)
+    directions = torch.nn.functional.normalize(latents, dim=1).permute(0, 2, 3, 1).reshape(-1, 4)
+    assert torch.equal(indices.flatten(), torch.cdist(directions, codes).argmin(1))
+    torch.testing.assert_close(quantized.permute(0, 2, 3, 1).reshape(-1, 4), codes[indices.flatten()])
+    torch.testing.assert_close(small.quantize.lookup(indices)[1, 4], quantized[1, :, 1, 1])
+
+
+def test_the_gradient_passes_straight_through_the_quantizer(small):
+    latents = torch.nn.functional.normalize(torch.randn(1, 4, 2, 2), dim=1).requires_grad_()
+    quantized, _, _ = small.quantize(latents)
+    upstream = torch.randn_like(quantized)
+    quantized.backward(upstream)
+    # Through the normalisation only: its Jacobian at a unit vector removes the radial part.
+    radial = (upstream * latents).sum(1, keepdim=True) * latents
+    torch.testing.assert_close(latents.grad, (upstream - radial).detach())
+    assert small.quantize.embedding.weight.grad is None
+
+
+def test_the_commitment_weighs_a_quarter(small):
+    latents = torch.randn(1, 4, 2, 2)
+    quantized, _, loss = small.quantize(latents)
+    distance = (quantized - torch.nn.functional.normalize(latents, dim=1)).square().mean()
+    torch.testing.assert_close(loss, 1.25 * distance)
+
+
+def test_a_training_step_reaches_every_weight(small):
+    reconstruction, indices, loss = small(torch.rand(2, 3, 32, 32) * 2 - 1)
+    assert reconstruction.shape == (2, 3, 32, 32)
+    assert indices.shape == (2, 4)
+    (reconstruction.square().mean() + loss).backward()
+    without = [name for name, p in small.named_parameters() if p.grad is None or not p.grad.any()]
+    assert [name for name in without if not name.endswith("k.bias")] == []  # a shift of all keys changes nothing
+
+
+def test_bfloat16_autocast_and_channels_last_work_and_quantize_in_float32(small):
+    images = (torch.rand(1, 3, 32, 48) * 2 - 1).to(memory_format=torch.channels_last)
+    small = small.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small.latents(images).dtype == torch.bfloat16
+        quantized, _, loss = small.quantize(small.latents(images))
+    assert quantized.dtype == loss.dtype == torch.float32
+
+
+@torch.no_grad()
+def test_grids_that_are_not_square(small):
+    indices = small.encode(torch.rand(1, 3, 32, 64) * 2 - 1)
+    assert small.decode(indices, grid=(2, 4)).shape == (1, 3, 32, 64)
+    with pytest.raises(ValueError, match="8 indices an image don't fill a grid of 3x3"):
+        small.decode(indices)
+
+
+def test_image_sides_must_fit_the_grid(small):
+    with pytest.raises(ValueError, match=r"\(1, 3, 40, 32\); expected .* multiples of 16"):
+        small.encode(torch.zeros(1, 3, 40, 32))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"channels": 20}, "level of 20 channels can't be split into norm_groups=32"),
+        ({"codebook_size": 0}, "codebook_size is 0"),
+        ({"multipliers": ()}, "multipliers is empty"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        VQConfig(**settings)
