@@ -1,0 +1,1 @@
+"""Scores of images: functions per image, the networks they need, and the protocols that name them."""

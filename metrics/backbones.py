@@ -1,0 +1,88 @@
+"""The networks a suite scores with, behind three small interfaces; the official ones and where they come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Backbone(Protocol):
+    """What a table and a manifest say of a network.
+
+    official: False where the weights are known not to be the published ones. digest: sha256 of the weights' file.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def official(self) -> bool: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
+class StructureBackbone(Backbone, Protocol):
+    def keys(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to token keys (B, N, D)."""
+        ...
+
+
+class PerceptualBackbone(Backbone, Protocol):
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [0, 1] to one tensor (B, ...) per layer."""
+        ...
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
+        """The perceptual distance (B,) of what `features` gave for two batches."""
+        ...
+
+
+class ClipBackbone(Backbone, Protocol):
+    def image_embedding(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to unit vectors (B, D)."""
+        ...
+
+    def text_embedding(self, texts: Sequence[str]) -> Tensor:
+        """Texts to unit vectors (B, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backbones:
+    """precision: that of the networks as they were built; see `PieBenchScorer`."""
+
+    structure: StructureBackbone
+    perceptual: PerceptualBackbone
+    clip: ClipBackbone
+    precision: str = "float32"
+
+
+def check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} must be one of {', '.join(PRECISIONS)} (--precision)")
+
+
+def official_backbones(weights: Path | None, device: str = "cpu", precision: str = "float32") -> Backbones:
+    """DINO ViT-B/8, LPIPS SqueezeNet and CLIP ViT-L/14, as the published PIE-Bench rows were scored with.
+
+    weights: a folder with the official files by their names (metrics/weights.py lists them), looked into before the
+    caches and the network. precision "bfloat16" runs the two transformers in bfloat16; the rest stays float32.
+    """
+    from metrics.clip import OfficialClip
+    from metrics.dino import OfficialDino
+    from metrics.perceptual import OfficialLpips
+    from metrics.weights import CLIP_VIT_L14, DINO_VITB8, SQUEEZENET, find
+
+    check_precision(precision)
+    found = [find(item, weights) for item in (DINO_VITB8, SQUEEZENET, CLIP_VIT_L14)]
+    return Backbones(
+        structure=OfficialDino(found[0], device=device, precision=precision),
+        perceptual=OfficialLpips(found[1], device=device),
+        clip=OfficialClip(found[2], device=device, precision=precision),
+        precision=precision,
+    )

@@ -1,0 +1,186 @@
+"""Where the official weights come from: names, addresses, digests, licences, and how a file of them is found.
+
+Lookup order: the folder the user names (`--weights DIR`), the caches of torch hub and the Hugging Face hub, the net.
+A file in the user's folder is taken by its name, whatever it holds; its digest is recorded, and where it is not the
+published one the network counts as unofficial. Everything else must have the published digest.
+"""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without an answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFile:
+    """One file, kept in torch hub's cache. sha256: None where no publisher states one (then it is only recorded)."""
+
+    name: str
+    url: str
+    sha256: str | None
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFolder:
+    """A model of the Hugging Face hub at a pinned revision, kept in the hub's cache.
+
+    weights: the file with the weights, to which sha256 belongs; files: the others that are needed.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    weights: str
+    files: tuple[str, ...]
+    sha256: str
+    licence: str
+    endpoint: str | None = None
+
+
+# Meta publishes no digest of this file, and its name carries none.
+DINO_VITB8 = WeightFile(
+    name="dino_vitbase8_pretrain.pth",
+    url="https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
+    sha256=None,
+    licence="Apache-2.0 (facebookresearch/dino)",
+)
+SQUEEZENET = WeightFile(
+    name="squeezenet1_1-b8a52dc0.pth",
+    url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    licence="BSD-3-Clause (pytorch/vision); the LPIPS heads BSD-2-Clause (richzhang/PerceptualSimilarity)",
+)
+CLIP_VIT_L14 = HubFolder(
+    name="clip-vit-large-patch14",
+    repository="openai/clip-vit-large-patch14",
+    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    weights="model.safetensors",
+    files=(
+        "config.json",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    ),
+    sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+    licence="MIT (openai/CLIP)",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """path: the file with the weights. official: False where its digest is known not to be the published one."""
+
+    path: Path
+    digest: str
+    official: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def label(self, name: str) -> str:
+        """`name`, or `name@` and the digest's beginning for weights that are not the published ones."""
+        return name if self.official else f"{name}@{self.digest[:8]}"
+
+
+def find(item: WeightFile | HubFolder, weights: Path | None = None) -> Found:
+    """The weights of `item`, fetched if need be.
+
+    weights: the user's folder, or None. Raises FileNotFoundError saying where to put what, if it is nowhere and cannot
+    be fetched; ValueError if what the cache or the network holds has another digest than the published one.
+    """
+    mine = None if weights is None else weights / item.name
+    if mine is not None and mine.exists():
+        path = mine if isinstance(item, WeightFile) else _weights_in(mine)
+        digest = sha256(path)
+        return Found(path=path, digest=digest, official=item.sha256 in (None, digest))
+    path = _file(item, mine) if isinstance(item, WeightFile) else _folder(item, mine)
+    digest = sha256(path)
+    if item.sha256 not in (None, digest):
+        path.resolve().unlink()  # the hub's cache keeps the file behind a link
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{path} was damaged (sha256 {digest}, published {item.sha256}) and is deleted: start again")
+    return Found(path=path, digest=digest, official=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
+
+
+def _file(item: WeightFile, mine: Path | None) -> Path:
+    import torch
+
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / item.name
+    if not cached.is_file():
+        try:
+            _download(item, cached)
+        except (urllib.error.URLError, OSError) as error:
+            raise _missing(item.name, item.url, mine, cached, error) from error
+    return cached
+
+
+def _folder(item: HubFolder, mine: Path | None) -> Path:
+    """huggingface_hub looks into its cache first, and shows its own progress bar where it fetches."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    try:
+        for name in (*item.files, item.weights):
+            path = hf_hub_download(item.repository, name, revision=item.revision, endpoint=item.endpoint)
+    except OSError as error:  # huggingface_hub's errors are OSErrors or FileNotFoundErrors
+        raise _missing(item.name, f"the hub's {item.repository}", mine, Path(HF_HUB_CACHE), error) from error
+    return Path(path)
+
+
+def _missing(name: str, source: str, mine: Path | None, cache: Path, error: Exception) -> FileNotFoundError:
+    place = mine if mine is not None else f"DIR/{name}"
+    where = "" if mine is not None else " and pass --weights DIR"
+    return FileNotFoundError(
+        f"{name} is neither under --weights nor in the cache ({cache}), and could not be fetched: {error}. "
+        f"Fetch it where there is a network, from {source}, put it at {place}{where}."
+    )
+
+
+def _download(item: WeightFile, target: Path) -> None:
+    """Stream to a temporary file beside the target; only a whole file with the right digest gets the name."""
+    from tqdm import tqdm
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(item.url, timeout=TIMEOUT) as answer:
+        size = int(answer.headers.get("Content-Length") or 0)
+        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=item.name + ".")
+        digest, received = hashlib.sha256(), 0
+        try:
+            with (
+                os.fdopen(handle, "wb") as file,
+                tqdm(total=size or None, unit="B", unit_scale=True, desc=item.name) as bar,
+            ):
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    received += len(chunk)
+                    bar.update(len(chunk))
+            if size and received != size:
+                raise OSError(f"{item.url} broke off after {received} of {size} bytes")
+            if item.sha256 not in (None, digest.hexdigest()):
+                raise ValueError(f"{item.url}: sha256 {digest.hexdigest()} is not the published {item.sha256}; refused")
+            os.replace(partial, target)
+        finally:
+            Path(partial).unlink(missing_ok=True)
