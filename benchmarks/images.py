@@ -61,20 +61,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def write_png(image: Image.Image, path: Path, temporary: Path) -> str:
-    """Writes `image` to `path` by way of `temporary` (same folder) and returns the SHA-256 of the file."""
+    """Writes `image` to `path` by way of `temporary` (same folder) and returns the SHA-256 of the file.
+
+    Whenever the process dies, `path` is the whole image or not there. It isn't forced to the disk, which would cost
+    more than making a small image: should the machine die, the digest tells that the file is not what was written.
+    """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    write_atomic(path, buffer.getvalue(), temporary)
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
-
-
-def write_atomic(path: Path, data: bytes, temporary: Path) -> None:
-    """At `path` is, whenever the process or the machine dies, the old file or the new one."""
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_bytes(buffer.getvalue())
     os.replace(temporary, path)
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def _text(size: tuple[int, int]) -> str:

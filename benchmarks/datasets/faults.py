@@ -29,5 +29,5 @@ class DatasetError(ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''} in the data set"
-        super().__init__("\n  ".join([count + ":", *map(str, self.faults)]))
+        count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}:"
+        super().__init__("\n  ".join([count, *map(str, self.faults)]))

@@ -107,7 +107,7 @@ def test_the_digest_depends_on_the_data_and_nothing_else(root: Path, tmp_path: P
         ("image_path", 5),
     ],
 )
-def test_a_faulty_field_is_named(root: Path, field: str, value: object) -> None:
+def test_a_faulty_field_is_named(root: Path, field: str, value: Any) -> None:
     write_mapping(root, {FIRST: entry(0, **{field: value}), "fine": entry(1)})
     places, message = faults(root)
     assert places == [(FIRST, field)]
@@ -261,7 +261,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-FIELD_CHANGES = st.dictionaries(st.sampled_from(sorted(entry(0))), JSON | st.lists(st.integers(-9, 2000)), max_size=7)
+FIELD_CHANGES: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(sorted(entry(0))), JSON | st.lists(st.integers(-9, 2000)), max_size=7
+)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

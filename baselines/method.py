@@ -1,0 +1,77 @@
+"""What a method is to the benchmarks: requests go in, images come out.
+
+A new method is one file with a class that has `edit` and `settings`, and one line in `baselines.METHODS`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditRequest:
+    """One image to edit. Neither the edit mask nor a target is ever given to a method.
+
+    image: RGB, square, of the suite's side. instruction is for feed-forward methods, the two prompts (and the words
+    to blend, source and target, where the data set names them) for inversion methods. seed: 63 bits, the sample's own;
+    all randomness of the sample has to come from it.
+    """
+
+    sample_id: str
+    image: Image.Image
+    instruction: str
+    source_prompt: str
+    target_prompt: str
+    blend_words: tuple[str, str] | None
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateRequest:
+    """One condition map (RGB) to turn into an image. task: "depth", "canny" or "segmentation"."""
+
+    sample_id: str
+    condition: Image.Image
+    caption: str
+    task: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodContext:
+    """What a method may know of the benchmark that builds it.
+
+    suite: "miniature" or "paper". weights: the folder that the user gave, None for the suite's own.
+    device: a torch device string. image_side: pixels along one side of the square images.
+    """
+
+    suite: str
+    weights: Path | None
+    device: str
+    image_side: int
+
+
+class NoAnswer(Exception):
+    """Stands in the place of an image that a method could not make; its text is recorded with the sample."""
+
+
+class Method(Protocol):
+    """Edits images.
+
+    Its constructor has to be cheap, since of a finished run only the settings are asked for: what takes time belongs
+    into a method `load()`, which a benchmark calls before the first `edit` where there is one. An error in there ends
+    the run; one in `edit` fails samples. `settings` holds all that can move a number (steps, guidance, digests of the
+    weights), as JSON.
+    """
+
+    def edit(self, requests: Sequence[EditRequest]) -> Sequence[Image.Image | NoAnswer]:
+        """One RGB image for each request, in order and of its image's size, or a NoAnswer that says why not.
+
+        An exception fails the whole batch, which is then tried again one request at a time.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]: ...

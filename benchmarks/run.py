@@ -1,0 +1,239 @@
+"""From records and methods to finished run directories: make the images, then score what was saved.
+
+Records are strided over processes, with nothing shared but the run directories. A batch is always the same slice of a
+process's records, so that a resumed run computes what an uninterrupted one does, in the same company.
+"""
+
+import hashlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from PIL import Image
+from tqdm import tqdm
+
+from baselines.method import EditRequest, Method, NoAnswer
+from benchmarks.run_directory import RunDirectory
+from benchmarks.samples import Sample, SampleLog
+
+MAX_ERROR = 4000  # characters of an error that are kept with the sample
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Process `index` of `count`: it takes the records index, index + count, index + 2 count ..."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"shard {self.index}/{self.count}: the first number goes from 0 to {self.count - 1} (--shard)"
+            )
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Shard":
+        """Of "i/n"; without a text of the variables RANK and WORLD_SIZE, which torchrun sets, else the only process."""
+        if text is None:
+            return cls(index=int(os.environ.get("RANK", "0")), count=int(os.environ.get("WORLD_SIZE", "1")))
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
+            raise ValueError(f"--shard is {text!r}; give it as i/n, e.g. 0/4 for the first of four processes")
+        return cls(index=int(index), count=int(count))
+
+
+class Task(Protocol):
+    """What a benchmark brings along: how a record, known by its sample id, is asked for and scored."""
+
+    def request(self, sample_id: str) -> EditRequest: ...
+
+    def score(
+        self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
+    ) -> Mapping[str, Sequence["Scored"]]:
+        """The scores of the images of several methods (by name), for each in the order of `sample_ids`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """scores: by column, None where undefined; undefined: why, for each of these."""
+
+    scores: Mapping[str, float | None]
+    undefined: Mapping[str, str]
+
+
+def sample_seed(seed: int, protocol: str, sample_id: str) -> int:
+    """The seed of one sample, 63 bits: it depends on no other sample, order, process or batch."""
+    digest = hashlib.sha256(f"{seed}|{protocol}|{sample_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
+
+
+def run(
+    task: Task,
+    runs: Mapping[str, RunDirectory],
+    methods: Mapping[str, Callable[[], Method]],
+    sample_ids: Sequence[str],
+    *,
+    batch_size: int,
+    shard: Shard,
+) -> None:
+    """Makes and scores this process's share of `sample_ids` for all methods. What is done already is not done again."""
+    mine = list(sample_ids)[shard.index :: shard.count]
+    if not any(each.to_make(name) or each.to_score(name) for each in runs.values() for name in mine):
+        return
+    with ExitStack() as stack:
+        logs = {}
+        for name, each in runs.items():
+            logs[name] = stack.enter_context(closing(SampleLog(each.folder, shard.index)))
+            each.remove_torn_images(shard.index)
+        for name, each in runs.items():
+            if any(map(each.to_make, mine)):
+                make_images(task, each, methods[name], mine, logs[name], batch_size)
+        score_images(task, runs, mine, logs, batch_size)
+
+
+def make_images(
+    task: Task, run: RunDirectory, build: Callable[[], Method], mine: Sequence[str], log: SampleLog, batch_size: int
+) -> None:
+    method = build()
+    if load := getattr(method, "load", None):
+        load()
+    todo = sum(map(run.to_make, mine))
+    with progress(f"{run.method}: edit", len(mine), len(mine) - todo) as bar:
+        for batch in batches(mine, batch_size, run.to_make):
+            start = time.perf_counter()
+            answers = ask(method, [task.request(sample_id) for sample_id in batch])
+            seconds = (time.perf_counter() - start) / len(batch)
+            samples = []
+            for sample_id, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Image.Image):
+                    digest = run.write_image(sample_id, answer, log.rank)
+                    samples.append(Sample(sample_id=sample_id, seconds=seconds, image_sha256=digest))
+                else:
+                    samples.append(Sample(sample_id=sample_id, seconds=seconds, error=answer))
+            record(run, log, samples, time.perf_counter() - start)
+            bar.update(len(batch))
+
+
+def ask(method: Method, requests: Sequence[EditRequest]) -> list[Image.Image | str]:
+    """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one."""
+    try:
+        answers = method.edit(requests)
+        if len(answers) != len(requests):
+            raise RuntimeError(f"the method returned {len(answers)} images for {len(requests)} requests")
+    except Exception as error:
+        if len(requests) > 1:
+            return [answer for request in requests for answer in ask(method, [request])]
+        return [describe(error)]
+    return [_checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
+
+
+def _checked(answer: object, request: EditRequest) -> Image.Image | str:
+    if isinstance(answer, NoAnswer):
+        return str(answer)[:MAX_ERROR]
+    if not isinstance(answer, Image.Image):
+        return f"the method returned {type(answer).__name__} instead of an image"
+    if answer.size != request.image.size or answer.mode != "RGB":
+        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, request.image))
+        return f"the method returned an image that is {got}, instead of {wanted}"
+    return answer
+
+
+def score_images(
+    task: Task, runs: Mapping[str, RunDirectory], mine: Sequence[str], logs: Mapping[str, SampleLog], batch_size: int
+) -> None:
+    """Scores the saved images of all methods together, so that what depends on the source alone is computed once."""
+    todo = {name: [sample_id for sample_id in mine if each.to_score(sample_id)] for name, each in runs.items()}
+    total = len(mine) * len(runs)
+
+    def wanted(sample_id: str) -> bool:
+        return any(each.to_score(sample_id) for each in runs.values())
+
+    with progress("score", total, total - sum(map(len, todo.values()))) as bar:
+        for batch in batches(
+            mine, batch_size, lambda sample_id: any(each.to_score(sample_id) for each in runs.values())
+        ):
+            start = time.perf_counter()
+            results = score_batch(task, runs, batch)
+            seconds = (time.perf_counter() - start) / len(results)
+            for name, samples in results.items():
+                record(runs[name], logs[name], samples, seconds)
+                bar.update(len(samples))
+
+
+def score_batch(task: Task, runs: Mapping[str, RunDirectory], batch: Sequence[str]) -> dict[str, list[Sample]]:
+    """What becomes of the samples in `batch` that are to be scored, by method."""
+    results: dict[str, list[Sample]] = {}
+    groups: dict[tuple[str, ...], dict[str, list[Image.Image]]] = {}
+    for name, each in runs.items():
+        images: dict[str, Image.Image] = {}
+        for sample_id in filter(each.to_score, batch):
+            try:
+                images[sample_id] = each.read_image(sample_id)
+            except ValueError as error:  # made again at the next start
+                lost = replace(each.samples[sample_id], error=str(error), image_sha256=None)
+                results.setdefault(name, []).append(lost)
+        if images:  # methods that lack scores for the same samples, mostly all, are scored together
+            groups.setdefault(tuple(images), {})[name] = list(images.values())
+    for sample_ids, edited in groups.items():
+        for name, answers in _score(task, sample_ids, edited).items():
+            for sample_id, answer in zip(sample_ids, answers, strict=True):
+                known = replace(runs[name].samples[sample_id], error=None)
+                if isinstance(answer, Scored):
+                    sample = replace(known, scores=answer.scores, undefined=answer.undefined)
+                else:
+                    sample = replace(known, error=answer)
+                results.setdefault(name, []).append(sample)
+    return results
+
+
+def _score(
+    task: Task, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
+) -> dict[str, list[Scored | str]]:
+    """As Task.score, with the text of the error for what can't be scored: a batch that fails is taken apart."""
+    try:
+        return {name: list(scored) for name, scored in task.score(sample_ids, edited).items()}
+    except Exception as error:
+        if len(sample_ids) > 1:
+            results: dict[str, list[Scored | str]] = {name: [] for name in edited}
+            for position, sample_id in enumerate(sample_ids):
+                one = {name: [images[position]] for name, images in edited.items()}
+                for name, answers in _score(task, [sample_id], one).items():
+                    results[name] += answers
+            return results
+        if len(edited) > 1:
+            return {name: _score(task, sample_ids, {name: images})[name] for name, images in edited.items()}
+        return {name: [f"scoring failed: {describe(error)}"] for name in edited}
+
+
+def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:
+    log.append(samples, seconds)
+    run.samples |= {sample.sample_id: sample for sample in samples}
+
+
+def describe(error: Exception) -> str:
+    """The error with the place that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"[:MAX_ERROR]
+
+
+def batches(items: Sequence[T], size: int, wanted: Callable[[T], bool]) -> Iterator[list[T]]:
+    """The wanted items of each slice of `size` items."""
+    for start in range(0, len(items), size):
+        if batch := [item for item in items[start : start + size] if wanted(item)]:
+            yield batch
+
+
+def progress(label: str, total: int, done: int) -> "tqdm[None]":
+    """A bar with rate and time left; in a log file a line now and then."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    return tqdm(desc=label, total=total, initial=done, unit="image", mininterval=interval, dynamic_ncols=True)

@@ -1,0 +1,209 @@
+"""A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png and the samples.
+
+samples.parquet, sorted by sample_id: sample_id; the benchmark's facts of the sample (strings; PIE-Bench: source_id,
+which is equal for samples of the same source image, edit_type, edit_type_name); status "done" or "failed"; error (text
+or null); seconds (making the image); image_sha256; one double column for each score (null: undefined); undefined (JSON
+{column: reason}, or null).
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.images import write_png
+from benchmarks.manifest import MANIFEST, differences, read_manifest, write_manifest
+from benchmarks.samples import (
+    PARQUET,
+    RunError,
+    Sample,
+    Session,
+    all_logs_locked,
+    lock,
+    log_paths,
+    read_logs,
+    utc_now,
+)
+
+Facts = Mapping[str, Mapping[str, str]]  # by sample id: what the parquet file says of a sample besides its results
+
+
+class RunDirectory:
+    """One method's run. `samples` is what was known when the directory was opened or last merged."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], fresh: bool = False) -> None:
+        """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
+
+        Raises RunError when it holds another run, whose differing fields are named; `fresh` removes that one.
+        """
+        self.folder = folder
+        self.columns = tuple(columns)
+        self.method: str = manifest["method"]
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        with lock(folder):
+            if fresh:
+                self._clear()
+            known = read_manifest(folder)
+            if known is None:
+                self._refuse_orphans()
+                write_manifest(folder, manifest)
+            elif changes := differences(known, manifest):
+                listing = "\n  ".join(changes)
+                raise RunError(
+                    f"{folder} holds another run of {self.method!r}; it differs in\n  {listing}\n"
+                    "start with --fresh to remove that run, or give another --out"
+                )
+            self.samples = self._read()[0]
+
+    def image_path(self, sample_id: str) -> Path:
+        return self.folder / "images" / f"{sample_id}.png"
+
+    def write_image(self, sample_id: str, image: Image.Image, rank: int) -> str:
+        """Saves an image as PNG, whole or not at all; returns the SHA-256 of the file."""
+        path = self.image_path(sample_id)
+        return write_png(image, path, path.with_name(f".{sample_id}.{rank}.part"))
+
+    def read_image(self, sample_id: str) -> Image.Image:
+        """The saved image, RGB: scores are of what is on the disk, whether the run was interrupted or not.
+
+        Raises RunError when that isn't the image that was made.
+        """
+        path = self.image_path(sample_id)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
+        if hashlib.sha256(data).hexdigest() != self.samples[sample_id].image_sha256:
+            raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
+        return Image.open(io.BytesIO(data)).convert("RGB")
+
+    def remove_torn_images(self, rank: int) -> None:
+        """Removes what a killed process of this rank left half written. The rank's log must be held."""
+        for path in (self.folder / "images").glob(f".*.{rank}.part"):
+            path.unlink()
+
+    def to_make(self, sample_id: str) -> bool:
+        """Whether the image is still to be made: it was never there, its making failed, or the file is gone."""
+        sample = self.samples.get(sample_id)
+        return sample is None or sample.image_sha256 is None or not self.image_path(sample_id).is_file()
+
+    def to_score(self, sample_id: str) -> bool:
+        sample = self.samples.get(sample_id)
+        return sample is not None and sample.image_sha256 is not None and sample.scores is None
+
+    def merge(self, selected: Sequence[str], facts: Facts, allow_missing: bool = False) -> bool:
+        """Makes samples.parquet of the logs, if every selected sample is done or has failed and nobody works on.
+
+        selected: the sample ids asked for; those that an earlier start did are counted with them. `allow_missing`
+        merges in spite of missing samples, and keeps the logs. Returns whether samples.parquet is up to date.
+        """
+        with lock(self.folder), all_logs_locked(self.folder) as alone:
+            self.samples, sessions = self._read()
+            expected = sorted({*selected, *self.samples})
+            settled = {name: sample for name, sample in self.samples.items() if sample.status != "made"}
+            missing = len(expected) - len(settled)
+            if not alone or (missing and not allow_missing):
+                return False
+            manifest = read_manifest(self.folder)
+            assert manifest is not None
+            if not log_paths(self.folder) and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
+                return True
+            self._write_parquet([settled[name] for name in sorted(settled)], facts)
+            write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
+            if not missing:
+                for path in log_paths(self.folder):
+                    path.unlink()
+            return True
+
+    def _read(self) -> tuple[dict[str, Sample], dict[str, Session]]:
+        samples = self._read_parquet()
+        newer, sessions = read_logs(self.folder)
+        return samples | newer, sessions
+
+    def _read_parquet(self) -> dict[str, Sample]:
+        import pyarrow.parquet as pq
+
+        path = self.folder / PARQUET
+        if not path.is_file():
+            return {}
+        try:
+            rows = pq.read_table(path).to_pylist()
+            samples = [
+                Sample(
+                    **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
+                    scores={name: row[name] for name in self.columns} if row["status"] == "done" else None,
+                    undefined=json.loads(row["undefined"]) if row["undefined"] else None,
+                )
+                for row in rows
+            ]
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+            raise RunError(f"{path} can't be read ({error}); start with --fresh") from error
+        return {sample.sample_id: sample for sample in samples}
+
+    def _write_parquet(self, samples: Sequence[Sample], facts: Facts) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = [
+            {
+                "sample_id": sample.sample_id,
+                **facts[sample.sample_id],
+                "status": sample.status,
+                **{name: getattr(sample, name) for name in ("error", "seconds", "image_sha256")},
+                **{name: (sample.scores or {}).get(name) for name in self.columns},
+                "undefined": json.dumps(dict(sample.undefined), sort_keys=True) if sample.undefined else None,
+            }
+            for sample in samples
+        ]
+        fact_names = next(iter(facts.values())).keys()
+        schema = pa.schema(
+            [(name, pa.string()) for name in ("sample_id", *fact_names, "status", "error")]
+            + [("seconds", pa.float64()), ("image_sha256", pa.string())]
+            + [(name, pa.float64()) for name in self.columns]
+            + [("undefined", pa.string())]
+        )
+        temporary = self.folder / f".{PARQUET}.part"  # the lock of the directory is held
+        with temporary.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / PARQUET)
+
+    def _clear(self) -> None:
+        """Removes the run, and nothing that isn't part of one."""
+        with all_logs_locked(self.folder) as alone:
+            if not alone:
+                raise RunError(f"{self.folder} is in use by another process; stop it before starting with --fresh")
+            files = [self.folder / MANIFEST, self.folder / PARQUET, *log_paths(self.folder)]
+            files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
+            for path in files:
+                path.unlink(missing_ok=True)
+
+    def _refuse_orphans(self) -> None:
+        if (self.folder / PARQUET).exists() or log_paths(self.folder):
+            raise RunError(f"{self.folder} has samples but no {MANIFEST}; start with --fresh")
+
+
+def _finished(
+    manifest: dict[str, Any], settled: Mapping[str, Sample], sessions: Mapping[str, Session], missing: int
+) -> dict[str, Any]:
+    """The manifest with what is known once all work is done: sessions that it has already are not counted twice."""
+    everyone = {session["id"]: session for session in manifest["sessions"]}
+    everyone |= {name: asdict(session) for name, session in sessions.items()}
+    done = sum(sample.status == "done" for sample in settled.values())
+    made = [sample.seconds for sample in settled.values() if sample.image_sha256 is not None]
+    return {
+        **manifest,
+        "counts": {"expected": len(settled) + missing, "done": done, "failed": len(settled) - done, "missing": missing},
+        "wall_seconds": sum(session["seconds"] for session in everyone.values()),
+        "images_per_second": len(made) / sum(made) if sum(made) > 0 else None,
+        "peak_memory_bytes": max((session["peak_memory_bytes"] for session in everyone.values()), default=0),
+        "finished": None if missing else utc_now(),
+        "sessions": sorted(everyone.values(), key=lambda session: (session["started"], session["id"])),
+    }

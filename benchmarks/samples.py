@@ -1,0 +1,193 @@
+"""What is known of each sample of a run, kept so that a process can be killed at any moment.
+
+While a run is going on each process appends to its own `samples-<rank>.jsonl`, one line for each batch: a line is
+there whole or it does not count, so a killed process loses its current batch and nothing else. When every sample is
+done or has failed, the lines become `samples.parquet`. A later start reads both, whatever its number of processes.
+"""
+
+import fcntl
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+PARQUET = "samples.parquet"
+
+
+class RunError(ValueError):
+    """A run directory that can't be used as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One sample of one method: first its image is made (or not), then it is scored (or not).
+
+    seconds: what making the image took, its share of the batch. image_sha256: of the PNG file, None without an image.
+    scores: by column, None where a score is undefined; undefined: the reasons, by column. error: why the last attempt
+    to make or score the image failed; a sample with an error is tried again at the next start.
+    """
+
+    sample_id: str
+    seconds: float = 0.0
+    image_sha256: str | None = None
+    error: str | None = None
+    scores: Mapping[str, float | None] | None = None
+    undefined: Mapping[str, str] | None = None
+
+    @property
+    def status(self) -> str:
+        """ "done", "failed", or "made" for an image that is still to be scored."""
+        if self.error is not None:
+            return "failed"
+        return "made" if self.scores is None else "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What one process has spent on a run. started: ISO time in UTC; seconds: making and scoring images."""
+
+    id: str
+    rank: int
+    started: str
+    seconds: float
+    peak_memory_bytes: int
+
+
+class SampleLog:
+    """The samples-<rank>.jsonl of this process, locked as long as it is open."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.path = log_path(folder, rank)
+        self.rank = rank
+        self._file = _open_locked(self.path)
+        _cut_torn_line(self._file)
+        self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
+
+    def append(self, samples: Sequence[Sample], seconds: float) -> None:
+        """Writes one batch, which took `seconds`; when this returns, it is on the disk."""
+        known = self._session
+        self._session = Session(
+            id=known.id, rank=known.rank, started=known.started,
+            seconds=known.seconds + seconds, peak_memory_bytes=peak_memory_bytes(),
+        )  # fmt: skip
+        line = {
+            "time": time.time(),
+            "session": asdict(self._session),
+            "samples": [{**asdict(sample), "scores": _plain(sample.scores)} for sample in samples],
+        }
+        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def log_path(folder: Path, rank: int) -> Path:
+    return folder / f"samples-{rank}.jsonl"
+
+
+def log_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("samples-*.jsonl"))
+
+
+def read_logs(folder: Path) -> tuple[dict[str, Sample], dict[str, Session]]:
+    """The last word of all logs on each sample, and the sessions. Raises RunError for a damaged line."""
+    lines = [line for path in log_paths(folder) for line in _read_lines(path)]
+    lines.sort(key=lambda line: line["time"])  # the logs of other ranks may be older or younger
+    samples = {entry["sample_id"]: Sample(**entry) for line in lines for entry in line["samples"]}
+    sessions = {line["session"]["id"]: Session(**line["session"]) for line in lines}
+    return samples, sessions
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return  # cut off by a kill, or still being written
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise RunError(
+                    f"{path}: line {number} is damaged ({error}); delete that line to have its batch done again, or "
+                    "start with --fresh"
+                ) from error
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds the run directory: what is read or written in it as a whole happens inside."""
+    with (folder / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def all_logs_locked(folder: Path) -> Iterator[bool]:
+    """Holds all logs of the run, so that nobody appends to them; False when a live process has one of them."""
+    files: list[IO[bytes]] = []
+    try:
+        try:
+            for path in log_paths(folder):
+                files.append(_open_locked(path))
+        except RunError:
+            yield False
+        else:
+            yield True
+    finally:
+        for file in files:
+            file.close()
+
+
+def _open_locked(path: Path) -> IO[bytes]:
+    while True:
+        file = path.open("ab+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise RunError(
+                f"{path} is in use by another process; wait for it, or give each process its own --shard i/n"
+            ) from error
+        # Between opening and locking another process may have merged the log and removed it.
+        if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            return file
+        file.close()
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    file.seek(0)
+    whole = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            whole += len(line)
+    file.truncate(whole)
+    file.seek(0, os.SEEK_END)
+
+
+def _plain(scores: Mapping[str, float | None] | None) -> dict[str, float | None] | None:
+    if scores is None:
+        return None
+    assert all(value is None or math.isfinite(value) for value in scores.values()), scores
+    return dict(scores)
+
+
+def utc_now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def peak_memory_bytes() -> int:
+    """The most this process has held so far: on the GPU where it uses one, else in main memory."""
+    torch = sys.modules.get("torch")  # not imported for this alone
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,51 @@
+"""Small real networks with fixed random weights, in place of the scoring backbones."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics.backbones import Backbones
+
+
+class _Standin:
+    official = False
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name = name
+        self.digest = hashlib.sha256(f"{name} {seed}".encode()).hexdigest()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.conv = nn.Conv2d(3, 8, 4, stride=4).requires_grad_(False)
+
+
+class Structure(_Standin):
+    def keys(self, images: Tensor) -> Tensor:
+        return self.conv(F.adaptive_avg_pool2d(images, (32, 32))).flatten(2).transpose(1, 2)
+
+
+class Perceptual(_Standin):
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [self.conv(images)]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
+        return (features_a[0] - features_b[0]).square().mean((1, 2, 3))
+
+
+class Clip(_Standin):
+    def image_embedding(self, images: Tensor) -> Tensor:
+        return F.normalize(self.conv(images).mean((2, 3)), dim=-1)
+
+    def text_embedding(self, texts: Sequence[str]) -> Tensor:
+        rows = [list(hashlib.sha256(text.encode()).digest()[:8]) for text in texts]
+        return F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+
+
+def backbones(seed: int = 0) -> Backbones:
+    return Backbones(
+        structure=Structure("tiny-structure", seed),
+        perceptual=Perceptual("tiny-lpips", seed),
+        clip=Clip("tiny-clip", seed),
+    )

@@ -1,0 +1,345 @@
+"""Runs in one process: failures, refusals, damaged files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from baselines.method import EditRequest, Method, NoAnswer
+from benchmarks.datasets.piebench import PieBench, read_piebench
+from benchmarks.manifest import fingerprint, read_manifest
+from benchmarks.run import Scored, Shard, run, sample_seed
+from benchmarks.run_directory import RunDirectory
+from benchmarks.samples import RunError, Sample, SampleLog, log_path, read_logs
+from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
+from tests.benchmarks.tiny import SIDE, write_piebench
+
+COUNT = 6
+BAD = "000000000002"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PieBench:
+    root = tmp_path_factory.mktemp("data")
+    write_piebench(root, COUNT)
+    return read_piebench(root, SIDE)
+
+
+def ids(dataset: PieBench) -> list[str]:
+    return [record.sample_id for record in dataset.records]
+
+
+def go(
+    data: PieBench,
+    folder: Path,
+    method: Method,
+    task: PixelTask | None = None,
+    limit: int | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """One start of one method, to the end; returns the rows."""
+    task = task or PixelTask(data)
+    runs = {"noise": open_run(folder, data, **options)}
+    chosen = ids(data)[:limit]
+    run(task, runs, {"noise": lambda: method}, chosen, batch_size=BATCH, shard=Shard())
+    assert runs["noise"].merge(chosen, task.facts)
+    return pd.read_parquet(folder / "samples.parquet").set_index("sample_id")
+
+
+class Broken(Noise):
+    """Noise, but for the sample BAD it answers with `answer`, or raises it."""
+
+    def __init__(self, answer: Any, calls: Path | None = None) -> None:
+        super().__init__(calls)
+        self.answer = answer
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Any]:
+        images = list(super().edit(requests))
+        for position, request in enumerate(requests):
+            if request.sample_id == BAD:
+                if isinstance(self.answer, RuntimeError | KeyboardInterrupt):
+                    raise self.answer
+                if self.answer == "none at all":
+                    del images[position]
+                else:
+                    images[position] = self.answer
+        return images
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (RuntimeError("out of luck"), r"RuntimeError: out of luck \(test_run.py, line \d+\)"),
+        (None, "NoneType instead of an image"),
+        (NoAnswer("nothing to change"), "nothing to change"),
+        (Image.new("RGB", (SIDE, SIDE + 1)), "RGB of 32x33 pixels, instead of RGB of 32x32"),
+        (Image.new("L", (SIDE, SIDE)), "L of 32x32 pixels, instead of RGB"),
+        ("none at all", "returned 0 images for 1 requests"),
+    ],
+)
+def test_a_failing_sample_fails_alone_and_is_tried_again(
+    dataset: PieBench, tmp_path: Path, answer: object, message: str
+) -> None:
+    rows = go(dataset, tmp_path / "run", Broken(answer))
+    assert list(rows.index[rows["status"] == "failed"]) == [BAD]
+    assert rows["error"].str.contains(message)[BAD]
+    assert rows.drop(BAD)["difference"].notna().all() and rows.loc[BAD, ["difference", "image_sha256"]].isna().all()
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest is not None
+    assert manifest["counts"] == {"expected": COUNT, "done": COUNT - 1, "failed": 1, "missing": 0}
+
+    calls = tmp_path / "calls"
+    again = go(dataset, tmp_path / "run", Noise(calls))
+    assert calls.read_text().splitlines() == [f"edit {BAD}"]
+    good = go(dataset, tmp_path / "good", Noise())
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), good.drop(columns="seconds"))
+
+
+def test_a_stop_by_the_user_is_no_failure(dataset: PieBench, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(dataset, tmp_path, Broken(KeyboardInterrupt()))
+    assert (go(dataset, tmp_path, Noise())["status"] == "done").all()
+
+
+class Unscorable(PixelTask):
+    """Can't score the sample BAD of the method "noise"."""
+
+    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
+        if BAD in sample_ids and "noise" in edited:
+            raise ArithmeticError("no score")
+        return super().score(sample_ids, edited)
+
+
+def test_a_score_that_fails_fails_one_sample_of_one_method(dataset: PieBench, tmp_path: Path) -> None:
+    task = Unscorable(dataset)
+    runs = {name: open_run(tmp_path / name, dataset, name) for name in ("noise", "other")}
+    run(task, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
+    for name, failed in (("noise", [BAD]), ("other", [])):
+        assert runs[name].merge(ids(dataset), task.facts)
+        rows = pd.read_parquet(tmp_path / name / "samples.parquet").set_index("sample_id")
+        assert list(rows.index[rows["status"] == "failed"]) == failed
+        assert rows["image_sha256"].notna().all()
+        assert all("ArithmeticError: no score" in rows.loc[sample_id, "error"] for sample_id in failed)
+
+    calls = tmp_path / "calls"
+    rows = go(dataset, tmp_path / "noise", Noise(calls), PixelTask(dataset, calls))
+    assert calls.read_text().splitlines() == [f"score {BAD}"]
+    assert (rows["status"] == "done").all() and rows["error"].isna().all()
+
+
+def test_undefined_scores_are_null_with_a_reason(dataset: PieBench, tmp_path: Path) -> None:
+    class White(Noise):
+        def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+            return [Image.new("RGB", request.image.size, "white") for request in requests]
+
+    rows = go(dataset, tmp_path, White())
+    assert rows["brightest"].isna().all() and rows["difference"].notna().all()
+    assert {text for text in rows["undefined"]} == {'{"brightest": "the image has white"}'}
+    assert (rows["status"] == "done").all()
+
+
+def test_the_saved_image_is_what_is_scored(dataset: PieBench, tmp_path: Path) -> None:
+    class Tampered(PixelTask):
+        """Replaces a saved image before the second batch is scored."""
+
+        def score(
+            self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
+        ) -> dict[str, list[Scored]]:
+            Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / f"{ids(dataset)[-1]}.png")
+            return super().score(sample_ids, edited)
+
+    rows = go(dataset, tmp_path, Noise(), Tampered(dataset))
+    assert list(rows.index[rows["status"] == "failed"]) == ids(dataset)[-1:]
+    assert "isn't the image that was made" in rows["error"].iloc[-1]
+    assert (go(dataset, tmp_path, Noise())["status"] == "done").all()
+
+
+def test_a_deleted_image_is_made_again(dataset: PieBench, tmp_path: Path) -> None:
+    before = go(dataset, tmp_path, Noise())
+    (tmp_path / "images" / f"{BAD}.png").unlink()
+    after = go(dataset, tmp_path, Noise())
+    pd.testing.assert_frame_equal(before.drop(columns="seconds"), after.drop(columns="seconds"))
+    assert (tmp_path / "images" / f"{BAD}.png").is_file()
+
+
+def test_the_limit_is_no_part_of_the_run(dataset: PieBench, tmp_path: Path) -> None:
+    assert list(go(dataset, tmp_path / "run", Noise(), limit=3).index) == ids(dataset)[:3]
+    calls = tmp_path / "calls"
+    assert len(go(dataset, tmp_path / "run", Noise(calls))) == COUNT
+    assert len(calls.read_text().splitlines()) == COUNT - 3
+    assert len(go(dataset, tmp_path / "run", Noise(), limit=2)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"seed": 7}, "seed: 0 -> 7"),
+        ({"method_settings": {"strength": 0.25}}, "method_settings.strength: 0.5 -> 0.25"),
+        ({"method_settings": {"strength": 0.5, "steps": 3}}, "method_settings.steps: absent -> 3"),
+        ({"method_settings": {}}, "method_settings.strength: 0.5 -> absent"),
+        ({"scoring": {"precision": "bfloat16"}}, 'scoring.precision: "float32" -> "bfloat16"'),
+        ({"protocol": "pixels/v2"}, 'protocol: "pixels/v1" -> "pixels/v2"'),
+        ({"dataset": {"name": "tiny", "digest": "0", "records": 1}}, "dataset.digest"),
+    ],
+)
+def test_another_run_is_refused_with_its_differences(
+    dataset: PieBench, tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    go(dataset, tmp_path, Noise())
+    before = (tmp_path / "samples.parquet").read_bytes()
+    with pytest.raises(RunError) as caught:
+        open_run(tmp_path, dataset, **changes)
+    assert line in str(caught.value) and "--fresh" in str(caught.value) and "--out" in str(caught.value)
+    assert (tmp_path / "samples.parquet").read_bytes() == before
+    assert len(go(dataset, tmp_path, Noise(), fresh=True, **changes)) == COUNT
+
+
+def test_what_moves_no_number_is_not_in_the_fingerprint(dataset: PieBench, tmp_path: Path) -> None:
+    open_run(tmp_path, dataset)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    elsewhere = {**manifest, "git": None, "platform": "other", "wall_seconds": 5.0, "python": "3.12"}
+    elsewhere["device"] = {"type": "cpu", "name": "another processor"}
+    assert fingerprint(elsewhere) == manifest["fingerprint"]
+    assert fingerprint({**manifest, "packages": {**manifest["packages"], "torch": "0.1"}}) != manifest["fingerprint"]
+
+
+def test_settings_that_are_no_json_are_refused(dataset: PieBench, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="'noise' can't be written as JSON"):
+        open_run(tmp_path, dataset, method_settings={"folder": tmp_path})
+
+
+def test_fresh_removes_the_run_and_nothing_else(dataset: PieBench, tmp_path: Path) -> None:
+    go(dataset, tmp_path, Noise())
+    (tmp_path / "notes.txt").write_text("mine")
+    calls = tmp_path / "calls"
+    go(dataset, tmp_path, Noise(calls), fresh=True)
+    assert len(calls.read_text().splitlines()) == COUNT
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_log_belongs_to_one_process(dataset: PieBench, tmp_path: Path) -> None:
+    directory = open_run(tmp_path, dataset)
+    log = SampleLog(tmp_path, rank=0)
+    with pytest.raises(RunError, match=r"samples-0.jsonl is in use by another process.*--shard"):
+        SampleLog(tmp_path, rank=0)
+    with pytest.raises(RunError, match="in use by another process"):
+        open_run(tmp_path, dataset, fresh=True)
+    assert not directory.merge([], {})  # somebody is at work
+    other = SampleLog(tmp_path, rank=1)
+    other.close()
+    log.close()
+    SampleLog(tmp_path, rank=0).close()
+
+
+def test_a_torn_line_does_not_count_and_is_repaired(tmp_path: Path) -> None:
+    log = SampleLog(tmp_path, rank=0)
+    log.append([Sample(sample_id="a", image_sha256="1")], seconds=1.0)
+    log.append([Sample(sample_id="b", image_sha256="2"), Sample(sample_id="c", image_sha256="3")], seconds=1.0)
+    log.close()
+    path = log_path(tmp_path, 0)
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole)):
+        path.write_bytes(whole[:length])
+        assert set(read_logs(tmp_path)[0]) == {"a"}
+    log = SampleLog(tmp_path, rank=0)
+    log.append([Sample(sample_id="d", image_sha256="4")], seconds=1.0)
+    log.close()
+    assert set(read_logs(tmp_path)[0]) == {"a", "d"}
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    log_path(tmp_path, 3).write_text('{"time": 1, \n')
+    with pytest.raises(RunError, match=r"samples-3.jsonl: line 1 is damaged.*--fresh"):
+        read_logs(tmp_path)
+
+
+def test_the_last_word_on_a_sample_counts_whoever_has_it(tmp_path: Path) -> None:
+    failed = Sample(sample_id="a", error="no")
+    for rank, sample in ((5, failed), (0, replace(failed, error=None, image_sha256="1"))):
+        log = SampleLog(tmp_path, rank)
+        log.append([sample], seconds=2.0)
+        log.close()
+    samples, sessions = read_logs(tmp_path)
+    assert samples["a"].image_sha256 == "1" and samples["a"].status == "made"
+    assert sorted(session.rank for session in sessions.values()) == [0, 5]
+
+
+def test_samples_without_a_manifest_are_refused(dataset: PieBench, tmp_path: Path) -> None:
+    go(dataset, tmp_path, Noise())
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(RunError, match=r"no manifest.json.*--fresh"):
+        open_run(tmp_path, dataset)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 2}'])
+def test_a_foreign_manifest_is_refused(dataset: PieBench, tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match=r"manifest.json.*--fresh"):
+        open_run(tmp_path, dataset)
+
+
+def test_missing_samples_hold_the_merge_back_unless_allowed(dataset: PieBench, tmp_path: Path) -> None:
+    task = PixelTask(dataset)
+    directory = open_run(tmp_path, dataset)
+    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=BATCH, shard=Shard(index=0, count=2))
+    assert not directory.merge(ids(dataset), task.facts)
+    assert directory.merge(ids(dataset), task.facts, allow_missing=True)
+    assert len(pd.read_parquet(tmp_path / "samples.parquet")) == COUNT // 2
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None and manifest["counts"]["missing"] == COUNT // 2 and manifest["finished"] is None
+    assert len(go(dataset, tmp_path, Noise())) == COUNT
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None and manifest["counts"]["missing"] == 0 and manifest["finished"]
+    assert len(manifest["sessions"]) == 2
+    assert manifest["wall_seconds"] == pytest.approx(sum(session["seconds"] for session in manifest["sessions"]))
+
+
+def test_the_manifest_is_json_with_the_documented_keys(dataset: PieBench, tmp_path: Path) -> None:
+    go(dataset, tmp_path, Noise())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert set(manifest) == {
+        "schema_version", "suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed",
+        "packages", "python", "platform", "device", "git", "fingerprint", "counts", "wall_seconds", "images_per_second",
+        "peak_memory_bytes", "started", "finished", "sessions",
+    }  # fmt: skip
+    assert manifest["peak_memory_bytes"] > 2**20 and manifest["images_per_second"] > 0
+    columns = pd.read_parquet(tmp_path / "samples.parquet").columns
+    assert list(columns) == [
+        "sample_id", "edit_type", "status", "error", "seconds", "image_sha256", "difference", "brightest", "undefined",
+    ]  # fmt: skip
+
+
+def test_seeds_are_63_bits_and_each_its_own() -> None:
+    seeds = {sample_seed(seed, protocol, name) for seed in (0, 1) for protocol in "pq" for name in ("a", "b")}
+    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
+    assert sample_seed(0, "pie-bench/v1", "000000000000") == 7789738764753469341
+
+
+@pytest.mark.parametrize(("text", "shard"), [("0/1", Shard()), ("3/4", Shard(index=3, count=4))])
+def test_shards_are_parsed(text: str, shard: Shard) -> None:
+    assert Shard.parse(text) == shard
+
+
+@pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/4", "0/0", "/", "1/2/3"])
+def test_faulty_shards_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="--shard"):
+        Shard.parse(text)
+
+
+def test_torchrun_shares_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert Shard.parse(None) == Shard(index=2, count=8)
+    assert Shard.parse("0/1") == Shard()
+
+
+def test_the_opened_directory_is_a_run_directory(dataset: PieBench, tmp_path: Path) -> None:
+    directory = open_run(tmp_path, dataset)
+    assert isinstance(directory, RunDirectory) and directory.to_make(BAD) and not directory.to_score(BAD)
