@@ -1,0 +1,51 @@
+"""The source image through EditAR's tokenizer and back: the ceiling that the tokenizer sets to preservation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from baselines.editar import weights_folder
+from baselines.method import EditRequest, MethodContext
+
+if TYPE_CHECKING:
+    from editar.vq import VQModel
+
+
+class VQReconstruction:
+    def __init__(self, context: MethodContext) -> None:
+        self.folder = weights_folder(context)
+        self.device = context.device
+        self._vq: VQModel | None = None
+
+    def load(self) -> None:
+        from editar.checkpoint import load_folder, load_official_vq
+
+        path = self._file()
+        vq = load_official_vq(path) if path.suffix == ".pt" else load_folder(self.folder).vq
+        self._vq = vq.to(self.device)
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        import torch
+
+        from editar.images import to_image, to_tensor
+
+        assert self._vq is not None, "call load() first"
+        answers = []
+        with torch.no_grad():
+            for request in requests:  # one at a time, so that a result does not depend on its batch
+                image = to_tensor(request.image, request.image.width)[None].to(self.device)
+                answers.append(to_image(self._vq.decode(self._vq.encode(image))[0]))
+        return answers
+
+    def settings(self) -> dict[str, Any]:
+        from editar.checkpoint import file_digest
+
+        return {"weights": {self._file().name: file_digest(self._file())}}
+
+    def _file(self) -> Path:
+        from editar.checkpoint import FILES, OFFICIAL_VQ
+        from editar.pipeline import is_official
+
+        return self.folder / (OFFICIAL_VQ if is_official(self.folder) else FILES[0])

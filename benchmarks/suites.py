@@ -1,0 +1,67 @@
+"""The suites: the same benchmark with other parts. Scores of one are never shown as the other's."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics.backbones import Backbones
+
+MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
+MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder.
+    backbones: from (weights folder or None, device, precision) to the networks to score with."""
+
+    name: str
+    image_side: int
+    dataset: Callable[[Path | None], Path]
+    backbones: Callable[[Path | None, str, str], Backbones]
+
+
+def default_device() -> str:
+    """The GPU of this process (torchrun's LOCAL_RANK), or the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+def _miniature_dataset(data: Path | None) -> Path:
+    from benchmarks.miniature.dataset import ensure_piebench
+
+    return data if data is not None else ensure_piebench(MINIATURE_DATA)
+
+
+def _miniature_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
+    from benchmarks.miniature.perception import load_backbones
+
+    return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device)
+
+
+def _paper_dataset(data: Path | None) -> Path:
+    if data is None:
+        raise ValueError(
+            "the paper suite needs PIE-Bench_v1, which its authors give out on request "
+            "(https://github.com/cure-lab/PnPInversion); pass the folder with mapping_file.json as --data DIR"
+        )
+    return data
+
+
+def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
+    from metrics.backbones import official_backbones
+
+    return official_backbones(weights, device, precision)
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite(name="miniature", image_side=128, dataset=_miniature_dataset, backbones=_miniature_backbones),
+        Suite(name="paper", image_side=512, dataset=_paper_dataset, backbones=_paper_backbones),
+    )
+}

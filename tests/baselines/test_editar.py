@@ -1,0 +1,116 @@
+"""EditAR and its tokenizer as methods, with small random weights in a folder of ours."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from baselines import METHODS
+from baselines.editar import EditARMethod
+from baselines.method import EditRequest, MethodContext
+from baselines.vq_reconstruction import VQReconstruction
+from editar.checkpoint import Parts, save_folder
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.pipeline import EditAR
+from editar.text import WordTextEncoder
+from editar.transformer import EditARTransformer
+from editar.vq import VQModel
+
+SIDE = 16
+
+
+def write_weights(folder: Path, seed: int = 0, guidance: float = 2.0) -> None:
+    torch.manual_seed(seed)
+    words = WordTextConfig(vocabulary=("make", "it", "red"), length=6, dim=16, layers=1, heads=2)
+    size = TransformerConfig(layers=1, heads=2, dim=16, vocab_size=32, grid=4, text_length=6, text_dim=16)
+    tokenizer = VQConfig(
+        channels=8, multipliers=(1, 1, 1), res_blocks=1, latent_channels=8, codebook_size=32, norm_groups=4
+    )
+    parts = Parts(
+        vq=VQModel(tokenizer),
+        transformer=EditARTransformer(size),
+        text=WordTextEncoder(words),
+        sampling=SamplingConfig(guidance=guidance),
+    )
+    save_folder(folder, parts)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    write_weights(folder / "editar")
+    return folder
+
+
+def context(weights: Path | None, suite: str = "miniature") -> MethodContext:
+    return MethodContext(suite=suite, weights=weights, device="cpu", image_side=SIDE)
+
+
+def requests(count: int) -> list[EditRequest]:
+    rng = np.random.default_rng(0)
+    return [
+        EditRequest(
+            sample_id=str(number),
+            image=Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)),
+            instruction="make it red",
+            source_prompt="",
+            target_prompt="",
+            blend_words=None,
+            seed=number,
+        )
+        for number in range(count)
+    ]
+
+
+def pixels(images: list[Image.Image]) -> list[bytes]:
+    assert all(image.size == (SIDE, SIDE) and image.mode == "RGB" for image in images)
+    return [image.tobytes() for image in images]
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_follows_seeds_and_not_batches(weights: Path, name: str) -> None:
+    method = METHODS[name](context(weights))
+    if load := getattr(method, "load", None):
+        load()
+    asked = requests(3)
+    together = pixels(list(method.edit(asked)))  # type: ignore[arg-type]
+    alone = [pixels(list(method.edit([request])))[0] for request in reversed(asked)]  # type: ignore[arg-type]
+    assert together == alone[::-1]
+
+
+def test_editar_is_the_pipeline_with_the_samples_seed(weights: Path) -> None:
+    method = EditARMethod(context(weights))
+    method.load()
+    model = EditAR.from_pretrained(weights / "editar")
+    asked = requests(2)
+    expected = model.edit([request.image for request in asked], ["make it red"] * 2, seeds=[0, 1])
+    assert pixels(method.edit(asked)) == pixels(expected)
+
+
+def test_the_reconstruction_is_the_pipelines(weights: Path) -> None:
+    method = VQReconstruction(context(weights))
+    method.load()
+    asked = requests(2)
+    expected = EditAR.from_pretrained(weights / "editar").reconstruct([request.image for request in asked])
+    assert pixels(method.edit(asked)) == pixels(expected)
+
+
+def test_settings_follow_the_weights_without_loading_them(weights: Path, tmp_path: Path) -> None:
+    settings = EditARMethod(context(weights)).settings()
+    assert settings["sampling"]["guidance"] == 2.0 and settings["dtype"] == "float32"
+    assert set(settings["weights"]) == {"vq.safetensors", "transformer.safetensors", "text.safetensors"}
+    write_weights(tmp_path, seed=1)  # the folder itself is as good as one that holds editar/
+    other = EditARMethod(context(tmp_path)).settings()
+    assert all(settings["weights"][name] != other["weights"][name] for name in settings["weights"])
+    tokenizer = VQReconstruction(context(weights)).settings()
+    assert tokenizer == {"weights": {"vq.safetensors": settings["weights"]["vq.safetensors"]}}
+
+
+@pytest.mark.parametrize("name", ["editar", "vq-reconstruction"])
+def test_missing_weights_are_asked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="--weights DIR"):
+        METHODS[name](context(None, suite="paper"))
+    with pytest.raises(ValueError, match="no model here"):
+        METHODS[name](context(tmp_path)).settings()
