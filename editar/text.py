@@ -6,7 +6,7 @@ Shape suffixes: B batch, L positions, E width.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +106,6 @@ class T5TextEncoder:
         source: str | Path = "google/flan-t5-xl",
         *,
         length: int = 120,
-        device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """source: a local folder in transformers' format, or a hub id (then fetched, or found in the hub's cache)."""
@@ -122,7 +121,11 @@ class T5TextEncoder:
             ) from error
         self.source = str(source)
         self.length = length
-        self.model.requires_grad_(False).eval().to(device)
+        self.model.requires_grad_(False).eval()
+
+    def to(self, device: str | torch.device) -> Self:
+        nn.Module.to(self.model, device)
+        return self
 
     @property
     def dim(self) -> int:

@@ -1,0 +1,114 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from editar import EditAR
+from editar.checkpoint import CheckpointError
+from editar.config import SamplingConfig
+from editar.pipeline import DTYPES
+from editar.prompts import translation_prompt
+
+
+@pytest.fixture(scope="module")
+def model(small_folder):
+    return EditAR.from_pretrained(small_folder, width=3)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)) for _ in range(4)]
+
+
+TEXTS = ["make the square red", "make the square blue", "the red square", ""]
+
+
+def pixels(images):
+    return [np.array(image).tobytes() for image in images]
+
+
+def test_edits_are_square_images_one_for_each_input(model, photos):
+    edited = model.edit(photos, TEXTS)
+    assert [image.size for image in edited] == [(32, 32)] * 4
+    assert {image.mode for image in edited} == {"RGB"}
+    assert len(set(pixels(edited))) > 1
+    assert model.edit([], []) == []
+
+
+def test_results_depend_on_neither_batch_nor_order(model, photos):
+    seeds = [1, 2, 3, 4]
+    together = pixels(model.edit(photos, TEXTS, seeds=seeds))
+    backwards = pixels(model.edit(photos[::-1], TEXTS[::-1], seeds=seeds[::-1]))
+    alone = [pixels(model.edit([p], [t], seeds=[s]))[0] for p, t, s in zip(photos, TEXTS, seeds, strict=True)]
+    assert together == alone == backwards[::-1]
+
+
+def test_the_seed_and_the_guidance_count(model, photos):
+    def run(**settings):
+        return pixels(model.edit(photos, TEXTS, **settings))
+
+    assert run() == run(seeds=[0] * 4)
+    assert run(seeds=[9] * 4) != run()
+    assert run(guidance=2.0) == run()  # the folder's own
+    assert run(guidance=9.0) != run()
+    greedy = SamplingConfig(temperature=0.0)
+    assert run(sampling=greedy, seeds=[1] * 4) == run(sampling=greedy, seeds=[2] * 4)
+
+
+def test_translation_is_editing_with_the_tasks_prompt(model, photos):
+    prompts = [translation_prompt("canny", text, "paper") for text in TEXTS]
+    translated = model.translate(photos, TEXTS, task="canny", template="paper", seeds=[5] * 4)
+    assert pixels(translated) == pixels(model.edit(photos, prompts, seeds=[5] * 4))
+
+
+def test_reconstruction_is_the_tokenizers_round_trip(model, photos):
+    restored = model.reconstruct(photos)
+    assert [image.size for image in restored] == [(32, 32)] * 4
+    assert pixels(restored[:1]) == pixels(model.reconstruct(photos[:1]))
+
+
+def test_bfloat16(small_folder, photos):
+    model = EditAR.from_pretrained(small_folder, dtype="bfloat16")
+    assert model.transformer.norm.weight.dtype == torch.bfloat16
+    assert model.vq.quant_conv.weight.dtype == torch.float32
+    assert len(model.edit(photos, TEXTS)) == 4
+
+
+def test_counts_that_differ_are_refused(model, photos):
+    with pytest.raises(ValueError, match="4 images, but 3 texts"):
+        model.edit(photos, TEXTS[:3])
+    with pytest.raises(ValueError, match="4 images, but 1 seeds"):
+        model.edit(photos, TEXTS, seeds=[1])
+
+
+def test_settings_that_make_no_sense_are_refused(small_folder):
+    with pytest.raises(ValueError, match=f"dtype is 'int8'; choose one of {', '.join(DTYPES)}"):
+        EditAR.from_pretrained(small_folder, dtype="int8")
+    with pytest.raises(ValueError, match="width is 0"):
+        EditAR.from_pretrained(small_folder, width=0)
+
+
+def test_a_folder_without_a_model_says_what_is_expected(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no model here; expected vq\.safetensors.*editar_release\.pt and vq_"):
+        EditAR.from_pretrained(tmp_path)
+
+
+def test_the_authors_files_make_a_model(official_folder, photos):
+    model = EditAR.from_pretrained(official_folder)
+    assert model.sampling == SamplingConfig(guidance=3.0, temperature=1.0, top_k=1000, top_p=1.0)
+    assert model.side == 8 * 16
+    assert [image.size for image in model.edit(photos[:1], ["make it snow"])] == [(128, 128)]
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, editar; print([m for m in ('torch', 'transformers', 'PIL') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        import editar
+
+        editar.Nothing  # noqa: B018
