@@ -5,6 +5,7 @@ process's records, so that a resumed run computes what an uninterrupted one does
 """
 
 import hashlib
+import math
 import os
 import sys
 import time
@@ -141,6 +142,10 @@ def _checked(answer: object, request: EditRequest) -> Image.Image | str:
         return str(answer)[:MAX_ERROR]
     if not isinstance(answer, Image.Image):
         return f"the method returned {type(answer).__name__} instead of an image"
+    try:
+        answer.load()  # an image that was opened from a file may not have been read yet
+    except Exception as error:
+        return f"the method returned an image that can't be read: {describe(error)}"
     if answer.size != request.image.size or answer.mode != "RGB":
         got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, request.image))
         return f"the method returned an image that is {got}, instead of {wanted}"
@@ -187,10 +192,12 @@ def score_batch(task: Task, runs: Mapping[str, RunDirectory], batch: Sequence[st
         for name, answers in _score(task, sample_ids, edited).items():
             for sample_id, answer in zip(sample_ids, answers, strict=True):
                 known = replace(runs[name].samples[sample_id], error=None)
-                if isinstance(answer, Scored):
-                    sample = replace(known, scores=answer.scores, undefined=answer.undefined)
-                else:
+                if isinstance(answer, str):
                     sample = replace(known, error=answer)
+                elif bad := [column for column, value in answer.scores.items() if not _sound(value)]:
+                    sample = replace(known, error=f"scoring gave no finite number for {', '.join(bad)}")
+                else:
+                    sample = replace(known, scores=answer.scores, undefined=answer.undefined)
                 results.setdefault(name, []).append(sample)
     return results
 
@@ -212,6 +219,10 @@ def _score(
         if len(edited) > 1:
             return {name: _score(task, sample_ids, {name: images})[name] for name, images in edited.items()}
         return {name: [f"scoring failed: {describe(error)}"] for name in edited}
+
+
+def _sound(score: float | None) -> bool:
+    return score is None or math.isfinite(score)
 
 
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:

@@ -103,21 +103,21 @@ class RunDirectory:
         selected: the sample ids asked for; those that an earlier start did are counted with them. `allow_missing`
         merges in spite of missing samples, and keeps the logs. Returns whether samples.parquet is up to date.
         """
-        with lock(self.folder), all_logs_locked(self.folder) as alone:
+        with lock(self.folder), all_logs_locked(self.folder) as logs:
             self.samples, sessions = self._read()
             expected = sorted({*selected, *self.samples})
             settled = {name: sample for name, sample in self.samples.items() if sample.status != "made"}
             missing = len(expected) - len(settled)
-            if not alone or (missing and not allow_missing):
+            if logs is None or (missing and not allow_missing):
                 return False
             manifest = read_manifest(self.folder)
             assert manifest is not None
-            if not log_paths(self.folder) and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
+            if not logs and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
                 return True
             self._write_parquet([settled[name] for name in sorted(settled)], facts)
             write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
             if not missing:
-                for path in log_paths(self.folder):
+                for path in logs:  # not those that a process has begun since
                     path.unlink()
             return True
 
@@ -177,10 +177,10 @@ class RunDirectory:
 
     def _clear(self) -> None:
         """Removes the run, and nothing that isn't part of one."""
-        with all_logs_locked(self.folder) as alone:
-            if not alone:
+        with all_logs_locked(self.folder) as logs:
+            if logs is None:
                 raise RunError(f"{self.folder} is in use by another process; stop it before starting with --fresh")
-            files = [self.folder / MANIFEST, self.folder / PARQUET, *log_paths(self.folder)]
+            files = [self.folder / MANIFEST, self.folder / PARQUET, *logs]
             files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
             for path in files:
                 path.unlink(missing_ok=True)

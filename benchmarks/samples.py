@@ -7,7 +7,6 @@ done or has failed, the lines become `samples.parquet`. A later start reads both
 
 import fcntl
 import json
-import math
 import os
 import resource
 import sys
@@ -81,7 +80,7 @@ class SampleLog:
         line = {
             "time": time.time(),
             "session": asdict(self._session),
-            "samples": [{**asdict(sample), "scores": _plain(sample.scores)} for sample in samples],
+            "samples": [asdict(sample) for sample in samples],
         }
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._file.flush()
@@ -131,17 +130,17 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def all_logs_locked(folder: Path) -> Iterator[bool]:
-    """Holds all logs of the run, so that nobody appends to them; False when a live process has one of them."""
+def all_logs_locked(folder: Path) -> Iterator[list[Path] | None]:
+    """Holds all logs there are, so that nobody appends to them; None when a live process has one of them."""
     files: list[IO[bytes]] = []
     try:
+        paths = log_paths(folder)
         try:
-            for path in log_paths(folder):
-                files.append(_open_locked(path))
+            files += map(_open_locked, paths)
         except RunError:
-            yield False
+            yield None
         else:
-            yield True
+            yield paths
     finally:
         for file in files:
             file.close()
@@ -171,13 +170,6 @@ def _cut_torn_line(file: IO[bytes]) -> None:
             whole += len(line)
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
-
-
-def _plain(scores: Mapping[str, float | None] | None) -> dict[str, float | None] | None:
-    if scores is None:
-        return None
-    assert all(value is None or math.isfinite(value) for value in scores.values()), scores
-    return dict(scores)
 
 
 def utc_now() -> str:

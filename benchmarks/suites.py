@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.samples import lock
 from metrics.backbones import Backbones
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
@@ -34,13 +35,17 @@ def default_device() -> str:
 def _miniature_dataset(data: Path | None) -> Path:
     from benchmarks.miniature.dataset import ensure_piebench
 
-    return data if data is not None else ensure_piebench(MINIATURE_DATA)
+    if data is not None:
+        return data
+    MINIATURE_DATA.parent.mkdir(parents=True, exist_ok=True)
+    with lock(MINIATURE_DATA.parent):  # of several processes one writes it
+        return ensure_piebench(MINIATURE_DATA)
 
 
 def _miniature_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
-    from benchmarks.miniature.perception import load_backbones
+    from benchmarks.miniature.backbones import load_backbones
 
-    return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device)
+    return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
 
 
 def _paper_dataset(data: Path | None) -> Path:
@@ -61,7 +66,7 @@ def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backb
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(name="miniature", image_side=128, dataset=_miniature_dataset, backbones=_miniature_backbones),
+        Suite(name="miniature", image_side=64, dataset=_miniature_dataset, backbones=_miniature_backbones),
         Suite(name="paper", image_side=512, dataset=_paper_dataset, backbones=_paper_backbones),
     )
 }

@@ -1,5 +1,6 @@
 """Runs in one process: failures, refusals, damaged files."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,6 +52,12 @@ def go(
     return pd.read_parquet(folder / "samples.parquet").set_index("sample_id")
 
 
+def torn_picture() -> Image.Image:
+    file = io.BytesIO()
+    Image.effect_noise((SIDE, SIDE), 50).convert("RGB").save(file, format="PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:-300]))
+
+
 class Broken(Noise):
     """Noise, but for the sample BAD it answers with `answer`, or raises it."""
 
@@ -66,6 +73,8 @@ class Broken(Noise):
                     raise self.answer
                 if self.answer == "none at all":
                     del images[position]
+                elif self.answer == "a closed file":
+                    images[position] = torn_picture()
                 else:
                     images[position] = self.answer
         return images
@@ -80,6 +89,7 @@ class Broken(Noise):
         (Image.new("RGB", (SIDE, SIDE + 1)), "RGB of 32x33 pixels, instead of RGB of 32x32"),
         (Image.new("L", (SIDE, SIDE)), "L of 32x32 pixels, instead of RGB"),
         ("none at all", "returned 0 images for 1 requests"),
+        ("a closed file", "image that can't be read"),
     ],
 )
 def test_a_failing_sample_fails_alone_and_is_tried_again(
@@ -130,6 +140,23 @@ def test_a_score_that_fails_fails_one_sample_of_one_method(dataset: PieBench, tm
     rows = go(dataset, tmp_path / "noise", Noise(calls), PixelTask(dataset, calls))
     assert calls.read_text().splitlines() == [f"score {BAD}"]
     assert (rows["status"] == "done").all() and rows["error"].isna().all()
+
+
+def test_a_score_that_is_no_number_fails_its_sample(dataset: PieBench, tmp_path: Path) -> None:
+    class Dividing(PixelTask):
+        def score(
+            self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
+        ) -> dict[str, list[Scored]]:
+            nothing = Scored(scores={"difference": float("nan"), "brightest": None}, undefined={"brightest": "-"})
+            results = super().score(sample_ids, edited)
+            return {
+                name: [nothing if sample_id == BAD else one for sample_id, one in zip(sample_ids, scored, strict=True)]
+                for name, scored in results.items()
+            }
+
+    rows = go(dataset, tmp_path, Noise(), Dividing(dataset))
+    assert list(rows.index[rows["status"] == "failed"]) == [BAD]
+    assert rows["error"][BAD] == "scoring gave no finite number for difference"
 
 
 def test_undefined_scores_are_null_with_a_reason(dataset: PieBench, tmp_path: Path) -> None:
@@ -221,6 +248,24 @@ def test_fresh_removes_the_run_and_nothing_else(dataset: PieBench, tmp_path: Pat
     go(dataset, tmp_path, Noise(calls), fresh=True)
     assert len(calls.read_text().splitlines()) == COUNT
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_merge_that_was_cut_short_is_finished_by_the_next_start(dataset: PieBench, tmp_path: Path) -> None:
+    task = PixelTask(dataset)
+    directory = open_run(tmp_path, dataset)
+    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=BATCH, shard=Shard())
+    log = log_path(tmp_path, 0).read_bytes()
+    assert directory.merge(ids(dataset), task.facts)
+    before, rows = read_manifest(tmp_path), (tmp_path / "samples.parquet").read_bytes()
+    log_path(tmp_path, 0).write_bytes(log)  # as if the process had died just before it removed the log
+
+    calls = tmp_path / "calls"
+    go(dataset, tmp_path, Noise(calls))
+    assert not calls.exists() and not log_path(tmp_path, 0).exists()
+    assert (tmp_path / "samples.parquet").read_bytes() == rows
+    after = read_manifest(tmp_path)
+    assert before is not None and after is not None
+    assert after["wall_seconds"] == before["wall_seconds"] and after["sessions"] == before["sessions"]
 
 
 def test_a_log_belongs_to_one_process(dataset: PieBench, tmp_path: Path) -> None:
