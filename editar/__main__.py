@@ -2,13 +2,42 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
-Dtype = Literal["float32", "bfloat16"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from editar.pipeline import EditAR
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags:
+    """The model and how its tokens are drawn."""
+
+    weights: Path | None = None
+    """A model's folder; the miniature if not given."""
+    guidance: float | None = None
+    """Strength of the text (paper, eq. 5); the model's own if not given."""
+    seed: int = 0
+    """Another seed draws another image."""
+    device: str = "cpu"
+    """For instance cpu or cuda."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the transformer; the published runs use bfloat16."""
+
+    def load(self) -> "EditAR":
+        from editar.pipeline import EditAR
+
+        return EditAR.from_pretrained(self.weights, device=self.device, dtype=self.dtype)
+
+
+Flags = Annotated[ModelFlags, OmitArgPrefixes]
+DEFAULTS = ModelFlags()
 
 
 def edit(
@@ -17,11 +46,7 @@ def edit(
     /,
     *,
     out: Path = Path("edited.png"),
-    weights: Path | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
+    model: Flags = DEFAULTS,
 ) -> None:
     """Edit an image as an instruction says.
 
@@ -29,18 +54,11 @@ def edit(
         image: The image to edit.
         instruction: What to change, for instance "make it snow".
         out: Where to write the result.
-        weights: A model's folder; the miniature if not given.
-        guidance: Strength of the instruction (paper, eq. 5); the model's own if not given.
-        seed: Another seed draws another edit.
-        device: For instance cpu or cuda.
-        dtype: Arithmetic of the transformer; the published runs use bfloat16.
     """
     from editar.images import open_image
-    from editar.pipeline import EditAR
 
     source = open_image(image)
-    model = EditAR.from_pretrained(weights, device=device, dtype=dtype)
-    _save(model.edit([source], [instruction], guidance=guidance, seeds=[seed])[0], out)
+    _save(model.load().edit([source], [instruction], guidance=model.guidance, seeds=[model.seed]), out)
 
 
 def translate(
@@ -51,11 +69,7 @@ def translate(
     task: Literal["depth", "canny", "segmentation"],
     out: Path = Path("translated.png"),
     template: Literal["released", "paper"] = "released",
-    weights: Path | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
+    model: Flags = DEFAULTS,
 ) -> None:
     """Make an image from a depth, canny or segmentation map and a caption.
 
@@ -65,19 +79,14 @@ def translate(
         task: What kind of map it is.
         out: Where to write the result.
         template: Wording of the prompt: the released checkpoint's or the paper's.
-        weights: A model's folder; the miniature if not given.
-        guidance: Strength of the caption (paper, eq. 5); the model's own if not given.
-        seed: Another seed draws another image.
-        device: For instance cpu or cuda.
-        dtype: Arithmetic of the transformer; the published runs use bfloat16.
     """
     from editar.images import open_image
-    from editar.pipeline import EditAR
 
     source = open_image(condition)
-    model = EditAR.from_pretrained(weights, device=device, dtype=dtype)
-    made = model.translate([source], [caption], task=task, template=template, guidance=guidance, seeds=[seed])
-    _save(made[0], out)
+    made = model.load().translate(
+        [source], [caption], task=task, template=template, guidance=model.guidance, seeds=[model.seed]
+    )
+    _save(made, out)
 
 
 def convert(folder: Positional[Path], out: Positional[Path], /, *, text: str | None = None, half: bool = False) -> None:
@@ -99,9 +108,9 @@ def convert(folder: Positional[Path], out: Positional[Path], /, *, text: str | N
     print(out)
 
 
-def _save(image, path: Path) -> None:
+def _save(images: "list[Image.Image]", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    images[0].save(path)
     print(path)
 
 
@@ -111,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tyro.extras.subcommand_cli_from_dict(
             {"edit": edit, "translate": translate, "convert": convert}, prog="python -m editar", args=argv
         )
-    except (ValueError, FileNotFoundError) as error:  # checkpoint, image and settings errors
+    except (ValueError, OSError) as error:  # refused checkpoints, images and settings; files that cannot be written
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
