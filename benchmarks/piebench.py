@@ -28,6 +28,7 @@ from benchmarks.suites import SUITES, Suite, default_device
 BENCHMARK = "piebench"
 EXTERNAL = "external:"
 DEFAULT_OUT = Path("runs")
+SHOWN_FAILURES = 5  # of each method
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # becomes the name of a folder
 
@@ -169,12 +170,11 @@ def build_methods(args: Arguments, context: MethodContext, dataset: PieBench, sa
 def report_failures(runs: Iterable[RunDirectory]) -> None:
     for each in runs:
         failed = [sample for sample in each.samples.values() if sample.error is not None]
-        for sample in failed:
+        for sample in failed[:SHOWN_FAILURES]:
             print(f"{each.method}: sample {sample.sample_id} failed: {sample.error}", file=sys.stderr)
         if failed:
-            print(
-                f"{each.method}: {len(failed)} samples failed; they are tried again at the next start", file=sys.stderr
-            )
+            where = "samples.parquet has every error, and the next start tries again"
+            print(f"{each.method}: {len(failed)} failed; {where}", file=sys.stderr)
 
 
 def render(args: Arguments, suite: Suite, folders: Sequence[Path]) -> list[Path]:

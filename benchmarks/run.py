@@ -88,17 +88,21 @@ def run(
 ) -> None:
     """Makes and scores this process's share of `sample_ids` for all methods. What is done already is not done again."""
     mine = list(sample_ids)[shard.index :: shard.count]
-    if not any(each.to_make(name) or each.to_score(name) for each in runs.values() for name in mine):
-        return
+    open_runs = {
+        name: each
+        for name, each in runs.items()
+        if any(each.to_make(sample_id) or each.to_score(sample_id) for sample_id in mine)
+    }
     with ExitStack() as stack:
         logs = {}
-        for name, each in runs.items():
+        for name, each in open_runs.items():
             logs[name] = stack.enter_context(closing(SampleLog(each.folder, shard.index)))
             each.remove_torn_images(shard.index)
-        for name, each in runs.items():
+        for name, each in open_runs.items():
             if any(map(each.to_make, mine)):
                 make_images(task, each, methods[name], mine, logs[name], batch_size)
-        score_images(task, runs, mine, logs, batch_size)
+        if open_runs:
+            score_images(task, open_runs, mine, logs, batch_size)
 
 
 def make_images(
@@ -156,16 +160,14 @@ def score_images(
     task: Task, runs: Mapping[str, RunDirectory], mine: Sequence[str], logs: Mapping[str, SampleLog], batch_size: int
 ) -> None:
     """Scores the saved images of all methods together, so that what depends on the source alone is computed once."""
-    todo = {name: [sample_id for sample_id in mine if each.to_score(sample_id)] for name, each in runs.items()}
     total = len(mine) * len(runs)
+    todo = sum(each.to_score(sample_id) for each in runs.values() for sample_id in mine)
 
     def wanted(sample_id: str) -> bool:
         return any(each.to_score(sample_id) for each in runs.values())
 
-    with progress("score", total, total - sum(map(len, todo.values()))) as bar:
-        for batch in batches(
-            mine, batch_size, lambda sample_id: any(each.to_score(sample_id) for each in runs.values())
-        ):
+    with progress("score", total, total - todo) as bar:
+        for batch in batches(mine, batch_size, wanted):
             start = time.perf_counter()
             results = score_batch(task, runs, batch)
             seconds = (time.perf_counter() - start) / len(results)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
 from benchmarks.samples import lock
 from metrics.backbones import Backbones
 
@@ -66,7 +67,7 @@ def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backb
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(name="miniature", image_side=64, dataset=_miniature_dataset, backbones=_miniature_backbones),
+        Suite(name="miniature", image_side=MINIATURE_SIDE, dataset=_miniature_dataset, backbones=_miniature_backbones),
         Suite(name="paper", image_side=512, dataset=_paper_dataset, backbones=_paper_backbones),
     )
 }

@@ -13,7 +13,7 @@ from PIL import Image
 from baselines import METHODS
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.piebench import Arguments, evaluate, main
-from benchmarks.suites import Suite
+from benchmarks.suites import SUITES, Suite
 from reports.runs import ReportError
 from tests.benchmarks import standins
 from tests.benchmarks.tiny import SIDE, entry, picture, write_piebench
@@ -194,7 +194,7 @@ def test_the_official_layout_of_finished_edits(tmp_path: Path) -> None:
         (["--methods", "external:gone.toml"], "gone.toml: no readable recipe"),
         (["--images", "gone", "--label", "x"], "gone is no folder"),
         (["--data", "gone"], "no such folder"),
-        (["--data", "."], "pixels, not 128x128"),
+        (["--data", "."], f"{SIDE}x{SIDE} pixels, not"),
     ],
 )
 def test_what_a_user_can_mend_is_told_in_one_message(
@@ -204,7 +204,7 @@ def test_what_a_user_can_mend_is_told_in_one_message(
     arguments: list[str],
     message: str,
 ) -> None:
-    side = SIDE if arguments == ["--data", "."] else 128
+    side = SIDE if arguments == ["--data", "."] else SUITES["miniature"].image_side
     monkeypatch.chdir(tmp_path)
     write_piebench(tmp_path, 1, side)
     assert main(arguments if "--data" in arguments else [*arguments, "--data", "."]) == 2

@@ -159,6 +159,16 @@ def test_a_score_that_is_no_number_fails_its_sample(dataset: PieBench, tmp_path:
     assert rows["error"][BAD] == "scoring gave no finite number for difference"
 
 
+def test_a_new_method_leaves_finished_ones_alone(dataset: PieBench, tmp_path: Path) -> None:
+    go(dataset, tmp_path / "noise", Noise())
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "noise").rglob("*")}
+    task = PixelTask(dataset)
+    runs = {name: open_run(tmp_path / name, dataset, name) for name in ("noise", "other")}
+    run(task, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
+    assert all(each.merge(ids(dataset), task.facts) for each in runs.values())
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "noise").rglob("*")} == stamps
+
+
 def test_undefined_scores_are_null_with_a_reason(dataset: PieBench, tmp_path: Path) -> None:
     class White(Noise):
         def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
