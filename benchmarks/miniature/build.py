@@ -1,0 +1,104 @@
+"""Makes the miniature's weights from a seed: codebook, tokenizer, perception, tokens, transformer, then the export.
+
+    python -m benchmarks.miniature.build                       everything, one stage after the other
+    python -m benchmarks.miniature.build --stages decoder      one stage, say beside another that trains
+
+Each stage goes on where it stopped, and a finished one does nothing. `decoder` and
+`tokens` need `refining`; `transformer` reads the shards as `tokens` writes them, so the two can run side by side.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from benchmarks.miniature import perception_training, tokenizer, transformer
+from benchmarks.miniature.backbones import save_perception
+from benchmarks.miniature.paths import BUILD, WEIGHTS
+from benchmarks.miniature.perception import Perception, PerceptionConfig
+from benchmarks.miniature.tokens import make_shards
+from editar.checkpoint import file_digest, save_folder
+from editar.config import SamplingConfig
+from editar.text import WordTextEncoder
+
+STAGES = ("encoder", "refining", "decoder", "perception", "tokens", "transformer", "export")
+SAMPLING = SamplingConfig(guidance=2.0, top_k=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Build the miniature's weights from a seed, resumably."""
+
+    stages: tuple[str, ...] = STAGES
+    """What to do, of: encoder refining decoder perception tokens transformer export."""
+    folder: Path = BUILD
+    """Checkpoints and token shards."""
+    out: Path = WEIGHTS
+    """Where the finished weights go."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    threads: int = 0
+    """CPU threads; 0: torch's choice."""
+
+    def __post_init__(self):
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise ValueError(f"--stages {stage}: must be one of {' '.join(STAGES)}")
+
+
+def main(arguments: Arguments) -> None:
+    """Run the stages in their order, whatever order they were named in."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    folder, device = arguments.folder, arguments.device
+    for stage in STAGES:
+        if stage not in arguments.stages:
+            continue
+        print(f"stage {stage}", flush=True)
+        if stage in tokenizer.STAGES:
+            tokenizer.train_tokenizer(folder / "tokenizer", stage, device)
+        elif stage == "perception":
+            perception_training.train_perception(folder / "perception", device)
+        elif stage == "tokens":
+            make_shards(
+                tokenizer.load_tokenizer(folder / "tokenizer").to(device),
+                WordTextEncoder(transformer.TEXT), transformer.TRAINING.seed, transformer.SHARDS, folder / "tokens",
+            )  # fmt: skip
+        elif stage == "transformer":
+            transformer.train_transformer(folder / "tokens", folder / "transformer", device)
+        else:
+            export(folder, arguments.out)
+
+
+def export(folder: Path, out: Path) -> None:
+    """Write what has been trained so far: weights (float16), training curves and digests."""
+    trained = transformer.MiniatureEditAR()
+    trained.load_state_dict(_last(folder / "transformer"))
+    save_folder(
+        out / "editar", vq=tokenizer.load_tokenizer(folder / "tokenizer"), transformer=trained.transformer,
+        text=trained.text, sampling=SAMPLING, dtype=torch.float16,
+    )  # fmt: skip
+    network = Perception(PerceptionConfig())
+    network.load_state_dict(_last(folder / "perception"))
+    save_perception(network, out / "perception.safetensors")
+    (out / "curves").mkdir(exist_ok=True)
+    for name in (*(f"tokenizer/{stage}" for stage in tokenizer.STAGES), "perception", "transformer"):
+        curve = folder / name / "metrics.jsonl"
+        shutil.copy(curve, out / "curves" / f"{Path(name).name}.jsonl")
+        seconds = sum(json.loads(line)["seconds"] for line in curve.read_text().splitlines())
+        print(f"{name}: trained for {seconds / 60:.0f} minutes")
+    digests = {file.relative_to(out).as_posix(): file_digest(file) for file in sorted(out.rglob("*.safetensors"))}
+    (out / "digests.json").write_text(json.dumps(digests, indent=1) + "\n")
+
+
+def _last(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / "last.pt"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: train this stage first (--stages {folder.name})")
+    return torch.load(path, map_location="cpu", weights_only=True)["model"]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,122 @@
+"""How the perception network is trained: attributes, maps and image-text pairs of the world."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.miniature.captions import caption
+from benchmarks.miniature.data import to_tensor, training_edits
+from benchmarks.miniature.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception, PerceptionConfig
+from benchmarks.miniature.render import depth, render, segmentation, silhouette
+from benchmarks.miniature.scene import CELL, SIDE, Scene
+from editar.training.loop import TrainConfig, train
+
+TRAINING = TrainConfig(
+    steps=700, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=560,
+    checkpoint_every=200, log_every=50,
+)  # fmt: skip
+IGNORED = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A batch with its ground truth: dense labels (B, 32, 32) with 255 where a head has nothing to say."""
+
+    images: Tensor
+    dense: dict[str, Tensor]
+    depth: Tensor
+    globals: dict[str, Tensor]
+    texts: Tensor
+
+
+def dense_labels(scene: Scene) -> dict[str, np.ndarray]:
+    """Labels of the dense heads at stride 2, (32, 32) uint8."""
+    pick = slice(STRIDE // 2, None, STRIDE)
+    labels = {name: np.full((SIDE, SIDE), IGNORED, np.uint8) for name in DENSE_HEADS}
+    labels["segmentation"] = segmentation(scene)
+    for thing in scene.things:
+        rows, columns = thing.cells
+        box = slice(rows.start * CELL, rows.stop * CELL), slice(columns.start * CELL, columns.stop * CELL)
+        for name in ("colour", "material", "content"):
+            labels[name][box][silhouette(thing)] = DENSE_HEADS[name].index(getattr(thing, name))
+        labels["flipped"][box][silhouette(thing)] = int(thing.flipped)
+    return {name: label[pick, pick] for name, label in labels.items()}
+
+
+def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
+    """Pictures and ground truth of `scenes`."""
+    dense = [dense_labels(scene) for scene in scenes]
+    nearness = np.stack([depth(scene)[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] for scene in scenes])
+    return Labelled(
+        images=to_tensor([render(scene) for scene in scenes]),
+        dense={name: torch.from_numpy(np.stack([d[name] for d in dense])).long() for name in DENSE_HEADS},
+        depth=torch.from_numpy(nearness).float() / 255,
+        globals={
+            name: torch.tensor([names.index(getattr(scene, name)) for scene in scenes])
+            for name, names in GLOBAL_HEADS.items()
+        },
+        texts=network.text.tokenize([caption(scene) for scene in scenes]),
+    )
+
+
+def perception_batch(network: Perception, step: int) -> Labelled:
+    """Both sides of each edit share the batch, so that captions one change apart are told apart."""
+    scenes: list[Scene] = []
+    for edit in training_edits(TRAINING.seed + 1, step):
+        scenes += [edit.source, edit.target]
+        if len(scenes) >= TRAINING.batch_size:
+            break
+    batch = labelled_batch(network, scenes)
+    return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
+
+
+def disturb(images: Tensor) -> Tensor:
+    """Noise, blur and colour shifts of random strength, for each image its own; half of them stay as they are."""
+    batch = len(images)
+    images = images + 0.06 * torch.rand(batch, 1, 1, 1) * (torch.rand(batch, 1, 1, 1) < 0.5) * torch.randn_like(images)
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
+    weight, pick = torch.rand(2, batch, 1, 1, 1)
+    images = torch.where(pick < 0.25, weight * blurred + (1 - weight) * images, images)
+    images = torch.where(pick > 0.75, weight * coarse + (1 - weight) * images, images)
+    shift = 0.1 * torch.randn(batch, 3, 1, 1) * (torch.rand(batch, 1, 1, 1) < 0.5)
+    return (images + shift).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str, Tensor]:
+    """Sum of the heads' cross-entropies, the depth error and the symmetric contrastive loss."""
+    maps = network.features(batch.images)
+    out = network.predict(maps)
+    losses = {
+        name: F.cross_entropy(out[name].float(), batch.dense[name], ignore_index=IGNORED)
+        for name in DENSE_HEADS
+        if (batch.dense[name] != IGNORED).any()
+    }
+    losses |= {name: F.cross_entropy(out[name].float(), batch.globals[name]) for name in GLOBAL_HEADS}
+    losses["depth"] = 5 * (out["depth"][:, 0].float() - batch.depth).abs().mean()
+    logits = network.embed_images(maps) @ network.embed_texts(batch.texts).T * network.temperature.exp().clamp(max=50)
+    same = (batch.texts[:, None] == batch.texts[None]).all(-1).float()  # pose edits can leave the caption as it was
+    goal = same / same.sum(1, keepdim=True)
+    losses["contrastive"] = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
+    return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
+
+
+def train_perception(folder: Path, device: str = "cpu") -> Perception:
+    """Train from scratch, or from where `folder` stopped."""
+    torch.manual_seed(TRAINING.seed)
+    network = Perception(PerceptionConfig()).to(device, memory_format=torch.channels_last)
+
+    def batch(step: int) -> Labelled:
+        made = perception_batch(network, step)
+        move = {
+            k: {n: t.to(device) for n, t in v.items()} if isinstance(v, dict) else v.to(device)
+            for k, v in made.__dict__.items()
+        }
+        return Labelled(**move)
+
+    train(network, perception_loss, batch, TRAINING, folder)
+    return network

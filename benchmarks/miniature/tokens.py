@@ -1,0 +1,130 @@
+"""The training set of the miniature's EditAR as tokens: made shard by shard, ahead of the training that reads them."""
+
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.miniature.captions import caption
+from benchmarks.miniature.data import TASKS, condition, to_tensor
+from benchmarks.miniature.edits import random_edit_of
+from benchmarks.miniature.render import render
+from benchmarks.miniature.scene import CELL, GRID, random_scene
+from editar.prompts import translation_prompt
+from editar.text import WordTextEncoder
+from editar.vq import VQModel
+
+SCENES_PER_SHARD = 1024
+EDITS_PER_SCENE = 4
+TASK_NAMES = ("edit", *TASKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Token sequences: condition and target (n, 64), words (n, 40), changed cells (n, 64) bool, task (n,)."""
+
+    condition: Tensor
+    target: Tensor
+    words: Tensor
+    changed: Tensor
+    task: Tensor
+
+    def pick(self, rows: Tensor) -> "Sequences":
+        return Sequences(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def make_shard(tokenizer: VQModel, text: WordTextEncoder, seed: int, index: int) -> Sequences:
+    """Each scene gives one source, four edits of it and one translation; none of them is held out."""
+    rng = np.random.default_rng((seed, 2, index))
+    images: list[np.ndarray] = []
+    rows: dict[str, list] = defaultdict(list)
+
+    def add(source: int, target: int, prompt: str, changed: np.ndarray, task: str) -> None:
+        for name, value in (("condition", source), ("target", target), ("prompt", prompt), ("changed", changed)):
+            rows[name].append(value)
+        rows["task"].append(TASK_NAMES.index(task))
+
+    for _ in range(SCENES_PER_SHARD):
+        scene = random_scene(rng)
+        if scene.held_out:
+            continue
+        source = len(images)
+        images.append(render(scene))
+        for _ in range(EDITS_PER_SCENE):
+            edit = random_edit_of(rng, scene)
+            if edit.held_out:
+                continue
+            image = render(edit.target)
+            differs = (image != images[source]).any(-1).reshape(GRID, CELL, GRID, CELL).any((1, 3)).ravel()
+            images.append(image)
+            add(source, len(images) - 1, edit.instruction, differs, "edit")
+        task = TASKS[rng.integers(len(TASKS))]
+        images.append(condition(scene, task))
+        add(len(images) - 1, source, translation_prompt(task, caption(scene)), np.ones(GRID * GRID, bool), task)
+    tokens = encode(tokenizer, images)
+    return Sequences(
+        condition=tokens[rows["condition"]],
+        target=tokens[rows["target"]],
+        words=text.tokenize(rows["prompt"]),
+        changed=torch.from_numpy(np.stack(rows["changed"])),
+        task=torch.tensor(rows["task"]),
+    )
+
+
+@torch.inference_mode()
+def encode(tokenizer: VQModel, images: list[np.ndarray], batch: int = 64) -> Tensor:
+    """uint8 images -> token indices (n, 64)."""
+    device = next(tokenizer.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu"):
+        parts = [
+            tokenizer.encode(to_tensor(images[i : i + batch]).to(device)).cpu() for i in range(0, len(images), batch)
+        ]
+    return torch.cat(parts)
+
+
+def make_shards(tokenizer: VQModel, text: WordTextEncoder, seed: int, count: int, folder: Path) -> None:
+    """Write the missing ones of `count` shards, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        path = folder / f"{index:04d}.npz"
+        if path.exists():
+            continue
+        shard = make_shard(tokenizer, text, seed, index)
+        arrays = {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
+        with (folder / "shard.tmp").open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(folder / "shard.tmp", path)
+
+
+class Shards:
+    """Reads shards as training comes to need them; one that is still being made is waited for."""
+
+    def __init__(self, folder: Path, count: int, steps_per_shard: int) -> None:
+        self.folder, self.count, self.steps_per_shard = folder, count, steps_per_shard
+        self.loaded: list[Sequences] = []
+
+    def batch(self, seed: int, step: int, size: int) -> Sequences:
+        """`size` sequences of the shards open at this step: a function of (seed, step), however fast they were made."""
+        opened = min(self.count, 2 + step // self.steps_per_shard)
+        while len(self.loaded) < opened:
+            self.loaded.append(self._load(self.folder / f"{len(self.loaded):04d}.npz"))
+        rng = np.random.default_rng((seed, 3, step))
+        which = rng.integers(opened, size=size)
+        parts = [
+            self.loaded[k].pick(torch.from_numpy(rng.integers(len(self.loaded[k].task), size=int((which == k).sum()))))
+            for k in np.unique(which)
+        ]
+        return Sequences(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Sequences)})
+
+    def _load(self, path: Path) -> Sequences:
+        while not path.exists():
+            time.sleep(1)
+        arrays = np.load(path, allow_pickle=False)
+        return Sequences(
+            **{f.name: torch.from_numpy(arrays[f.name].astype(np.int32)).long() for f in fields(Sequences)}
+        )

@@ -1,0 +1,1 @@
+"""Training: losses, the optimiser of the paper's recipe, and one resumable loop."""
