@@ -20,7 +20,7 @@ from benchmarks.miniature.backbones import save_perception
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
 from benchmarks.miniature.tokens import make_shards
-from editar.checkpoint import file_digest, save_folder
+from editar.checkpoint import Parts, file_digest, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
@@ -76,10 +76,13 @@ def export(folder: Path, out: Path) -> None:
     """Write what has been trained so far: weights (float16), training curves and digests."""
     trained = transformer.MiniatureEditAR()
     trained.load_state_dict(_last(folder / "transformer"))
-    save_folder(
-        out / "editar", vq=tokenizer.load_tokenizer(folder / "tokenizer"), transformer=trained.transformer,
-        text=trained.text, sampling=SAMPLING, dtype=torch.float16,
-    )  # fmt: skip
+    parts = Parts(
+        vq=tokenizer.load_tokenizer(folder / "tokenizer"),
+        transformer=trained.transformer,
+        text=trained.text,
+        sampling=SAMPLING,
+    )
+    save_folder(out / "editar", parts, dtype=torch.float16)
     network = Perception(PerceptionConfig())
     network.load_state_dict(_last(folder / "perception"))
     save_perception(network, out / "perception.safetensors")

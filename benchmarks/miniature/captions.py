@@ -12,7 +12,7 @@ given the depth image canny edge segmentation mask generate an following descrip
 sketch pixel art sepia plain striped checked dotted metallic upside down turn make change replace remove delete add put
 draw into colour material background to from with on in at by it is move left right middle style old like look take
 away set scene place there onto nothing cross face meadow beach sea brick wall night snow
-""".split()
+""".split()  # noqa: SIM905
 VOCABULARY = tuple(sorted({*_TEMPLATE_WORDS, *COLOURS, *SHAPES}))
 
 

@@ -23,7 +23,7 @@ TRAINING = TrainConfig(
     steps=3200, batch_size=32, learning_rate=1e-3, warmup_steps=150, decay_steps=800,
     checkpoint_every=100, log_every=25,
 )  # fmt: skip
-SHARDS, STEPS_PER_SHARD = 24, 50
+SHARDS, STEPS_PER_SHARD = 16, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were

@@ -1,0 +1,92 @@
+"""The committed networks do what the README says of them, as far as a few records can tell."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.miniature.backbones import load_backbones, load_perception, save_perception
+from benchmarks.miniature.data import to_tensor
+from benchmarks.miniature.dataset import held_out_edits
+from benchmarks.miniature.judge import judge
+from benchmarks.miniature.paths import WEIGHTS
+from benchmarks.miniature.perception import Perception, PerceptionConfig
+from benchmarks.miniature.render import render
+from editar.pipeline import EditAR
+from metrics.pie_bench import PieBenchScorer
+
+SMALL = {"2": 3, "3": 6, "6": 6, "8": 6}
+
+
+@pytest.fixture(scope="module")
+def edits():
+    return held_out_edits(SMALL, seed=5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_perception(WEIGHTS / "perception.safetensors")[0]
+
+
+def test_the_digests_are_those_of_the_files_and_the_files_are_small():
+    digests = json.loads((WEIGHTS / "digests.json").read_text())
+    files = sorted(WEIGHTS.rglob("*.safetensors"))
+    assert {file.relative_to(WEIGHTS).as_posix() for file in files} == set(digests)
+    for name, digest in digests.items():
+        assert hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest() == digest
+    assert sum(file.stat().st_size for file in files) < 20e6
+
+
+def test_the_heads_read_true_results_and_reject_unedited_sources(network, edits):
+    truths = judge(network, to_tensor([render(edit.target) for edit in edits]), edits)
+    sources = judge(network, to_tensor([render(edit.source) for edit in edits]), edits)
+    assert np.mean([verdict.followed for verdict in truths]) > 0.8
+    assert np.mean([verdict.asked for verdict in sources]) < 0.2
+
+
+def test_the_stand_in_columns_order_true_results_before_other_pictures(edits):
+    sources, truths = (
+        (to_tensor([render(getattr(edit, name)) for edit in edits]) + 1) / 2 for name in ("source", "target")
+    )
+    masks = torch.from_numpy(np.stack([edit.mask() for edit in edits]))[:, None]
+    scorer = PieBenchScorer(load_backbones(WEIGHTS / "perception.safetensors"))
+    prompts = [edit.prompts[1] for edit in edits]
+    scores = scorer.score(sources, masks, prompts, {"truth": truths, "other": truths.roll(1, 0)})
+    truth, other = (scores[name].columns for name in ("truth", "other"))
+    assert np.mean(truth["clip_whole"]) > np.mean(other["clip_whole"]) + 0.2
+    assert np.mean(truth["structure_distance"]) < np.mean(other["structure_distance"])
+
+
+def test_editar_edits_and_leaves_the_rest(network, edits):
+    model = EditAR.from_pretrained(WEIGHTS / "editar")
+    sources = [render(edit.source) for edit in edits]
+    edited = model.edit([Image.fromarray(image) for image in sources], [edit.instruction for edit in edits])
+    results = [np.asarray(image) for image in edited]
+    verdicts = judge(network, to_tensor(results), edits)
+    assert np.mean([verdict.asked for verdict in verdicts]) > 0.6
+    closer = [
+        np.abs(result.astype(float) - render(edit.target))[edit.mask()].mean()
+        < np.abs(source.astype(float) - render(edit.target))[edit.mask()].mean()
+        for result, source, edit in zip(results, sources, edits, strict=True)
+    ]
+    assert np.mean(closer) > 0.7
+
+
+def test_perception_files_come_back_as_they_were(tmp_path):
+    torch.manual_seed(0)
+    network = Perception(PerceptionConfig(widths=(8, 8, 8, 8))).half().float().eval()
+    save_perception(network, tmp_path / "p.safetensors")
+    again, _ = load_perception(tmp_path / "p.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing.safetensors.*benchmarks.miniature.build"):
+        load_perception(tmp_path / "nothing.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="broken.safetensors"):
+        load_perception(tmp_path / "broken.safetensors")

@@ -1,0 +1,32 @@
+"""Training shards: the same for the same seed, and batches that do not depend on how fast shards were made."""
+
+import dataclasses
+
+import torch
+
+from benchmarks.miniature import tokens
+from benchmarks.miniature.tokenizer import CONFIG
+from benchmarks.miniature.transformer import TEXT
+from editar.text import WordTextEncoder
+from editar.vq import VQModel
+
+
+def test_shards_and_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "SCENES_PER_SHARD", 6)
+    torch.manual_seed(0)
+    tokenizer, text = VQModel(CONFIG).eval(), WordTextEncoder(TEXT)
+    tokens.make_shards(tokenizer, text, 0, 3, tmp_path)
+    first = tokens.make_shard(tokenizer, text, 0, 0)
+    reader = tokens.Shards(tmp_path, count=3, steps_per_shard=2)
+    early = reader.batch(0, 0, 16)
+    reader.batch(0, 5, 16)  # opens the third shard
+    again = reader.batch(0, 0, 16)
+    for field in dataclasses.fields(tokens.Sequences):
+        stored = getattr(reader.loaded[0], field.name)
+        assert torch.equal(stored, getattr(first, field.name).long())
+        assert torch.equal(getattr(early, field.name), getattr(again, field.name))
+    assert len(reader.loaded) == 3
+    assert early.condition.shape == (16, 64) and early.words.shape == (16, TEXT.length)
+    edits = first.task == 0
+    unchanged = ~first.changed[edits].bool()
+    assert unchanged.any() and first.changed[~edits].bool().all()
