@@ -14,6 +14,7 @@ from benchmarks.miniature.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, P
 from benchmarks.miniature.render import depth, render, segmentation, silhouette
 from benchmarks.miniature.scene import CELL, SIDE, Scene
 from editar.training.loop import TrainConfig, train
+from editar.vq import VQModel
 
 TRAINING = TrainConfig(
     steps=700, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=560,
@@ -31,6 +32,15 @@ class Labelled:
     depth: Tensor
     globals: dict[str, Tensor]
     texts: Tensor
+
+    def to(self, device: str) -> "Labelled":
+        return Labelled(
+            images=self.images.to(device),
+            dense={name: labels.to(device) for name, labels in self.dense.items()},
+            depth=self.depth.to(device),
+            globals={name: labels.to(device) for name, labels in self.globals.items()},
+            texts=self.texts.to(device),
+        )
 
 
 def dense_labels(scene: Scene) -> dict[str, np.ndarray]:
@@ -63,15 +73,44 @@ def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
     )
 
 
-def perception_batch(network: Perception, step: int) -> Labelled:
+class Restored:
+    """Scenes whose pictures have been through the tokenizer, made once: half of every batch, since the pictures that
+    the heads will judge have been through it too."""
+
+    SCENES = 3072
+
+    def __init__(self, tokenizer: VQModel) -> None:
+        stream = training_edits(TRAINING.seed + 2, 0)
+        self.scenes: list[Scene] = []
+        while len(self.scenes) < self.SCENES:
+            edit = next(stream)
+            self.scenes += [edit.source, edit.target]
+        self.images = restore(tokenizer, [render(scene) for scene in self.scenes])
+
+
+@torch.inference_mode()
+def restore(tokenizer: VQModel, images: list[np.ndarray]) -> Tensor:
+    """uint8 pictures through the tokenizer, (n, 3, 64, 64) in [-1, 1]."""
+    device = next(tokenizer.parameters()).device
+    parts = [
+        tokenizer.decode(tokenizer.encode(to_tensor(images[i : i + 64]).to(device))).cpu().clamp(-1, 1)
+        for i in range(0, len(images), 64)
+    ]
+    return torch.cat(parts)
+
+
+def perception_batch(network: Perception, restored: Restored, step: int) -> Labelled:
     """Both sides of each edit share the batch, so that captions one change apart are told apart."""
     scenes: list[Scene] = []
     for edit in training_edits(TRAINING.seed + 1, step):
         scenes += [edit.source, edit.target]
-        if len(scenes) >= TRAINING.batch_size:
+        if len(scenes) >= TRAINING.batch_size // 2:
             break
-    batch = labelled_batch(network, scenes)
-    return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
+    first = 2 * torch.randint(len(restored.scenes) // 2, (TRAINING.batch_size // 4,))
+    rows = torch.stack([first, first + 1], 1).flatten()
+    batch = labelled_batch(network, scenes + [restored.scenes[row] for row in rows.tolist()])
+    images = torch.cat([batch.images[: len(scenes)], restored.images[rows]])
+    return Labelled(**{**batch.__dict__, "images": disturb(images)})
 
 
 def disturb(images: Tensor) -> Tensor:
@@ -105,18 +144,10 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
     return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
 
 
-def train_perception(folder: Path, device: str = "cpu") -> Perception:
+def train_perception(folder: Path, tokenizer: VQModel, device: str = "cpu") -> Perception:
     """Train from scratch, or from where `folder` stopped."""
+    restored = Restored(tokenizer)
     torch.manual_seed(TRAINING.seed)
     network = Perception(PerceptionConfig()).to(device, memory_format=torch.channels_last)
-
-    def batch(step: int) -> Labelled:
-        made = perception_batch(network, step)
-        move = {
-            k: {n: t.to(device) for n, t in v.items()} if isinstance(v, dict) else v.to(device)
-            for k, v in made.__dict__.items()
-        }
-        return Labelled(**move)
-
-    train(network, perception_loss, batch, TRAINING, folder)
+    train(network, perception_loss, lambda step: perception_batch(network, restored, step).to(device), TRAINING, folder)
     return network
