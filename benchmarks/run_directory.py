@@ -1,4 +1,4 @@
-"""A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png, the samples, a lock file.
+"""A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png, samples, a lock file.
 
 samples.parquet, sorted by sample_id: sample_id; the benchmark's facts of the sample (strings; PIE-Bench: source_id,
 which is equal for samples of the same source image, edit_type, edit_type_name); status "done" or "failed"; error (text
