@@ -26,7 +26,7 @@ def outside(images: Tensor, masks: Tensor) -> Tensor:
 
 
 def mse(images: Tensor, references: Tensor) -> Tensor:
-    """Mean squared error per image: (B, C, H, W) twice, range [0, 1], to float64 (B,)."""
+    """Mean squared error per image: (B, C, H, W) in [0, 1], references too or one for all, to float64 (B,)."""
     return (images - references).square().flatten(1).mean(1, dtype=torch.float64)
 
 
@@ -45,34 +45,35 @@ class LocalMoments:
 
 def local_moments(images: Tensor) -> LocalMoments:
     """What SSIM needs of one image alone, so that a source is filtered once for all its edits."""
-    batch = images.shape[0]
-    filtered = _gaussian_filter(torch.cat([images, images.square()]))
-    return LocalMoments(mean=filtered[:batch], square=filtered[batch:])
+    mean, square = _gaussian_filter(images, images.square())
+    return LocalMoments(mean=mean, square=square)
 
 
 def ssim(images: Tensor, references: Tensor, reference_moments: LocalMoments | None = None) -> Tensor:
     """Structural similarity per image (Wang et al. 2004) with an 11 x 11 Gaussian window, data range 1.
 
-    images, references: (B, C, H, W) in [0, 1], sides of at least 6; reference_moments: `local_moments(references)`
-    where the caller has them. Returns (B,). Equals torchmetrics 1.9: mirrored borders, the mean over the full canvas.
+    images, references: (B, C, H, W) in [0, 1], sides of at least 6; one reference serves any number of images.
+    reference_moments: `local_moments(references)` where the caller has them. Returns (B,).
+    Equals torchmetrics 1.9: borders mirrored, the mean over the full canvas.
     """
-    mine = local_moments(images)
     theirs = local_moments(references) if reference_moments is None else reference_moments
-    product = _gaussian_filter(images * references)
-    mean_product = mine.mean * theirs.mean
-    mean_squares = mine.mean.square() + theirs.mean.square()
-    variances = (mine.square - mine.mean.square()).clamp(min=0) + (theirs.square - theirs.mean.square()).clamp(min=0)
-    luminance = (2 * mean_product + SSIM_C1) / (mean_squares + SSIM_C1)
-    structure = (2 * (product - mean_product) + SSIM_C2) / (variances + SSIM_C2)
+    mean, square, product = _gaussian_filter(images, images.square(), images * references)
+    means, mean_squares = mean * theirs.mean, mean.square() + theirs.mean.square()
+    variances = (square - mean.square()).clamp(min=0) + (theirs.square - theirs.mean.square()).clamp(min=0)
+    luminance = (2 * means + SSIM_C1) / (mean_squares + SSIM_C1)
+    structure = (2 * (product - means) + SSIM_C2) / (variances + SSIM_C2)
     return (luminance * structure).flatten(1).mean(1)
 
 
-def _gaussian_filter(images: Tensor) -> Tensor:
-    """Separable Gaussian window with mirrored borders: two passes of 11 taps instead of one of 121."""
-    channels = images.shape[1]
-    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=images.dtype, device=images.device)
+def _gaussian_filter(*maps: Tensor) -> list[Tensor]:
+    """Each (B, C, H, W) through the window, borders mirrored: two passes of 11 taps instead of one of 121.
+
+    All maps are channels of one image, which is what PyTorch's depthwise convolution on a CPU is fast at.
+    """
+    stacked = torch.stack(maps)
+    planes = F.pad(stacked.flatten(0, 2), (SSIM_RADIUS,) * 4, mode="reflect")[None]
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=planes.dtype, device=planes.device)
     taps = torch.exp(-(offsets / SSIM_SIGMA).square() / 2)
-    taps = taps / taps.sum()
-    padded = F.pad(images, (SSIM_RADIUS,) * 4, mode="reflect")
-    rows = F.conv2d(padded, taps.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
-    return F.conv2d(rows, taps.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
+    taps = (taps / taps.sum()).expand(planes.shape[1], 1, 1, -1)
+    rows = F.conv2d(planes, taps.transpose(2, 3), groups=planes.shape[1])
+    return list(F.conv2d(rows, taps, groups=planes.shape[1]).view(stacked.shape))

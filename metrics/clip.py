@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.vit import Block, ClassTokenHead, VisionTransformer, ViTConfig, fold_constants, load
+from metrics.vit import Block, ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 from metrics.weights import Found
 
 # transformers' CLIPImageProcessor.
@@ -31,7 +31,6 @@ class OfficialClip:
         self.name = weights.label("clip-vit-large-patch14")
         self.official = weights.official
         self.digest = weights.digest
-        self.batch = 8 if device == "cpu" else 64
         config = CLIPConfig.from_pretrained(weights.folder)
         state = _read(weights.path)
         try:
@@ -42,11 +41,12 @@ class OfficialClip:
             load(self.image_tower, fold_constants(_image_tower(state, vision), vision), device, precision)
             text = _text_config(config.text_config)
             with torch.device("meta"):
-                self.text_tower = TextTower(text, config.text_config)
+                self.text_tower = TextTower(text, config.text_config, len(self.projection))
             load(self.text_tower, fold_constants(_text_tower(state, text), text), device, "float32")
         except KeyError as error:
             raise ValueError(f"{weights.path}: no tensor {error}: not a CLIP model in transformers' format") from None
         self.side = vision.side
+        self.batch = batch_size(vision, device)
         self.tokenizer = CLIPTokenizer.from_pretrained(weights.folder)
         self.mean = 255 * torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
         self.std = 255 * torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
@@ -77,7 +77,7 @@ class OfficialClip:
 class TextTower(nn.Module):
     """CLIP's causal text transformer: token ids (B, N) to projected embeddings of the end token (B, D)."""
 
-    def __init__(self, config: ViTConfig, official: Any) -> None:
+    def __init__(self, config: ViTConfig, official: Any, projection_dim: int) -> None:
         super().__init__()
         self.end_token = official.eos_token_id
         self.length = official.max_position_embeddings
@@ -85,7 +85,7 @@ class TextTower(nn.Module):
         self.positions = nn.Parameter(torch.empty(self.length, config.width))
         self.blocks = nn.Sequential(*(Block(config, causal=True) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
-        self.projection = nn.Linear(config.width, official.projection_dim, bias=False)
+        self.projection = nn.Linear(config.width, projection_dim, bias=False)
 
     def forward(self, tokens_BN: Tensor) -> Tensor:
         tokens_BN = tokens_BN[:, : self.length]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.vit import KeyHead, VisionTransformer, ViTConfig, fold_constants, load
+from metrics.vit import KeyHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 from metrics.weights import Found
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -33,7 +33,7 @@ class OfficialDino:
         self.digest = weights.digest
         self.antialias = antialias
         self.side = config.side
-        self.batch = 4 if device == "cpu" else 64
+        self.batch = batch_size(config, device)
         state = torch.load(weights.path, map_location="cpu", weights_only=True)
         with torch.device("meta"):
             self.network = VisionTransformer(config, KeyHead(config))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from metrics.weights import Found
 
@@ -51,14 +50,14 @@ class OfficialLpips:
     def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
         """The weighted squared differences, averaged over positions and summed over layers: (B,)."""
         layers = zip(features_a, features_b, self.heads, strict=True)
-        return torch.stack([F.conv2d((a - b).square(), head).mean((1, 2, 3)) for a, b, head in layers]).sum(0)
+        return torch.stack([(a - b).square_().mean((2, 3)) @ head for a, b, head in layers]).sum(0)
 
 
 def lpips_heads() -> list[Tensor]:
-    """The published linear heads (v0.1), one (1, C, 1, 1) per layer, from the `lpips` package."""
+    """The published linear heads (v0.1), one (C,) per layer, from the `lpips` package."""
     package = find_spec("lpips")  # found, not imported: the package pulls in much that is not needed
     if package is None or package.origin is None:
         raise ModuleNotFoundError("LPIPS needs the package `lpips` for its published heads: pip install lpips")
     path = Path(package.origin).parent / "weights" / "v0.1" / "squeeze.pth"
     state = torch.load(path, map_location="cpu", weights_only=True)
-    return [state[f"lin{layer}.model.1.weight"] for layer in range(len(TAPS) - 1)]
+    return [state[f"lin{layer}.model.1.weight"].flatten() for layer in range(len(TAPS) - 1)]

@@ -96,24 +96,18 @@ class PieBenchScorer:
         return {"structure_distance": distances}
 
     def _background(self, sources: Tensor, masks: Tensor, images: Tensor) -> dict[str, Tensor]:
-        methods, batch = images.shape[:2]
-        table = {name: torch.full((methods, batch), torch.nan, dtype=torch.float64) for name in BACKGROUND_COLUMNS}
-        rows = (~masks.flatten(1).all(1)).nonzero()[:, 0]
-        if not len(rows):
-            return table
-        masks = masks[rows]
-        source = background.outside(sources[rows], masks)
-        moments = background.local_moments(source)
-        source_features = self._perceptual(source)
-        rows = rows.cpu()
-        for m in range(methods):
-            edit = background.outside(images[m, rows.to(images.device)], masks)
-            errors = background.mse(edit, source)
-            table["mse"][m, rows] = errors.cpu()
-            table["psnr"][m, rows] = background.psnr(errors).cpu()
-            table["ssim"][m, rows] = background.ssim(edit, source, moments).double().cpu()
-            distances = self.backbones.perceptual.distance(self._perceptual(edit), source_features)
-            table["lpips"][m, rows] = distances.double().cpu()
+        """Image by image: full-size feature maps of a whole batch would take gigabytes."""
+        table = {name: torch.full(images.shape[:2], torch.nan, dtype=torch.float64) for name in BACKGROUND_COLUMNS}
+        for b in (~masks.flatten(1).all(1)).nonzero()[:, 0].tolist():
+            source = background.outside(sources[b : b + 1], masks[b : b + 1])
+            edits = background.outside(images[:, b], masks[b : b + 1])
+            errors = background.mse(edits, source)
+            features = self._perceptual(source)
+            distances = [self.backbones.perceptual.distance(self._perceptual(edit[None]), features) for edit in edits]
+            table["mse"][:, b] = errors
+            table["psnr"][:, b] = background.psnr(errors)
+            table["ssim"][:, b] = background.ssim(edits, source, background.local_moments(source))
+            table["lpips"][:, b] = torch.cat(distances)
         return table
 
     def _perceptual(self, images: Tensor) -> list[Tensor]:

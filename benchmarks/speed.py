@@ -1,0 +1,17 @@
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics`."""
+
+from collections.abc import Callable
+
+import tyro
+
+from benchmarks.speed_metrics import MetricsSpeed
+
+COMMANDS: dict[str, Callable[..., MetricsSpeed]] = {"metrics": MetricsSpeed}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="python -m benchmarks.speed").run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""`python -m benchmarks.speed metrics`: the seven PIE-Bench columns, the released evaluator's way against ours.
+
+Both ways score the same edits in one run, in turns, so that a busy machine disturbs them alike.
+"""
+
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.random_weights import write_official_layout
+from benchmarks.released_evaluator import ReleasedEvaluator
+from metrics.backbones import PRECISIONS, official_backbones
+from metrics.pie_bench import PIE_BENCH_COLUMNS, MethodScores, PieBenchScorer
+
+SIDE = 512
+RELEASED = "released evaluator"
+Values = dict[str, list[dict[str, float]]]  # method to one row of columns per image
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsSpeed:
+    """Images and methods per second of both ways, and how far bfloat16 networks move each column."""
+
+    weights: Path = Path("runs/speed/weights")
+    """Folder with the official files; made with random weights (2 GB) where it does not exist."""
+    images: int = 2
+    """Source images per round, all scored in one batch by ours."""
+    methods: int = 3
+    rounds: int = 3
+    """Timed rounds after one that warms up; the median counts."""
+    threads: int = 2
+    seed: int = 0
+    out: Path | None = None
+    """Write the figures as JSON to this file too."""
+
+    def run(self) -> None:
+        torch.set_num_threads(self.threads)
+        if not self.weights.is_dir():
+            print(f"writing random weights to {self.weights}", flush=True)
+            write_official_layout(self.weights)
+        figures = measure(self)
+        print(report(figures))
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Square images (B, 3, H, W) in [0, 1], masks (B, 1, H, W) bool; nothing repeats, so nothing can be skipped."""
+
+    sources: Tensor
+    masks: Tensor
+    prompts: list[str]
+    edited: dict[str, Tensor]
+
+
+def make_workload(images: int, methods: int, seed: int, side: int = SIDE) -> Workload:
+    """Smooth coloured scenes; each edit repaints an ellipse, the mask, and adds faint noise around it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def scene() -> Tensor:
+        coarse = torch.rand(images, 3, 8, 8, generator=generator)
+        fine = torch.rand(images, 3, side, side, generator=generator)
+        return 0.85 * F.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1) + 0.15 * fine
+
+    def eight_bit(x: Tensor) -> Tensor:
+        return (x.clamp(0, 1) * 255).round() / 255
+
+    axis = torch.linspace(-1, 1, side)
+    shapes = 0.3 + 0.5 * torch.rand(images, 2, 1, 1, generator=generator)
+    masks = ((axis[:, None] / shapes[:, 0]) ** 2 + (axis / shapes[:, 1]) ** 2 < 1)[:, None]
+    masks[..., [0, -1], :] = True
+    masks[..., [0, -1]] = True
+    sources = eight_bit(scene())
+    edited = {}
+    for m in range(methods):
+        noise = 0.02 * torch.randn(images, 3, side, side, generator=generator)
+        edited[f"method {m + 1}"] = eight_bit(torch.where(masks, scene(), sources + noise))
+    return Workload(sources, masks, [f"a photo of scene number {i}" for i in range(images)], edited)
+
+
+def measure(settings: MetricsSpeed) -> dict[str, Any]:
+    """Seconds per image and method of each way (the median over the rounds), ratios, and deviations."""
+    work = make_workload(settings.images, settings.methods, settings.seed)
+    ways: dict[str, Callable[[], Values]] = {RELEASED: _released_way(settings.weights, work)}
+    for precision in PRECISIONS:
+        ways[f"ours, {precision}"] = _our_way(settings.weights, precision, work)
+    values = {way: score() for way, score in ways.items()}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(settings.rounds):
+        for way, score in ways.items():
+            start = time.perf_counter()
+            score()
+            seconds[way].append((time.perf_counter() - start) / settings.images / settings.methods)
+    typical = {way: statistics.median(times) for way, times in seconds.items()}
+    return {
+        "machine": {"processor": platform.processor(), "threads": settings.threads, "torch": torch.__version__},
+        "settings": asdict(settings),
+        "seconds": seconds,
+        "images_methods_per_second": {way: 1 / value for way, value in typical.items()},
+        "ratio": {way: typical[RELEASED] / value for way, value in typical.items()},
+        "deviation": {
+            "ours, float32 from the released evaluator": deviations(values[RELEASED], values["ours, float32"]),
+            "ours, bfloat16 from float32": deviations(values["ours, float32"], values["ours, bfloat16"]),
+        },
+    }
+
+
+def _released_way(weights: Path, work: Workload) -> Callable[[], Values]:
+    evaluator = ReleasedEvaluator(weights)
+
+    def pixels(image: Tensor) -> Any:
+        return (image * 255).round().byte().permute(1, 2, 0).numpy()
+
+    masks = [mask[0].double().numpy()[:, :, np.newaxis].repeat(3, axis=2) for mask in work.masks]
+    sources = [pixels(image) for image in work.sources]
+    edited = {method: [pixels(image) for image in images] for method, images in work.edited.items()}
+
+    def score() -> Values:
+        values: Values = {method: [] for method in edited}
+        for i, source in enumerate(sources):
+            for method, images in edited.items():
+                row = evaluator.score(source, images[i], masks[i], work.prompts[i])
+                values[method].append({c: row[c] / 100 if c.startswith("clip") else row[c] for c in PIE_BENCH_COLUMNS})
+        return values
+
+    return score
+
+
+def _our_way(weights: Path, precision: str, work: Workload) -> Callable[[], Values]:
+    scorer = PieBenchScorer(official_backbones(weights, "cpu", precision), precision)
+
+    def rows(scores: MethodScores) -> list[dict[str, float]]:
+        columns = [[math.nan if v is None else v for v in scores.columns[column]] for column in PIE_BENCH_COLUMNS]
+        return [dict(zip(PIE_BENCH_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def score() -> Values:
+        scores = scorer.score(work.sources, work.masks, work.prompts, work.edited)
+        return {method: rows(own) for method, own in scores.items()}
+
+    return score
+
+
+def deviations(reference: Values, other: Values) -> dict[str, dict[str, float]]:
+    """Per column, over all images and methods: the largest absolute difference, the difference of the means, and
+    both as shares of the reference's mean."""
+    result = {}
+    for column in PIE_BENCH_COLUMNS:
+        a, b = ([row[column] for rows in values.values() for row in rows] for values in (reference, other))
+        largest = max(abs(x - y) for x, y in zip(a, b, strict=True))
+        mean = abs(statistics.mean(b) - statistics.mean(a))
+        scale = abs(statistics.mean(a)) or math.nan
+        result[column] = {
+            "largest": largest,
+            "of_the_mean": mean,
+            "largest_relative": largest / scale,
+            "of_the_mean_relative": mean / scale,
+        }
+    return result
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    settings = figures["settings"]
+    lines = [
+        f"PIE-Bench columns: {settings['images']} images, {settings['methods']} methods, {settings['rounds']} rounds, "
+        f"{settings['threads']} threads",
+        f"{'way':24}{'s per image and method':>24}{'images x methods per s':>24}{'ratio':>8}",
+    ]
+    for way, rate in figures["images_methods_per_second"].items():
+        lines.append(f"{way:24}{1 / rate:24.2f}{rate:24.3f}{figures['ratio'][way]:8.2f}")
+    for title, columns in figures["deviation"].items():
+        lines += ["", f"{title}:", f"{'column':24}{'largest':>14}{'relative':>12}{'of the mean':>14}{'relative':>12}"]
+        for column, d in columns.items():
+            lines.append(
+                f"{column:24}{d['largest']:14.3e}{d['largest_relative']:12.1e}"
+                f"{d['of_the_mean']:14.3e}{d['of_the_mean_relative']:12.1e}"
+            )
+    return "\n".join(lines)
