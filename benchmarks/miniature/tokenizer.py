@@ -22,7 +22,7 @@ ENCODER = TrainConfig(
 )  # fmt: skip
 REFINING = replace(ENCODER, steps=700, learning_rate=1e-3, warmup_steps=30, decay_steps=600)
 DISTORTION_WEIGHT = 20.0  # while refining
-DECODER = replace(ENCODER, steps=1800, decay_steps=1400)
+DECODER = replace(ENCODER, steps=1200, decay_steps=1000)
 STAGES = ("encoder", "refining", "decoder")
 
 
