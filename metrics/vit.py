@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 # Attention in bfloat16 on a CPU takes as many heads at a time as keep their scores in the second-level cache.
 SCORE_BYTES = 2**21
+KEY_MULTIPLE = 32
 QUICK_GELU = 1.702
 
 
@@ -189,15 +190,23 @@ def attention(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor, causal: bool = Fal
 
 
 def _attention_in_cache(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor) -> Tensor:
-    """A few heads of one image at a time: 1.2 to 1.5 times as fast as PyTorch's fused bfloat16 kernel on AVX-512."""
+    """A few heads of one image at a time, the keys padded: 1.5 times as fast as PyTorch's fused bfloat16 kernel on
+    AVX-512. oneDNN is slow where a side is no multiple of 32, and the towers have 785 and 257 tokens."""
     batch, heads, queries, width = q_BHNd.shape
-    step = max(1, SCORE_BYTES // (2 * queries * k_BHNd.shape[2]))
+    tokens = k_BHNd.shape[2]
+    padded = -(-tokens // KEY_MULTIPLE) * KEY_MULTIPLE
+    rounds = -(-heads * 2 * queries * padded // SCORE_BYTES)
+    step = -(-heads // min(heads, rounds))
+    k_HMd, v_HMd = q_BHNd.new_zeros(2, heads, padded, width)
     out_BNHd = q_BHNd.new_empty(batch, queries, heads, width)
     for b in range(batch):
+        k_HMd[:, :tokens] = k_BHNd[b]
+        v_HMd[:, :tokens] = v_BHNd[b]
         for h in range(0, heads, step):
-            q, k, v = (x[b, h : h + step] for x in (q_BHNd, k_BHNd, v_BHNd))
-            weights = (q @ k.transpose(1, 2)).softmax(-1)
-            out_BNHd[b, :, h : h + step] = (weights @ v).transpose(0, 1)
+            part = slice(h, h + step)
+            scores_HNM = q_BHNd[b, part] @ k_HMd[part].transpose(1, 2)
+            scores_HNM[..., tokens:] = -torch.inf
+            out_BNHd[b, :, part] = (scores_HNM.softmax(-1) @ v_HMd[part]).transpose(0, 1)
     return out_BNHd.flatten(2)
 
 
