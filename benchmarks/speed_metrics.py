@@ -48,7 +48,8 @@ class MetricsSpeed:
         torch.set_num_threads(self.threads)
         if not self.weights.is_dir():
             print(f"writing random weights to {self.weights}", flush=True)
-            write_official_layout(self.weights)
+            unfinished = self.weights.with_name(self.weights.name + ".part")
+            write_official_layout(unfinished).rename(self.weights)
         figures = measure(self)
         print(report(figures))
         if self.out is not None:
@@ -106,7 +107,11 @@ def measure(settings: MetricsSpeed) -> dict[str, Any]:
             seconds[way].append((time.perf_counter() - start) / settings.images / settings.methods)
     typical = {way: statistics.median(times) for way, times in seconds.items()}
     return {
-        "machine": {"processor": platform.processor(), "threads": settings.threads, "torch": torch.__version__},
+        "machine": {
+            "platform": platform.platform(),
+            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+            "torch": torch.__version__,
+        },
         "settings": asdict(settings),
         "seconds": seconds,
         "images_methods_per_second": {way: 1 / value for way, value in typical.items()},

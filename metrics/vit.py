@@ -195,8 +195,8 @@ def _attention_in_cache(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor) -> Tenso
     batch, heads, queries, width = q_BHNd.shape
     tokens = k_BHNd.shape[2]
     padded = -(-tokens // KEY_MULTIPLE) * KEY_MULTIPLE
-    rounds = -(-heads * 2 * queries * padded // SCORE_BYTES)
-    step = -(-heads // min(heads, rounds))
+    most = max(1, SCORE_BYTES // (2 * queries * padded))
+    step = -(-heads // -(-heads // most))  # as even as possible
     k_HMd, v_HMd = q_BHNd.new_zeros(2, heads, padded, width)
     out_BNHd = q_BHNd.new_empty(batch, queries, heads, width)
     for b in range(batch):
