@@ -160,7 +160,9 @@ class EditARTransformer(nn.Module):
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.alignment = nn.Conv2d(config.dim, config.distillation_dim, kernel_size=2, stride=2)
-        self.apply(_initialise)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_STD)
         nn.init.zeros_(self.output.weight)
         # Not a buffer: a cast of the model to bfloat16 must not round the positions.
         self._rotations: dict[torch.device, Tensor] = {}
@@ -259,8 +261,3 @@ def _add_null(module: nn.Module, name: str, shape: tuple[int, int], trainable: b
         module.register_parameter(name, nn.Parameter(value))
     else:
         module.register_buffer(name, value)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=INIT_STD)

@@ -3,8 +3,8 @@
     python -m benchmarks.miniature.build                       everything, one stage after the other
     python -m benchmarks.miniature.build --stages decoder      one stage, say beside another that trains
 
-Each stage goes on where it stopped, and a finished one does nothing. `decoder` and `tokens` need `refining`, `perception`
-needs `decoder`; `transformer` reads the shards as `tokens` writes them, so the two can run side by side.
+Each stage goes on where it stopped, and a finished one does nothing. `decoder` and `tokens` need `refining`,
+`perception` needs `decoder`; `transformer` reads the shards as `tokens` writes them, so the two can run side by side.
 """
 
 import json

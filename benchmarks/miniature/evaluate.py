@@ -7,6 +7,7 @@ true result; how often the instruction was followed, judged by the attribute hea
 the true result itself, which bounds what they can say of an edit); the background's PSNR and the tokenizer's.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,18 +157,18 @@ def grid(edits, sources, edited, truths, scale: int = 2, examples: int = 2) -> I
     )
     for line, indices in zip(axes, chosen, strict=True):
         for k, i in enumerate(indices):
-            for axis, image, title in zip(
-                line[3 * k :], (sources[i], edited[i], truths[i]), ("source", "EditAR", "truth"), strict=False
-            ):
+            triple = line[3 * k : 3 * k + 3]
+            for axis, image in zip(triple, (sources[i], edited[i], truths[i]), strict=True):
                 axis.imshow(image, interpolation="nearest")
-                axis.set_axis_off()
-                axis.set_title(title, fontsize=6, pad=2)
-            line[3 * k].set_title(edits[i].instruction, fontsize=6, pad=2, loc="left")
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.97, 0.04, 0.16)
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+                axis.set(xticks=[], yticks=[], frame_on=False)
+            triple[0].set_title(edits[i].instruction, fontsize=6, pad=2, loc="left")
+    for axis, title in zip(axes[-1], ("source", "EditAR", "true result") * examples, strict=True):
+        axis.set_xlabel(title, fontsize=6)
+    figure.subplots_adjust(0.01, 0.02, 0.99, 0.98, 0.04, 0.16)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
     pyplot.close(figure)
-    return image
+    return Image.open(picture).convert("RGB")
 
 
 if __name__ == "__main__":

@@ -148,6 +148,6 @@ def train_perception(folder: Path, tokenizer: VQModel, device: str = "cpu") -> P
     """Train from scratch, or from where `folder` stopped."""
     restored = Restored(tokenizer)
     torch.manual_seed(TRAINING.seed)
-    network = Perception(PerceptionConfig()).to(device, memory_format=torch.channels_last)
+    network = Perception(PerceptionConfig()).to(device).to(memory_format=torch.channels_last)
     train(network, perception_loss, lambda step: perception_batch(network, restored, step).to(device), TRAINING, folder)
     return network

@@ -154,14 +154,14 @@ def _content(paint: np.ndarray, content: str, n: int, flipped: bool) -> np.ndarr
     else:
         pen.ellipse((c - 0.24 * m, middle - 0.24 * m, c + 0.24 * m, middle + 0.24 * m), fill=255)
         for side in (-1, 1):
-            x, y, r = c + side * 0.1 * m, middle - 0.07 * m, 0.045 * m
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=0)
+            x, eye, r = c + side * 0.1 * m, middle - 0.07 * m, 0.045 * m
+            pen.ellipse((x - r, eye - r, x + r, eye + r), fill=0)
         pen.arc(
             (c - 0.15 * m, middle - 0.14 * m, c + 0.15 * m, middle + 0.15 * m), 20, 160, fill=0, width=int(0.05 * m)
         )
-    ink = np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32)[..., None]
-    weight = np.abs(ink - 128) / 128
-    return weight * np.where(ink > 128, 250.0, 15.0) + (1 - weight) * paint
+    tone = np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32)[..., None]
+    weight = np.abs(tone - 128) / 128
+    return weight * np.where(tone > 128, 250.0, 15.0) + (1 - weight) * paint
 
 
 @functools.cache

@@ -51,7 +51,7 @@ def codebook(folder: Path) -> dict[str, Tensor]:
 
 def train_tokenizer(folder: Path, stage: str, device: str = "cpu") -> None:
     """Run one of STAGES, from the end of the stage before it or from where `folder` stopped."""
-    model = load_tokenizer(folder).to(device, memory_format=torch.channels_last)
+    model = load_tokenizer(folder).to(device).to(memory_format=torch.channels_last)
     centroids = codebook(folder)["centroids"].to(device)
     config, names = {"encoder": (ENCODER, _ENCODER), "refining": (REFINING, _ENCODER), "decoder": (DECODER, _DECODER)}[
         stage

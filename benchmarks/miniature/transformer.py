@@ -20,7 +20,7 @@ CONFIG = TransformerConfig(
     token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96,
 )  # fmt: skip
 TRAINING = TrainConfig(
-    steps=2400, batch_size=32, learning_rate=1e-3, warmup_steps=150, decay_steps=800,
+    steps=1600, batch_size=32, learning_rate=1e-3, warmup_steps=150, decay_steps=300,
     checkpoint_every=100, log_every=25,
 )  # fmt: skip
 SHARDS, STEPS_PER_SHARD = 16, 50

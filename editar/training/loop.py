@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,9 @@ def optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def train(
-    module: nn.Module,
-    loss: Callable[[nn.Module, Any, int], dict[str, Tensor]],
-    batch: Callable[[int], Any],
+    module: ModuleT,
+    loss: Callable[[ModuleT, BatchT, int], dict[str, Tensor]],
+    batch: Callable[[int], BatchT],
     config: TrainConfig,
     folder: Path,
 ) -> None:

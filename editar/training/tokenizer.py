@@ -76,7 +76,8 @@ def initialise(model: VQModel, codes: Tensor) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             if name.endswith(("conv2", "proj_out")):
                 nn.init.zeros_(module.weight)
     model.quantize.embedding.weight.data.copy_(codes)
