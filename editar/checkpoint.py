@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from editar.config import SIZES, SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.text import T5TextEncoder, WordTextEncoder
@@ -171,8 +172,20 @@ def check_state(
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Building a module draws no initial values: on the meta device PyTorch imports sympy for that, which takes 10 s."""
+
+    FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in self.FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _filled(build: Callable[[], ModuleT], state: Mapping[str, Tensor], path: Path) -> ModuleT:
-    with torch.device("meta"):  # no time spent on an initialisation that is overwritten
+    with torch.device("meta"), _Uninitialised():  # neither memory nor time for values that are overwritten
         module = build()
     check_state(module, state, path)
     module.load_state_dict(state, assign=True)

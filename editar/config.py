@@ -51,6 +51,7 @@ class TransformerConfig:
     grid: tokens along one side of the (square) image; text_length, text_dim: shape of the text encoder's output.
     trainable_null: the two null embeddings of guidance are frozen random buffers in the released model (False);
     True makes them parameters, which the paper does not do.
+    initial_std: of the linear layers and embeddings before training; LlamaGen's, made for widths from 768 up.
     """
 
     layers: int
@@ -67,6 +68,7 @@ class TransformerConfig:
     ffn_dropout: float = 0.1
     distillation_dim: int = 768
     trainable_null: bool = False
+    initial_std: float = 0.02
 
     def __post_init__(self) -> None:
         for name in (

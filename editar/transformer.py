@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from editar.config import TransformerConfig
 from editar.rope import rotate, rotation_table
 
-INIT_STD = 0.02  # LlamaGen
-
 
 @dataclass(frozen=True, kw_only=True)
 class KVCache:
@@ -162,7 +160,7 @@ class EditARTransformer(nn.Module):
         self.alignment = nn.Conv2d(config.dim, config.distillation_dim, kernel_size=2, stride=2)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INIT_STD)
+                nn.init.normal_(module.weight, std=config.initial_std)
         nn.init.zeros_(self.output.weight)
         # Not a buffer: a cast of the model to bfloat16 must not round the positions.
         self._rotations: dict[torch.device, Tensor] = {}
@@ -256,7 +254,7 @@ class EditARTransformer(nn.Module):
 
 
 def _add_null(module: nn.Module, name: str, shape: tuple[int, int], trainable: bool) -> None:
-    value = torch.randn(shape) / shape[1] ** 0.5
+    value = torch.empty(shape).normal_(std=shape[1] ** -0.5)
     if trainable:
         module.register_parameter(name, nn.Parameter(value))
     else:

@@ -178,8 +178,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.commitment = commitment
         self.embedding = nn.Embedding(size, dim)
-        nn.init.uniform_(self.embedding.weight, -1.0 / size, 1.0 / size)
-        self.embedding.weight.data = F.normalize(self.embedding.weight.data, dim=-1)
+        nn.init.normal_(self.embedding.weight, std=dim**-0.5)  # about unit norm; what counts is the direction
         self.register_buffer("codebook_used", torch.zeros(CODEBOOK_USED_SLOTS))
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,8 +3,9 @@
     python -m benchmarks.miniature.build                       everything, one stage after the other
     python -m benchmarks.miniature.build --stages decoder      one stage, say beside another that trains
 
-Each stage goes on where it stopped, and a finished one does nothing. `decoder` and `tokens` need `refining`,
-`perception` needs `decoder`; `transformer` reads the shards as `tokens` writes them, so the two can run side by side.
+Each stage goes on where it stopped, and a finished one does nothing. `decoder` and `tokens` need `refining`, `adapting`
+needs `decoder` and `perception`, which needs nothing; `transformer` reads the shards as `tokens` writes them, so the
+two can run side by side.
 """
 
 import json
@@ -24,7 +25,7 @@ from editar.checkpoint import Parts, file_digest, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
-STAGES = ("encoder", "refining", "decoder", "perception", "tokens", "transformer", "export")
+STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "export")
 SAMPLING = SamplingConfig(guidance=2.0, top_k=1)
 
 
@@ -33,7 +34,7 @@ class Arguments:
     """Build the miniature's weights from a seed, resumably."""
 
     stages: tuple[str, ...] = STAGES
-    """What to do, of: encoder refining decoder perception tokens transformer export."""
+    """What to do, of: encoder refining decoder perception adapting tokens transformer export."""
     folder: Path = BUILD
     """Checkpoints and token shards."""
     out: Path = WEIGHTS
@@ -60,16 +61,18 @@ def main(arguments: Arguments) -> None:
         if stage in tokenizer.STAGES:
             tokenizer.train_tokenizer(folder / "tokenizer", stage, device)
         elif stage == "perception":
-            perception_training.train_perception(
-                folder / "perception", tokenizer.load_tokenizer(folder / "tokenizer").to(device), device
-            )
+            perception_training.train_perception(folder / "perception", device)
+        elif stage == "adapting":
+            vq = tokenizer.load_tokenizer(folder / "tokenizer").to(device)
+            perception_training.adapt_perception(folder / "perception", vq, folder / "adapting", device)
         elif stage == "tokens":
             make_shards(
                 tokenizer.load_tokenizer(folder / "tokenizer").to(device),
                 WordTextEncoder(transformer.TEXT), transformer.TRAINING.seed, transformer.SHARDS, folder / "tokens",
             )  # fmt: skip
         elif stage == "transformer":
-            transformer.train_transformer(folder / "tokens", folder / "transformer", device)
+            centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
+            transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
         else:
             export(folder, arguments.out)
 
@@ -86,10 +89,10 @@ def export(folder: Path, out: Path) -> None:
     )
     save_folder(out / "editar", parts, dtype=torch.float16)
     network = Perception(PerceptionConfig())
-    network.load_state_dict(_last(folder / "perception"))
+    network.load_state_dict(_last(folder / "adapting"))
     save_perception(network, out / "perception.safetensors")
     (out / "curves").mkdir(exist_ok=True)
-    for name in (*(f"tokenizer/{stage}" for stage in tokenizer.STAGES), "perception", "transformer"):
+    for name in (*(f"tokenizer/{stage}" for stage in tokenizer.STAGES), "perception", "adapting", "transformer"):
         curve = folder / name / "metrics.jsonl"
         shutil.copy(curve, out / "curves" / f"{Path(name).name}.jsonl")
         seconds = sum(json.loads(line)["seconds"] for line in curve.read_text().splitlines())

@@ -9,7 +9,7 @@ PLACES = {
 _CONTENT = {"none": "", "cross": " with a cross", "face": " with a face"}
 _TEMPLATE_WORDS = """
 given the depth image canny edge segmentation mask generate an following description instruction a and photo of
-sketch pixel art sepia plain striped checked dotted metallic upside down turn make change replace remove delete add put
+sketch pixel art sepia plain striped checked dotted upside down turn make change replace remove delete add put
 draw into colour material background to from with on in at by it is move left right middle style old like look take
 away set scene place there onto nothing cross face meadow beach sea brick wall night snow
 """.split()  # noqa: SIM905

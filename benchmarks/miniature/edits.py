@@ -30,6 +30,7 @@ KINDS = {
     "0": "random", "1": "shape", "2": "add", "3": "delete", "4": "content", "5": "pose", "6": "colour", "7": "material",
     "8": "background", "9": "style",
 }  # fmt: skip
+TRAINING_TYPES = "122334566778899"  # the kinds that the miniature's bar is about come twice, and style
 ADD_COLUMNS = {"on the left": 0, "in the middle": 3, "on the right": 5}
 
 
@@ -76,9 +77,9 @@ def random_edit(rng: np.random.Generator, type_id: str | None = None) -> Edit:
 
 
 def random_edit_of(rng: np.random.Generator, scene: Scene) -> Edit:
-    """An edit of `scene`, of a kind that it allows."""
+    """An edit of `scene`, of a kind that it allows, as TRAINING_TYPES has them."""
     while True:
-        type_id = str(rng.integers(1, 10))
+        type_id = choose(rng, TRAINING_TYPES)
         edit = _MAKERS[KINDS[type_id]](rng, scene)
         if edit is not None:
             return replace(edit, type_id=type_id, kind=KINDS[type_id])

@@ -1,6 +1,6 @@
 """How the perception network is trained: attributes, maps and image-text pairs of the world."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,15 @@ from benchmarks.miniature.captions import caption
 from benchmarks.miniature.data import to_tensor, training_edits
 from benchmarks.miniature.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception, PerceptionConfig
 from benchmarks.miniature.render import depth, render, segmentation, silhouette
-from benchmarks.miniature.scene import CELL, SIDE, Scene
+from benchmarks.miniature.scene import BACKGROUNDS, CELL, SIDE, Scene
 from editar.training.loop import TrainConfig, train
 from editar.vq import VQModel
 
 TRAINING = TrainConfig(
-    steps=700, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=560,
+    steps=1600, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=1200,
     checkpoint_every=200, log_every=50,
 )  # fmt: skip
+ADAPTING = replace(TRAINING, steps=800, learning_rate=1e-3, decay_steps=700, seed=1)
 IGNORED = 255
 
 
@@ -74,13 +75,13 @@ def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
 
 
 class Restored:
-    """Scenes whose pictures have been through the tokenizer, made once: half of every batch, since the pictures that
-    the heads will judge have been through it too."""
+    """Scenes whose pictures have been through the tokenizer, made once: half of every batch while adapting, since the
+    pictures that the heads will judge have been through it too."""
 
     SCENES = 3072
 
     def __init__(self, tokenizer: VQModel) -> None:
-        stream = training_edits(TRAINING.seed + 2, 0)
+        stream = training_edits(ADAPTING.seed + 1, -1)
         self.scenes: list[Scene] = []
         while len(self.scenes) < self.SCENES:
             edit = next(stream)
@@ -99,14 +100,17 @@ def restore(tokenizer: VQModel, images: list[np.ndarray]) -> Tensor:
     return torch.cat(parts)
 
 
-def perception_batch(network: Perception, restored: Restored, step: int) -> Labelled:
+def perception_batch(network: Perception, restored: Restored | None, config: TrainConfig, step: int) -> Labelled:
     """Both sides of each edit share the batch, so that captions one change apart are told apart."""
     scenes: list[Scene] = []
-    for edit in training_edits(TRAINING.seed + 1, step):
+    for edit in training_edits(config.seed + 1, step):
         scenes += [edit.source, edit.target]
-        if len(scenes) >= TRAINING.batch_size // 2:
+        if len(scenes) >= config.batch_size // (1 if restored is None else 2):
             break
-    first = 2 * torch.randint(len(restored.scenes) // 2, (TRAINING.batch_size // 4,))
+    if restored is None:
+        batch = labelled_batch(network, scenes)
+        return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
+    first = 2 * torch.randint(len(restored.scenes) // 2, (config.batch_size // 4,))
     rows = torch.stack([first, first + 1], 1).flatten()
     batch = labelled_batch(network, scenes + [restored.scenes[row] for row in rows.tolist()])
     images = torch.cat([batch.images[: len(scenes)], restored.images[rows]])
@@ -136,7 +140,10 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
         if (batch.dense[name] != IGNORED).any()
     }
     losses |= {name: F.cross_entropy(out[name].float(), batch.globals[name]) for name in GLOBAL_HEADS}
-    losses["depth"] = 5 * (out["depth"][:, 0].float() - batch.depth).abs().mean()
+    # Most pixels are background: without a term of their own the shapes are hardly learned.
+    shapes = batch.dense["segmentation"].where(batch.dense["segmentation"] >= len(BACKGROUNDS), IGNORED)
+    losses["shape"] = F.cross_entropy(out["segmentation"].float(), shapes, ignore_index=IGNORED)
+    losses["depth"] = (out["depth"][:, 0].float() - batch.depth).abs().mean()
     logits = network.embed_images(maps) @ network.embed_texts(batch.texts).T * network.temperature.exp().clamp(max=50)
     same = (batch.texts[:, None] == batch.texts[None]).all(-1).float()  # pose edits can leave the caption as it was
     goal = same / same.sum(1, keepdim=True)
@@ -144,10 +151,26 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
     return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
 
 
-def train_perception(folder: Path, tokenizer: VQModel, device: str = "cpu") -> Perception:
-    """Train from scratch, or from where `folder` stopped."""
-    restored = Restored(tokenizer)
+def train_perception(folder: Path, device: str = "cpu") -> Perception:
+    """Train from scratch on the world's own pictures, or from where `folder` stopped."""
     torch.manual_seed(TRAINING.seed)
-    network = Perception(PerceptionConfig()).to(device).to(memory_format=torch.channels_last)
-    train(network, perception_loss, lambda step: perception_batch(network, restored, step).to(device), TRAINING, folder)
+    return _train(Perception(PerceptionConfig()), None, TRAINING, folder, device)
+
+
+def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> Perception:
+    """Go on from the end of `train_perception`, with pictures that have been through the tokenizer in every batch."""
+    network = Perception(PerceptionConfig())
+    network.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
+    return _train(network, Restored(tokenizer), ADAPTING, folder, device)
+
+
+def _train(
+    network: Perception, restored: Restored | None, config: TrainConfig, folder: Path, device: str
+) -> Perception:
+    network = network.to(device).to(memory_format=torch.channels_last)
+
+    def batch(step: int) -> Labelled:
+        return perception_batch(network, restored, config, step).to(device)
+
+    train(network, perception_loss, batch, config, folder)
     return network

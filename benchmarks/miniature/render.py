@@ -5,11 +5,11 @@ import functools
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.miniature.scene import BACKGROUNDS, CELL, HORIZON, SHAPES, SIDE, Scene, Thing
+from benchmarks.miniature.scene import BACKGROUNDS, CELL, GRID, HORIZON, SHAPES, SIDE, Scene, Thing
 
 RGB = {
-    "red": (214, 40, 40), "orange": (245, 130, 20), "yellow": (245, 220, 50), "green": (40, 160, 60),
-    "cyan": (60, 210, 220), "blue": (40, 70, 210), "purple": (140, 50, 170), "white": (245, 245, 245),
+    "red": (225, 35, 35), "yellow": (245, 215, 40), "green": (30, 165, 60), "blue": (45, 75, 230),
+    "purple": (165, 50, 190), "white": (245, 245, 245),
 }  # fmt: skip
 # Segmentation train ids: backgrounds 0..5, then shapes 6..11; 255 is unused, as in COCO-Stuff.
 CLASSES = BACKGROUNDS + SHAPES
@@ -22,7 +22,7 @@ _SUPERSAMPLING = 4
 
 def render(scene: Scene) -> np.ndarray:
     """The scene as uint8 (64, 64, 3)."""
-    image = _background(scene.background, scene.light).copy()
+    image = _background(scene.background).copy()
     for thing in scene.things:
         sprite, alpha = _sprite(_appearance(thing))
         box = _pixels(thing)
@@ -111,7 +111,7 @@ def _sprite(appearance: tuple) -> tuple[np.ndarray, np.ndarray]:
     rim, inside = _draw_shape(shape, size, flipped)
     y, x = np.mgrid[0:n, 0:n] + 0.5
     paint = _material(np.array(RGB[colour], np.float32), material, colour, n)
-    paint = _content(paint, content, n, flipped)
+    paint = _content(paint, content, n)
     paint = np.where(inside[..., None] > 0, inside[..., None] * paint + (1 - inside[..., None]) * 25, 25)
     shadow = 0.4 * np.clip(1.3 - ((x - n / 2) / (0.42 * n)) ** 2 - ((y - 0.95 * n) / (0.05 * n)) ** 2, 0, 1)
     alpha = rim + (1 - rim) * shadow
@@ -123,56 +123,50 @@ def _material(colour: np.ndarray, material: str, name: str, n: int) -> np.ndarra
     """The surface (n, n, 3), drawn finer and averaged; stripes, checks and dots repeat with every cell."""
     fine = n * _SUPERSAMPLING
     y, x = (np.mgrid[0:fine, 0:fine] + 0.5) / (CELL * _SUPERSAMPLING)
-    size = n / CELL
-    shade = (1.12 - 0.3 * y / size)[..., None]
-    if material == "metallic":
-        across = (x + y) / size
-        gleam = np.exp(-((across - 0.75) ** 2) / 0.02) + 0.6 * np.exp(-((across - 1.3) ** 2) / 0.02)
-        paint = (0.55 * colour + 200 * gleam[..., None]) * shade
-    else:
-        dark = {"striped": x % 1 < 0.5, "checked": (x // 0.5 + y // 0.5) % 2 < 1}.get(material, np.zeros_like(x, bool))
-        paint = np.where(dark[..., None], 0.4 * colour, colour) * shade
-    if material == "dotted":
-        dot = ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.27**2)[..., None]
-        paint = np.where(dot, 60.0 if name == "white" else 250.0, paint)
+    shade = (1.06 - 0.15 * y / (n / CELL))[..., None]
+    second = {
+        "plain": np.zeros_like(x, bool),
+        "striped": x % 1 < 0.5,
+        "checked": (x // 0.5 + y // 0.5) % 2 < 1,
+        "dotted": (x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.3**2,
+    }[material][..., None]
+    # Dark stripes and checks, light dots: the second tone is far from the first, whatever the colour.
+    tone = (60.0 if name == "white" else 250.0) if material == "dotted" else 0.3 * colour
+    paint = np.where(second, tone, colour) * shade
     return paint.reshape(n, _SUPERSAMPLING, n, _SUPERSAMPLING, 3).mean((1, 3))
 
 
-def _content(paint: np.ndarray, content: str, n: int, flipped: bool) -> np.ndarray:
+def _content(paint: np.ndarray, content: str, n: int) -> np.ndarray:
+    """A badge in the middle, white with black lines, that hides the surface under it."""
     if content == "none":
         return paint
     m = n * _SUPERSAMPLING
-    canvas = Image.new("L", (m, m), 128)
-    pen = ImageDraw.Draw(canvas)
-    c, middle = m / 2, m * (0.58 if not flipped else 0.42)
+    ink, badge = Image.new("L", (m, m), 255), Image.new("L", (m, m), 0)
+    pen, c = ImageDraw.Draw(ink), m / 2
+
+    def ellipse(x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
+        return c + (x - rx) * m, c + (y - ry) * m, c + (x + rx) * m, c + (y + ry) * m
+
+    ImageDraw.Draw(badge).ellipse(ellipse(0, 0, 0.175, 0.175), fill=255)
     if content == "cross":
-        for grow, ink in ((0.03, 0), (0.0, 255)):
-            arm, half = (0.2 + grow) * m, (0.06 + grow) * m
-            pen.rectangle((c - arm, middle - half, c + arm, middle + half), fill=ink)
-            pen.rectangle((c - half, middle - arm, c + half, middle + arm), fill=ink)
-        pen.rectangle((c - 0.19 * m, middle - 0.06 * m, c + 0.19 * m, middle + 0.06 * m), fill=255)
+        pen.rectangle(ellipse(0, 0, 0.175, 0.045), fill=0)
+        pen.rectangle(ellipse(0, 0, 0.045, 0.175), fill=0)
     else:
-        pen.ellipse((c - 0.24 * m, middle - 0.24 * m, c + 0.24 * m, middle + 0.24 * m), fill=255)
         for side in (-1, 1):
-            x, eye, r = c + side * 0.1 * m, middle - 0.07 * m, 0.045 * m
-            pen.ellipse((x - r, eye - r, x + r, eye + r), fill=0)
-        pen.arc(
-            (c - 0.15 * m, middle - 0.14 * m, c + 0.15 * m, middle + 0.15 * m), 20, 160, fill=0, width=int(0.05 * m)
-        )
-    tone = np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32)[..., None]
-    weight = np.abs(tone - 128) / 128
-    return weight * np.where(tone > 128, 250.0, 15.0) + (1 - weight) * paint
+            pen.ellipse(ellipse(0.075 * side, -0.055, 0.04, 0.045), fill=0)
+        pen.rectangle(ellipse(0, 0.08, 0.1, 0.027), fill=0)
+    tone, cover = (np.asarray(part.reduce(_SUPERSAMPLING), np.float32)[..., None] / 255 for part in (ink, badge))
+    return cover * 250 * tone + (1 - cover) * paint
 
 
 @functools.cache
-def _background(name: str, light: int) -> np.ndarray:
-    """Background float32 (64, 64, 3), drawn at twice the size; the textures are fixed, the light tints them."""
+def _background(name: str) -> np.ndarray:
+    """Background float32 (64, 64, 3), drawn at twice the size; its textures repeat after one or two cells."""
     rng = np.random.default_rng(BACKGROUNDS.index(name))
-    side, horizon = 2 * SIDE, 2 * HORIZON * CELL
+    cell, side, horizon = 2 * CELL, 2 * SIDE, 2 * HORIZON * CELL
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
     up, down = (y / horizon)[..., None], ((y - horizon) / (side - horizon))[..., None]
-    noise = Image.fromarray(rng.normal(size=(side, side)).astype(np.float32))
-    soft = 4 * np.asarray(noise.resize((side // 4,) * 2, Image.Resampling.BOX).resize((side,) * 2))[..., None]
+    soft = np.tile(rng.normal(size=(4, 4)).repeat(cell // 4, 0).repeat(cell // 4, 1), (GRID, GRID))[..., None]
     sky = {
         "meadow": (90, 160, 235), "beach": (150, 200, 235), "sea": (170, 190, 205),
         "wall": (165, 85, 65), "night": (18, 18, 50), "snow": (150, 165, 185),
@@ -182,20 +176,19 @@ def _background(name: str, light: int) -> np.ndarray:
         "wall": (150, 145, 140), "night": (45, 48, 58), "snow": (232, 238, 245),
     }[name]  # fmt: skip
     above = np.array(sky, np.float32) * (1 - 0.25 * up) + 64 * up
-    below = np.array(ground, np.float32) * (0.9 + 0.15 * down) + soft * {"meadow": 9, "snow": 3}.get(name, 4)
+    below = np.array(ground, np.float32) * (0.9 + 0.15 * down) + soft * {"meadow": 8, "snow": 3}.get(name, 4)
     if name == "sea":
-        below = below + 22 * (np.sin(y / 2.55 + 1.2 * np.sin(x / 10.2)))[..., None]
+        below = below + 22 * np.sin(2 * np.pi * (y / cell + 0.2 * np.sin(np.pi * x / cell)))[..., None]
     if name == "wall":
         offset = np.where((y // 8) % 2 == 0, 0, 8)
         mortar = (y % 8 < 1.5) | ((x + offset) % 16 < 1.5)
         above = np.where(mortar[..., None], 205.0, np.array(sky, np.float32) + 8 * soft)
     if name in ("night", "snow"):
         spots = np.zeros((side, side, 1), np.float32)
-        for cy, cx in zip(rng.integers(3, horizon - 3, 22), rng.integers(3, side - 3, 22), strict=True):
-            spots = np.maximum(spots, np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 2.5)[..., None])
+        for cy, cx in zip(rng.integers(3, horizon - 3, 5), rng.integers(3, 2 * cell - 3, 5), strict=True):
+            spots = np.maximum(spots, np.exp(-((y - cy) ** 2 + (x % (2 * cell) - cx) ** 2) / 2.5)[..., None])
         above = above + (250 - above) * spots
-    tint = np.array(((1.0, 1.0, 1.0), (1.05, 0.97, 0.82), (0.78, 0.8, 0.88))[light], np.float32)
-    image = (np.where(y[..., None] < horizon, above, below) * tint).clip(0, 255)
+    image = np.where(y[..., None] < horizon, above, below).clip(0, 255)
     return image.reshape(SIDE, 2, SIDE, 2, 3).mean((1, 3)).astype(np.float32)
 
 

@@ -15,13 +15,12 @@ SIDE = CELL * GRID
 HORIZON = 3  # rows of cells above the ground
 
 BACKGROUNDS = ("meadow", "beach", "sea", "wall", "night", "snow")
-LIGHTS = 1
 STYLES = ("photo", "sketch", "pixel art", "sepia")
 SHAPES = ("disc", "square", "triangle", "star", "heart", "ring")
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
-MATERIALS = ("plain", "striped", "checked", "dotted", "metallic")
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
+MATERIALS = ("plain", "striped", "checked", "dotted")
 CONTENTS = ("none", "cross", "face")
-SIZES = (2, 3, 4)
+SIZES = (3, 4)
 FLIPPABLE = ("triangle", "heart", "star")
 
 
@@ -50,7 +49,7 @@ class Thing:
 
     @property
     def can_carry_content(self) -> bool:
-        return self.shape != "ring" and self.size >= 3
+        return self.shape != "ring"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,6 @@ class Scene:
     """What a picture shows; `things` are kept from left to right."""
 
     background: str
-    light: int
     things: tuple[Thing, ...]
     style: str = "photo"
 
@@ -110,17 +108,17 @@ def replace_thing(thing: Thing, **changes) -> Thing:
 
 def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
     """A photo of `count` things (1 to 3, random by default) that differ in colour or shape and do not overlap."""
-    count = count or 1 + int(rng.choice(3, p=(0.35, 0.45, 0.2)))
+    count = count or 1 + int(rng.choice(3, p=(0.4, 0.45, 0.15)))
     things: list[Thing] = []
     free = ~np.zeros((GRID, GRID), bool)
     for _ in range(200):
         if len(things) == count:
             break
-        size = int(rng.choice(SIZES, p=(0.2, 0.5, 0.3)))
+        size = int(rng.choice(SIZES, p=(0.6, 0.4)))
         thing = random_thing(rng, size, int(rng.integers(GRID - size + 1)), int(rng.integers(HORIZON + 2, GRID + 1)))
         alike = any((t.shape, t.colour) == (thing.shape, thing.colour) for t in things)
         if alike or not free[thing.cells].all():
             continue
         free[thing.cells] = False
         things.append(thing)
-    return Scene(background=choose(rng, BACKGROUNDS), light=int(rng.integers(LIGHTS)), things=tuple(things))
+    return Scene(background=choose(rng, BACKGROUNDS), things=tuple(things))

@@ -13,16 +13,16 @@ from editar.training.tokenizer import decoder_loss, encoder_loss, initialise, pa
 from editar.vq import VQModel
 
 CONFIG = VQConfig(
-    channels=16, multipliers=(1, 2, 4, 6), res_blocks=1, latent_channels=64, codebook_size=2048, norm_groups=2
+    channels=16, multipliers=(1, 2, 4, 6), res_blocks=1, latent_channels=64, codebook_size=2560, norm_groups=2
 )
-CODEBOOK_IMAGES = 2560
+CODEBOOK_IMAGES = 3840
 ENCODER = TrainConfig(
-    steps=1800, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=1200,
+    steps=4000, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=3000,
     checkpoint_every=100, log_every=20,
 )  # fmt: skip
-REFINING = replace(ENCODER, steps=700, learning_rate=1e-3, warmup_steps=30, decay_steps=600)
+REFINING = replace(ENCODER, steps=1000, learning_rate=1e-3, warmup_steps=30, decay_steps=900)
 DISTORTION_WEIGHT = 20.0  # while refining
-DECODER = replace(ENCODER, steps=1200, decay_steps=1000)
+DECODER = replace(ENCODER, steps=2200, decay_steps=1800)
 STAGES = ("encoder", "refining", "decoder")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.miniature.captions import VOCABULARY
@@ -17,16 +18,18 @@ from editar.transformer import EditARTransformer
 TEXT = WordTextConfig(vocabulary=VOCABULARY, length=40, dim=128, layers=2, heads=4)
 CONFIG = TransformerConfig(
     layers=5, heads=4, dim=256, vocab_size=TOKENIZER.codebook_size, grid=8, text_length=TEXT.length, text_dim=TEXT.dim,
-    token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96,
+    token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96, rope_base=100.0, initial_std=0.06,
 )  # fmt: skip
 TRAINING = TrainConfig(
-    steps=1600, batch_size=32, learning_rate=1e-3, warmup_steps=150, decay_steps=300,
+    steps=6000, batch_size=32, learning_rate=1e-3, warmup_steps=100, decay_steps=2000,
     checkpoint_every=100, log_every=25,
 )  # fmt: skip
-SHARDS, STEPS_PER_SHARD = 16, 50
+SHARDS, STEPS_PER_SHARD = 24, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
+EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
+EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
 
 
 class MiniatureEditAR(nn.Module):
@@ -52,10 +55,34 @@ def miniature_loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict
     )  # fmt: skip
 
 
-def train_transformer(tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
-    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`."""
+def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> None:
+    """Give tokens that look alike embeddings that are alike, the same ones in the output layer as in the input.
+
+    centroids (V, P): the codebook's patches. Half of each unit embedding shows the patch (its dampened principal
+    components, turned at random), half is the token's own. Then what is learned of one token, to copy it first of all,
+    holds for all, also for those that are seldom seen. The residual branches start small, so that the embeddings show.
+    """
+    codes, width = transformer.tok_embeddings.weight.shape
+    centred = centroids - centroids.mean(0)
+    left, scale, _ = torch.linalg.svd(centred, full_matrices=False)
+    components = left * scale.sqrt()
+    turned = components @ torch.linalg.qr(torch.randn(width, components.shape[1]))[0].T
+    own = torch.randn(codes, width)
+    embeddings = F.normalize(F.normalize(turned, dim=1) + F.normalize(own, dim=1), dim=1)
+    transformer.tok_embeddings.weight.data.copy_(EMBEDDING_NORM * embeddings)
+    transformer.output.weight.data.copy_(embeddings)
+    for block in transformer.layers:
+        block.attention.wo.weight.data.mul_(BRANCH_SCALE)
+        block.feed_forward.w2.weight.data.mul_(BRANCH_SCALE)
+
+
+def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's."""
     torch.manual_seed(TRAINING.seed)
-    module = MiniatureEditAR().to(device)
+    module = MiniatureEditAR()
+    if EMBEDDINGS_FROM_CODEBOOK:
+        start_from_codebook(module.transformer, centroids)
+    module = module.to(device)
     shards = Shards(tokens, SHARDS, STEPS_PER_SHARD)
     train(module, miniature_loss, lambda step: shards.batch(TRAINING.seed, step, TRAINING.batch_size), TRAINING, folder)
     return module

@@ -78,6 +78,6 @@ def test_training_never_sees_a_held_out_scene():
 
 def test_a_caption_tells_all():
     disc = Thing(shape="disc", colour="red", material="striped", content="face", size=3, column=4, row=8)
-    star = Thing(shape="star", colour="orange", material="plain", content="none", size=2, column=0, row=6, flipped=True)
-    scene = Scene(background="beach", light=0, things=(disc, star))
-    assert caption(scene) == "an orange star upside down and a red striped disc with a face on a beach"
+    star = Thing(shape="star", colour="yellow", material="plain", content="none", size=3, column=0, row=6, flipped=True)
+    scene = Scene(background="beach", things=(disc, star))
+    assert caption(scene) == "a yellow star upside down and a red striped disc with a face on a beach"
