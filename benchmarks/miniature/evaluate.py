@@ -23,7 +23,7 @@ from benchmarks.miniature.backbones import load_perception
 from benchmarks.miniature.data import to_tensor
 from benchmarks.miniature.dataset import held_out_edits
 from benchmarks.miniature.edits import KINDS, Edit
-from benchmarks.miniature.judge import Verdict, judge
+from benchmarks.miniature.judge import Verdict, head_accuracy, judge
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.render import render
 from editar.pipeline import EditAR
@@ -31,6 +31,7 @@ from editar.pipeline import EditAR
 # 80 of each type that the bar is about, 20 of each other.
 COUNTS = {"1": 20, "2": 80, "3": 80, "4": 20, "5": 20, "6": 80, "7": 80, "8": 80, "9": 20}
 SEED = 77  # other records than the embedded PIE-Bench's
+FOLLOWED = ("colour", "background", "delete")
 IN_GRID = ("6", "8", "3", "2", "7", "1", "9")
 
 
@@ -55,8 +56,13 @@ def main(arguments: Arguments) -> None:
     restored_sources = _in_parts(model.reconstruct, _pil(sources))
     ceiling = judge(network, to_tensor(truths), edits)
     restored_ceiling = judge(network, to_tensor(restored_truths), edits)
+    photos = [i for i, edit in enumerate(edits) if edit.kind != "style"]
+    accuracy = {
+        title: head_accuracy(network, to_tensor([images[i] for i in photos]), [edits[i].target for i in photos])
+        for title, images in (("true results", truths), ("true results, reconstructed", restored_truths))
+    }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results: dict[str, dict] = {"heads": accuracy}
     for guidance in arguments.guidance or (model.sampling.guidance,):
         edited = _edit(model, edits, sources, guidance)
         verdicts = judge(network, to_tensor(edited), edits)
@@ -71,7 +77,9 @@ def main(arguments: Arguments) -> None:
         table = markdown(rows)
         print(f"guidance {guidance:g}, n = {len(edits)}\n{table}")
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (arguments.out / "results.md").write_text(f"Guidance {guidance:g}, {len(edits)} held-out edits.\n\n{table}")
+    text = f"{table}\n{heads_markdown(accuracy)}\n{bar_markdown(rows)}"
+    print(text)
+    (arguments.out / "results.md").write_text(f"Guidance {guidance:g}, {len(edits)} held-out edits.\n\n{text}")
     grid(edits, sources, edited, truths).save(arguments.out / "grid.png")
 
 
@@ -145,6 +153,44 @@ def markdown(rows: dict[str, dict]) -> str:
         errors = [f"{row[key]:.1f}" for key in ("error", "error_copy_source", "error_reconstructed_truth")]
         lines.append(f"| {' | '.join([kind, str(row['n']), *errors, *shares, *psnr])} |\n")
     return head + "".join(lines)
+
+
+def heads_markdown(accuracy: dict[str, dict[str, float]]) -> str:
+    """How often the heads read each attribute right, as a Markdown table."""
+    attributes = list(next(iter(accuracy.values())))
+    lines = [
+        f"| {title} | {' | '.join(f'{100 * right[name]:.1f}%' for name in attributes)} |\n"
+        for title, right in accuracy.items()
+    ]
+    return f"| heads on | {' | '.join(attributes)} |\n{'|---' * (len(attributes) + 1)}|\n" + "".join(lines)
+
+
+def bar_markdown(rows: dict[str, dict]) -> str:
+    """What the miniature has to reach, criterion by criterion, each met or missed."""
+    checks = [
+        (
+            f"{kind}: error in the mask below copying the source",
+            rows[kind]["error"],
+            "<",
+            rows[kind]["error_copy_source"],
+        )
+        for kind in ("colour", "background", "delete", "add", "material")
+    ]
+    checks += [(f"{kind}: instruction followed", rows[kind]["followed"], ">=", 0.8) for kind in FOLLOWED]
+    checks += [
+        (f"{kind}: background PSNR within 2 dB of the tokenizer's", row["psnr"], ">=", row["psnr_reconstruction"] - 2)
+        for kind, row in rows.items()
+        if row["psnr"] is not None
+    ]
+    lines = [
+        f"| {what} | {value:.2f} {sign} {bound:.2f} | {'met' if _holds(value, sign, bound) else 'missed'} |\n"
+        for what, value, sign, bound in checks
+    ]
+    return "| the bar | measured | |\n|---|---|---|\n" + "".join(lines)
+
+
+def _holds(value: float, sign: str, bound: float) -> bool:
+    return value < bound if sign == "<" else value >= bound
 
 
 def grid(edits, sources, edited, truths, scale: int = 2, examples: int = 2) -> Image.Image:

@@ -1,5 +1,6 @@
 """Did a picture become the scene that was asked for? Judged by the attribute heads at the places the world knows."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,17 @@ def judge(network: Perception, images: Tensor, edits: list[Edit]) -> list[Verdic
     """One verdict an image; `images` (B, 3, 64, 64) in [-1, 1] are results of `edits`."""
     out = {name: logits.float() for name, logits in network.predict(network.features(images)).items()}
     return [_verdict({name: logits[i] for name, logits in out.items()}, edit) for i, edit in enumerate(edits)]
+
+
+@torch.inference_mode()
+def head_accuracy(network: Perception, images: Tensor, scenes: list[Scene]) -> dict[str, float]:
+    """Share of right readings, attribute by attribute, on pictures (B, 3, 64, 64) in [-1, 1] of known scenes."""
+    out = {name: logits.float() for name, logits in network.predict(network.features(images)).items()}
+    right: dict[str, list[bool]] = defaultdict(list)
+    for i, scene in enumerate(scenes):
+        for name, (read, true) in read_scene({head: logits[i] for head, logits in out.items()}, scene).items():
+            right[name.split(" ")[0]].append(read == true)
+    return {attribute: sum(found) / len(found) for attribute, found in right.items()}
 
 
 def read_scene(heads: dict[str, Tensor], scene: Scene) -> dict[str, tuple[str, str]]:

@@ -38,8 +38,10 @@ class Sequences:
         return Sequences(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def make_shard(tokenizer: VQModel, text: WordTextEncoder, seed: int, index: int) -> Sequences:
-    """Each scene gives one source, four edits of it and one translation; none of them is held out."""
+def make_shard(
+    tokenizer: VQModel, text: WordTextEncoder, seed: int, index: int, scenes: int = SCENES_PER_SHARD
+) -> Sequences:
+    """Each of the scenes gives one source, four edits of it and one translation; none of them is held out."""
     rng = np.random.default_rng((seed, 2, index))
     images: list[np.ndarray] = []
     rows: dict[str, list] = defaultdict(list)
@@ -49,7 +51,7 @@ def make_shard(tokenizer: VQModel, text: WordTextEncoder, seed: int, index: int)
             rows[name].append(value)
         rows["task"].append(TASK_NAMES.index(task))
 
-    for _ in range(SCENES_PER_SHARD):
+    for _ in range(scenes):
         scene = random_scene(rng)
         if scene.held_out:
             continue
@@ -87,14 +89,16 @@ def encode(tokenizer: VQModel, images: list[np.ndarray], batch: int = 64) -> Ten
     return torch.cat(parts)
 
 
-def make_shards(tokenizer: VQModel, text: WordTextEncoder, seed: int, count: int, folder: Path) -> None:
+def make_shards(
+    tokenizer: VQModel, text: WordTextEncoder, seed: int, count: int, folder: Path, scenes: int = SCENES_PER_SHARD
+) -> None:
     """Write the missing ones of `count` shards, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = folder / f"{index:04d}.npz"
         if path.exists():
             continue
-        shard = make_shard(tokenizer, text, seed, index)
+        shard = make_shard(tokenizer, text, seed, index, scenes)
         arrays = {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
         with (folder / "shard.tmp").open("wb") as file:
             np.savez(file, **arrays)

@@ -21,7 +21,7 @@ CONFIG = TransformerConfig(
     token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96, rope_base=100.0, initial_std=0.06,
 )  # fmt: skip
 TRAINING = TrainConfig(
-    steps=6000, batch_size=32, learning_rate=1e-3, warmup_steps=100, decay_steps=2000,
+    steps=5000, batch_size=32, learning_rate=1e-3, warmup_steps=100, decay_steps=1800,
     checkpoint_every=100, log_every=25,
 )  # fmt: skip
 SHARDS, STEPS_PER_SHARD = 24, 50
@@ -42,7 +42,7 @@ class MiniatureEditAR(nn.Module):
 
 
 def miniature_loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict[str, Tensor]:
-    """The paper's loss without distillation, with the two options above; also the accuracy on changed tokens."""
+    """The paper's loss without distillation, with the options above."""
     device = module.text.positions.device
     changed = batch.changed.bool()
     target = torch.where(changed, batch.target, batch.condition) if COPY_UNCHANGED_TOKENS else batch.target
