@@ -173,7 +173,7 @@ def check_state(
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Building a module draws no initial values: on the meta device PyTorch imports sympy for that, which takes 10 s."""
+    """Modules are built without drawing initial values: on the meta device PyTorch imports sympy for that (10 s)."""
 
     FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
 

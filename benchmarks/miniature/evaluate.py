@@ -31,7 +31,9 @@ from editar.pipeline import EditAR
 # 80 of each type that the bar is about, 20 of each other.
 COUNTS = {"1": 20, "2": 80, "3": 80, "4": 20, "5": 20, "6": 80, "7": 80, "8": 80, "9": 20}
 SEED = 77  # other records than the embedded PIE-Bench's
-FOLLOWED = ("colour", "background", "delete")
+# The bar's types:
+CLOSER = ("add", "delete", "colour", "material", "background")
+FOLLOWED = ("delete", "colour", "background")
 IN_GRID = ("6", "8", "3", "2", "7", "1", "9")
 
 
