@@ -20,12 +20,12 @@ from benchmarks.miniature import perception_training, tokenizer, transformer
 from benchmarks.miniature.backbones import save_perception
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
-from benchmarks.miniature.tokens import make_shards
+from benchmarks.miniature.tokens import CROWDED, GENERAL, make_shards
 from editar.checkpoint import Parts, file_digest, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
-STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "export")
+STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "finishing", "export")
 SAMPLING = SamplingConfig(guidance=2.0, top_k=1)
 
 
@@ -34,7 +34,7 @@ class Arguments:
     """Build the miniature's weights from a seed, resumably."""
 
     stages: tuple[str, ...] = STAGES
-    """What to do, of: encoder refining decoder perception adapting tokens transformer export."""
+    """What to do, of: encoder refining decoder perception adapting tokens transformer finishing export."""
     folder: Path = BUILD
     """Checkpoints and token shards."""
     out: Path = WEIGHTS
@@ -66,13 +66,16 @@ def main(arguments: Arguments) -> None:
             vq = tokenizer.load_tokenizer(folder / "tokenizer").to(device)
             perception_training.adapt_perception(folder / "perception", vq, folder / "adapting", device)
         elif stage == "tokens":
-            make_shards(
-                tokenizer.load_tokenizer(folder / "tokenizer").to(device),
-                WordTextEncoder(transformer.TEXT), transformer.TRAINING.seed, transformer.SHARDS, folder / "tokens",
-            )  # fmt: skip
+            vq, text = tokenizer.load_tokenizer(folder / "tokenizer").to(device), WordTextEncoder(transformer.TEXT)
+            make_shards(vq, text, GENERAL, transformer.SHARDS, folder / "tokens")
+            make_shards(vq, text, CROWDED, transformer.FINISHING_SHARDS, folder / "tokens-crowded")
         elif stage == "transformer":
             centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
             transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
+        elif stage == "finishing":
+            transformer.finish_transformer(
+                folder / "transformer", folder / "tokens-crowded", folder / "finishing", device
+            )
         else:
             export(folder, arguments.out)
 
@@ -80,7 +83,7 @@ def main(arguments: Arguments) -> None:
 def export(folder: Path, out: Path) -> None:
     """Write what has been trained so far: weights (float16), training curves and digests."""
     trained = transformer.MiniatureEditAR()
-    trained.load_state_dict(_last(folder / "transformer"))
+    trained.load_state_dict(_last(folder / "finishing"))
     parts = Parts(
         vq=tokenizer.load_tokenizer(folder / "tokenizer"),
         transformer=trained.transformer,
@@ -92,7 +95,13 @@ def export(folder: Path, out: Path) -> None:
     network.load_state_dict(_last(folder / "adapting"))
     save_perception(network, out / "perception.safetensors")
     (out / "curves").mkdir(exist_ok=True)
-    for name in (*(f"tokenizer/{stage}" for stage in tokenizer.STAGES), "perception", "adapting", "transformer"):
+    for name in (
+        *(f"tokenizer/{stage}" for stage in tokenizer.STAGES),
+        "perception",
+        "adapting",
+        "transformer",
+        "finishing",
+    ):
         curve = folder / name / "metrics.jsonl"
         shutil.copy(curve, out / "curves" / f"{Path(name).name}.jsonl")
         seconds = sum(json.loads(line)["seconds"] for line in curve.read_text().splitlines())

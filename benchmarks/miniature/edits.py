@@ -30,7 +30,6 @@ KINDS = {
     "0": "random", "1": "shape", "2": "add", "3": "delete", "4": "content", "5": "pose", "6": "colour", "7": "material",
     "8": "background", "9": "style",
 }  # fmt: skip
-TRAINING_TYPES = "122334566778899"  # the kinds that the miniature's bar is about come twice, and style
 ADD_COLUMNS = {"on the left": 0, "in the middle": 3, "on the right": 5}
 
 
@@ -76,10 +75,10 @@ def random_edit(rng: np.random.Generator, type_id: str | None = None) -> Edit:
             return replace(edit, type_id=type_id, kind=kind)
 
 
-def random_edit_of(rng: np.random.Generator, scene: Scene) -> Edit:
-    """An edit of `scene`, of a kind that it allows, as TRAINING_TYPES has them."""
+def random_edit_of(rng: np.random.Generator, scene: Scene, types: str = "123456789") -> Edit:
+    """An edit of `scene` of one of the type ids `types`, drawn uniformly among those that it allows."""
     while True:
-        type_id = choose(rng, TRAINING_TYPES)
+        type_id = choose(rng, types)
         edit = _MAKERS[KINDS[type_id]](rng, scene)
         if edit is not None:
             return replace(edit, type_id=type_id, kind=KINDS[type_id])

@@ -14,7 +14,7 @@ from benchmarks.miniature.captions import caption
 from benchmarks.miniature.data import TASKS, condition, to_tensor
 from benchmarks.miniature.edits import random_edit_of
 from benchmarks.miniature.render import render
-from benchmarks.miniature.scene import CELL, GRID, random_scene
+from benchmarks.miniature.scene import CELL, GRID, choose, random_scene
 from editar.prompts import translation_prompt
 from editar.text import WordTextEncoder
 from editar.vq import VQModel
@@ -22,6 +22,21 @@ from editar.vq import VQModel
 SCENES_PER_SHARD = 1024
 EDITS_PER_SCENE = 4
 TASK_NAMES = ("edit", *TASKS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What shards are made of: the seed, the edits' type ids (one is drawn uniformly), and of how many things a scene
+    is (None: as the world draws it)."""
+
+    seed: int
+    types: str
+    things: tuple[int, ...] | None = None
+
+
+# The types that the miniature's bar is about come twice.
+GENERAL = Mixture(seed=0, types="122334566778899")
+CROWDED = Mixture(seed=1, types="12233456677889", things=(2, 3))  # whose instructions tell things apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +54,10 @@ class Sequences:
 
 
 def make_shard(
-    tokenizer: VQModel, text: WordTextEncoder, seed: int, index: int, scenes: int = SCENES_PER_SHARD
+    tokenizer: VQModel, text: WordTextEncoder, mixture: Mixture, index: int, scenes: int = SCENES_PER_SHARD
 ) -> Sequences:
     """Each of the scenes gives one source, four edits of it and one translation; none of them is held out."""
-    rng = np.random.default_rng((seed, 2, index))
+    rng = np.random.default_rng((mixture.seed, 2, index))
     images: list[np.ndarray] = []
     rows: dict[str, list] = defaultdict(list)
 
@@ -52,13 +67,13 @@ def make_shard(
         rows["task"].append(TASK_NAMES.index(task))
 
     for _ in range(scenes):
-        scene = random_scene(rng)
+        scene = random_scene(rng, choose(rng, mixture.things) if mixture.things else None)
         if scene.held_out:
             continue
         source = len(images)
         images.append(render(scene))
         for _ in range(EDITS_PER_SCENE):
-            edit = random_edit_of(rng, scene)
+            edit = random_edit_of(rng, scene, mixture.types)
             if edit.held_out:
                 continue
             image = render(edit.target)
@@ -90,7 +105,12 @@ def encode(tokenizer: VQModel, images: list[np.ndarray], batch: int = 64) -> Ten
 
 
 def make_shards(
-    tokenizer: VQModel, text: WordTextEncoder, seed: int, count: int, folder: Path, scenes: int = SCENES_PER_SHARD
+    tokenizer: VQModel,
+    text: WordTextEncoder,
+    mixture: Mixture,
+    count: int,
+    folder: Path,
+    scenes: int = SCENES_PER_SHARD,
 ) -> None:
     """Write the missing ones of `count` shards, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +118,7 @@ def make_shards(
         path = folder / f"{index:04d}.npz"
         if path.exists():
             continue
-        shard = make_shard(tokenizer, text, seed, index, scenes)
+        shard = make_shard(tokenizer, text, mixture, index, scenes)
         arrays = {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
         with (folder / "shard.tmp").open("wb") as file:
             np.savez(file, **arrays)

@@ -1,5 +1,6 @@
 """The miniature's EditAR transformer and word encoder, and how they are trained together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,12 +22,13 @@ CONFIG = TransformerConfig(
     token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96, rope_base=100.0, initial_std=0.06,
 )  # fmt: skip
 TRAINING = TrainConfig(
-    steps=5000, batch_size=32, learning_rate=1e-3, warmup_steps=100, decay_steps=1800,
-    checkpoint_every=100, log_every=25,
+    steps=2400, batch_size=32, learning_rate=1e-3, warmup_steps=100, checkpoint_every=100, log_every=25,
 )  # fmt: skip
-SHARDS, STEPS_PER_SHARD = 24, 50
+FINISHING = replace(TRAINING, steps=2300, warmup_steps=50, decay_steps=1500, seed=1)
+SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
+SEQUENCES_ALIKE = True  # while finishing, sequences weigh alike, else those that change everywhere drown the others
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
 EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
 EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
@@ -41,12 +43,14 @@ class MiniatureEditAR(nn.Module):
         self.transformer = EditARTransformer(CONFIG)
 
 
-def miniature_loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict[str, Tensor]:
-    """The paper's loss without distillation, with the options above."""
+def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool) -> dict[str, Tensor]:
+    """The paper's loss without distillation, with the options above; `alike`: see SEQUENCES_ALIKE."""
     device = module.text.positions.device
     changed = batch.changed.bool()
     target = torch.where(changed, batch.target, batch.condition) if COPY_UNCHANGED_TOKENS else batch.target
     weight = 1.0 + (CHANGED_TOKEN_WEIGHT - 1.0) * changed.float()
+    if alike:
+        weight = weight / weight.mean(1, keepdim=True)
     null_image, null_text = (null.to(device) for null in conditional_dropout(len(target)))
     text = module.text.encode(batch.words.to(device))
     return editar_loss(
@@ -82,7 +86,24 @@ def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:
         start_from_codebook(module.transformer, centroids)
+    return _train(module, Shards(tokens, SHARDS, STEPS_PER_SHARD), TRAINING, folder, device, alike=False)
+
+
+def finish_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+    """Go on from the end of `train_transformer` in `trained`, on the crowded scenes in `tokens`."""
+    module = MiniatureEditAR()
+    module.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
+    shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
+    return _train(module, shards, FINISHING, folder, device, alike=SEQUENCES_ALIKE)
+
+
+def _train(
+    module: MiniatureEditAR, shards: Shards, config: TrainConfig, folder: Path, device: str, *, alike: bool
+) -> MiniatureEditAR:
     module = module.to(device)
-    shards = Shards(tokens, SHARDS, STEPS_PER_SHARD)
-    train(module, miniature_loss, lambda step: shards.batch(TRAINING.seed, step, TRAINING.batch_size), TRAINING, folder)
+
+    def loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict[str, Tensor]:
+        return miniature_loss(module, batch, alike)
+
+    train(module, loss, lambda step: shards.batch(config.seed, step, config.batch_size), config, folder)
     return module
