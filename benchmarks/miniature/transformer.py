@@ -1,5 +1,6 @@
 """The miniature's EditAR transformer and word encoder, and how they are trained together."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,12 @@ CONFIG = TransformerConfig(
 TRAINING = TrainConfig(
     steps=2400, batch_size=32, learning_rate=1e-3, warmup_steps=100, checkpoint_every=100, log_every=25,
 )  # fmt: skip
-FINISHING = replace(TRAINING, steps=2300, warmup_steps=50, decay_steps=1500, seed=1)
+FINISHING = replace(TRAINING, steps=2900, warmup_steps=50, decay_steps=1100, seed=1)
 SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
 SEQUENCES_ALIKE = True  # while finishing, sequences weigh alike, else those that change everywhere drown the others
+CORRUPTED_FROM = 800  # step of the finishing from which on earlier tokens are corrupted, see `corrupted`
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
 EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
 EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
@@ -43,7 +45,18 @@ class MiniatureEditAR(nn.Module):
         self.transformer = EditARTransformer(CONFIG)
 
 
-def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool) -> dict[str, Tensor]:
+def corrupted(target: Tensor) -> Tensor:
+    """Tokens (B, N) of which random ones are replaced by any code: none in a quarter of the rows, all in another.
+
+    Which thing an instruction means is decided at the thing's first cell; whoever sees the true tokens before reads it
+    off them at all later cells, and hardly learns to decide. Without them every cell has to.
+    """
+    share = (2 * torch.rand(len(target), 1) - 0.5).clamp(0, 1)
+    codes = torch.randint(CONFIG.vocab_size, target.shape)
+    return torch.where(torch.rand(target.shape) < share, codes, target)
+
+
+def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool, corrupt: bool) -> dict[str, Tensor]:
     """The paper's loss without distillation, with the options above; `alike`: see SEQUENCES_ALIKE."""
     device = module.text.positions.device
     changed = batch.changed.bool()
@@ -55,7 +68,7 @@ def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool) -> di
     text = module.text.encode(batch.words.to(device))
     return editar_loss(
         module.transformer, batch.condition.to(device), text, target.to(device), null_image, null_text,
-        token_weight=weight.to(device),
+        token_weight=weight.to(device), fed=corrupted(target).to(device) if corrupt else None,
     )  # fmt: skip
 
 
@@ -86,7 +99,8 @@ def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:
         start_from_codebook(module.transformer, centroids)
-    return _train(module, Shards(tokens, SHARDS, STEPS_PER_SHARD), TRAINING, folder, device, alike=False)
+    shards = Shards(tokens, SHARDS, STEPS_PER_SHARD)
+    return _train(module, shards, TRAINING, folder, device, lambda step: (False, False))
 
 
 def finish_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
@@ -94,16 +108,21 @@ def finish_transformer(trained: Path, tokens: Path, folder: Path, device: str = 
     module = MiniatureEditAR()
     module.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
     shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    return _train(module, shards, FINISHING, folder, device, alike=SEQUENCES_ALIKE)
+    return _train(module, shards, FINISHING, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
 
 
 def _train(
-    module: MiniatureEditAR, shards: Shards, config: TrainConfig, folder: Path, device: str, *, alike: bool
+    module: MiniatureEditAR,
+    shards: Shards,
+    config: TrainConfig,
+    folder: Path,
+    device: str,
+    options: Callable[[int], tuple[bool, bool]],
 ) -> MiniatureEditAR:
     module = module.to(device)
 
     def loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict[str, Tensor]:
-        return miniature_loss(module, batch, alike)
+        return miniature_loss(module, batch, *options(step))
 
     train(module, loss, lambda step: shards.batch(config.seed, step, config.batch_size), config, folder)
     return module

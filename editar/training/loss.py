@@ -29,13 +29,15 @@ def editar_loss(
     null_text: Tensor | None = None,
     teacher: Tensor | None = None,
     token_weight: Tensor | None = None,
+    fed: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Cross-entropy of the target's tokens, plus 0.5 times the MSE to `teacher` if there is one (paper, section 3.3).
 
     condition, target: indices (B, N); text: (B, L, E); null_image, null_text: (B,) bool; teacher: features
-    (B, N / 4, distillation_dim). `token_weight` (B, N) is not in the paper: None weighs every token alike.
+    (B, N / 4, distillation_dim). Not in the paper: `token_weight` (B, N), None weighs every token alike; `fed` (B, N),
+    the tokens that the model is shown as the target's earlier ones, None are the target's own.
     """
-    hidden = model.features(condition, text, target, null_image, null_text)
+    hidden = model.features(condition, text, target if fed is None else fed, null_image, null_text)
     logits = model.logits(hidden)
     entropy = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
     weight = torch.ones_like(entropy) if token_weight is None else token_weight
