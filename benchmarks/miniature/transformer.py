@@ -88,9 +88,9 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
     embeddings = F.normalize(F.normalize(turned, dim=1) + F.normalize(own, dim=1), dim=1)
     transformer.tok_embeddings.weight.data.copy_(EMBEDDING_NORM * embeddings)
     transformer.output.weight.data.copy_(embeddings)
-    for block in transformer.layers:
-        block.attention.wo.weight.data.mul_(BRANCH_SCALE)
-        block.feed_forward.w2.weight.data.mul_(BRANCH_SCALE)
+    for name, parameter in transformer.named_parameters():
+        if name.endswith(("wo.weight", "w2.weight")):  # the ends of the residual branches
+            parameter.data.mul_(BRANCH_SCALE)
 
 
 def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> MiniatureEditAR:
