@@ -19,7 +19,11 @@ TIMEOUT = 30  # seconds without an answer
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """One file, kept in torch hub's cache. sha256: None where no publisher states one (then it is only recorded)."""
+    """One file, kept in torch hub's cache.
+
+    sha256: the published digest, or its beginning where the publisher states no more, or None where nothing is stated
+    (then the file's own is only recorded).
+    """
 
     name: str
     url: str
@@ -73,6 +77,33 @@ CLIP_VIT_L14 = HubFolder(
     sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
     licence="MIT (openai/CLIP)",
 )
+# The digest is that of the hub's large-file record at this revision; the weights have not changed since.
+DPT_LARGE = HubFolder(
+    name="dpt-large",
+    repository="Intel/dpt-large",
+    revision="755bcbcb26ef6d8ae380fef8b193bd60bc729026",
+    weights="pytorch_model.bin",
+    files=("config.json", "preprocessor_config.json"),
+    sha256="71150941604c39c1c770a72a7b2f56487669f0e3a4d99c8759e233fb1be24080",
+    licence="Apache-2.0 (Intel/dpt-large, isl-org/DPT)",
+)
+# mmsegmentation publishes the first eight digits of the digest, at the end of the file's name.
+DEEPLABV3_R101 = WeightFile(
+    name="deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
+    url="https://download.openmmlab.com/mmsegmentation/v0.5/deeplabv3/"
+    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k/"
+    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
+    sha256="3cbca14d",
+    licence="Apache-2.0 (open-mmlab/mmsegmentation)",
+)
+# NVIDIA states no digest. This is the one that several independent projects pin for this very address (k-diffusion
+# among them) and that copies of the file on the hub have.
+INCEPTION = WeightFile(
+    name="inception-2015-12-05.pt",
+    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    licence="Apache-2.0 (TensorFlow's graph), NVIDIA Source Code License (its NVlabs/stylegan2-ada-pytorch translation)",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +133,10 @@ def find(item: WeightFile | HubFolder, weights: Path | None = None) -> Found:
     if mine is not None and mine.exists():
         path = mine if isinstance(item, WeightFile) else _weights_in(mine)
         digest = sha256(path)
-        return Found(path=path, digest=digest, official=item.sha256 in (None, digest))
+        return Found(path=path, digest=digest, official=_is_published(item, digest))
     path = _file(item, mine) if isinstance(item, WeightFile) else _folder(item, mine)
     digest = sha256(path)
-    if item.sha256 not in (None, digest):
+    if not _is_published(item, digest):
         path.resolve().unlink()  # the hub's cache keeps the file behind a link
         path.unlink(missing_ok=True)
         raise ValueError(f"{path} was damaged (sha256 {digest}, published {item.sha256}) and is deleted: start again")
@@ -115,6 +146,10 @@ def find(item: WeightFile | HubFolder, weights: Path | None = None) -> Found:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_published(item: WeightFile | HubFolder, digest: str) -> bool:
+    return item.sha256 is None or digest.startswith(item.sha256)
 
 
 def _weights_in(folder: Path) -> Path:
@@ -179,7 +214,7 @@ def _download(item: WeightFile, target: Path) -> None:
                     bar.update(len(chunk))
             if size and received != size:
                 raise OSError(f"{item.url} broke off after {received} of {size} bytes")
-            if item.sha256 not in (None, digest.hexdigest()):
+            if not _is_published(item, digest.hexdigest()):
                 raise ValueError(f"{item.url}: sha256 {digest.hexdigest()} is not the published {item.sha256}; refused")
             os.replace(partial, target)
         finally:

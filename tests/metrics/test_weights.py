@@ -88,6 +88,15 @@ def test_a_file_of_the_user_is_taken_by_name_and_its_digest_recorded(tmp_path: P
     assert find(item(sha256=None), tmp_path).official
 
 
+def test_the_beginning_of_a_digest_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(CONTENT)
+    assert find(item(sha256=DIGEST[:8]), tmp_path).official
+    assert not find(item(sha256="0" * 8), tmp_path).official
+    cached(tmp_path).write_bytes(CONTENT)
+    with pytest.raises(ValueError, match="was damaged"):
+        find(item(sha256="0" * 8))
+
+
 def test_the_cache_of_torch_hub_comes_next(tmp_path: Path) -> None:
     cached(tmp_path).write_bytes(CONTENT)
     for folder in (None, tmp_path / "elsewhere"):
