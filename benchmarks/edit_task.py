@@ -12,7 +12,8 @@ from benchmarks.datasets.piebench import PieBench, PieBenchRecord
 from benchmarks.run import Scored, sample_seed
 from benchmarks.run_directory import Facts
 from metrics.backbones import Backbones
-from metrics.pie_bench import PIE_BENCH_COLUMNS, MethodScores, PieBenchScorer
+from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
+from metrics.scores import MethodScores
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS

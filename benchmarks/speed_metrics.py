@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from benchmarks.random_weights import write_official_layout
 from benchmarks.released_evaluator import ReleasedEvaluator
 from metrics.backbones import PRECISIONS, official_backbones
-from metrics.pie_bench import PIE_BENCH_COLUMNS, MethodScores, PieBenchScorer
+from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
+from metrics.scores import MethodScores
 
 SIDE = 512
 RELEASED = "released evaluator"

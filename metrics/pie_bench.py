@@ -11,13 +11,13 @@ not define is None with a reason, never 0 and never NaN:
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from metrics import background
 from metrics.backbones import Backbones, check_precision
+from metrics.scores import MethodScores
 from metrics.structure import self_similarity, structure_distance
 
 PIE_BENCH_COLUMNS = ("structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited")
@@ -26,15 +26,6 @@ BACKGROUND_COLUMNS = ("psnr", "lpips", "mse", "ssim")
 NO_BACKGROUND = "the mask covers the whole image: no background"
 NO_EDITED_PART = "the mask is empty: no edited part"
 INFINITE_PSNR = "identical background (infinite PSNR)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodScores:
-    """columns: each of PIE_BENCH_COLUMNS to one value per image in raw units (CLIP as a cosine floored at 0, PSNR in
-    dB), None where undefined. undefined: per image, the reason for each column that is None."""
-
-    columns: dict[str, list[float | None]]
-    undefined: list[dict[str, str]]
 
 
 class PieBenchScorer:
@@ -55,7 +46,7 @@ class PieBenchScorer:
     def score(
         self, sources: Tensor, masks: Tensor, target_prompts: Sequence[str], edited: Mapping[str, Tensor]
     ) -> dict[str, MethodScores]:
-        """The columns of every method in `edited` (name to images).
+        """The columns of every method in `edited` (name to images): CLIP as a cosine floored at 0, PSNR in dB.
 
         sources and edited: (B, 3, H, W) in [0, 1], 8-bit images divided by 255; masks: (B, 1, H, W) bool, True where
         edited; target_prompts: B texts without brackets. All tensors on one device.
