@@ -150,6 +150,8 @@ def _read(weights: Found) -> dict[str, Tensor]:
     try:
         checkpoint = torch.load(weights.path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{weights.path} holds more than tensors and plain values, and is not loaded: {error}") from None
+        raise ValueError(
+            f"{weights.path} holds more than tensors and plain values, and is not loaded: {error}"
+        ) from None
     state = checkpoint.get("state_dict", checkpoint)
     return {name: value for name, value in state.items() if not name.startswith(UNUSED)}

@@ -80,7 +80,9 @@ def class_counts(predictions: Tensor, labels: Tensor, classes: int, names: Seque
     three counts. names: of the images, for messages. Raises ValueError naming image and value for any other integer.
     """
     if predictions.shape != labels.shape or labels.ndim != 3:
-        raise ValueError(f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} must be one (B, H, W)")
+        raise ValueError(
+            f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} must be one (B, H, W)"
+        )
     predictions, labels = predictions.cpu().long(), labels.cpu().long()
     check_labels(predictions, classes, names, "prediction", ignored=None)
     check_labels(labels, classes, names)
@@ -113,7 +115,7 @@ def check_labels(
         values = labels[i][wrong[i]].unique().tolist()
         name = names[i] if names is not None else f"image {i} of the batch"
         also = "" if ignored is None else f" or {ignored} (ignored)"
-        hint = f". Labels are train ids: not colours of a palette, not COCO's own ids from 1" if what == "label" else ""
+        hint = ". Labels are train ids: not colours of a palette, not COCO's own ids from 1" if what == "label" else ""
         raise ValueError(
             f"{name}: {what} {values[0]}{f' and {len(values) - 1} more' if values[1:] else ''} must be in "
             f"0..{classes - 1}{also}; {int(wrong[i].sum())} pixels are not{hint}"

@@ -102,7 +102,7 @@ INCEPTION = WeightFile(
     name="inception-2015-12-05.pt",
     url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
     sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
-    licence="Apache-2.0 (TensorFlow's graph), NVIDIA Source Code License (its NVlabs/stylegan2-ada-pytorch translation)",
+    licence="Apache-2.0 (TensorFlow's graph); NVIDIA Source Code License (NVlabs/stylegan2-ada-pytorch's translation)",
 )
 
 
