@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Fill = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -54,6 +54,36 @@ def write_official_layout(folder: Path, fill: Fill = seeded_fill) -> Path:
     config.save_pretrained(clip_folder)
     write_clip_tokenizer(clip_folder)
     save_file(fill(clip), clip_folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+class _TorchScriptInception(nn.Module):
+    """The official file's outside: a part `layers`, and an entry that takes a flag."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, images: Tensor, return_features: bool = True) -> Tensor:
+        return self.layers(images)
+
+
+def write_inception(folder: Path, layers: nn.Module | None = None, seed: int = 0) -> Path:
+    """Write inception-2015-12-05.pt (90 MB), random weights in TorchScript, into `folder`, which is returned.
+
+    layers: normalised images (B, 3, 299, 299) to features (B, D, ...); torchvision's Inception v3 without its
+    classifier unless given. It differs from FID's in a few poolings, which cost the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if layers is None:
+        from torchvision.models import inception_v3
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            layers = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+        layers.fc = nn.Identity()
+    traced = torch.jit.trace(layers.eval(), torch.zeros(2, 3, 299, 299))
+    torch.jit.script(_TorchScriptInception(traced)).save(folder / "inception-2015-12-05.pt")
     return folder
 
 

@@ -1,11 +1,15 @@
-"""The networks a suite scores with, behind three small interfaces; the official ones and where they come from."""
+"""The networks a suite scores with, behind small interfaces; the official ones and where they come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -49,6 +53,42 @@ class ClipBackbone(Backbone, Protocol):
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Texts to unit vectors (B, D)."""
+        ...
+
+
+class DepthBackbone(Backbone, Protocol):
+    def depth(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to float32 (B, h, w) of unknown scale, larger where nearer."""
+        ...
+
+
+class SegmentationBackbone(Backbone, Protocol):
+    @property
+    def classes(self) -> int: ...
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to train ids (B, H, W) int64."""
+        ...
+
+
+class FeatureBackbone(Backbone, Protocol):
+    """For FID. dimension: D; batch: images to take at once; device: where it computes."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def prepare(self, image: "Image.Image") -> "np.ndarray":
+        """One decoded image to (3, S, S). Called from several threads."""
+        ...
+
+    def features(self, prepared: Tensor) -> Tensor:
+        """What `prepare` gave, stacked (B, 3, S, S), to (B, D)."""
         ...
 
 

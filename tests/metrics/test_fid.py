@@ -1,0 +1,160 @@
+"""FID's sums and distance against scipy, clean-fid and torch-fidelity on the same features; exact merging."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from metrics.fid import FeatureSums, fid, frechet_distance
+
+
+def features(images: int, dimension: int, seed: int, shift: float = 0.0) -> Tensor:
+    """Correlated, positive, float32: like what a network gives."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(dimension, dimension, generator=generator) / dimension**0.5
+    return (torch.randn(images, dimension, generator=generator) @ mixing + shift).abs()
+
+
+def sums_of(values: Tensor, *splits: int) -> FeatureSums:
+    sums = FeatureSums(values.shape[1])
+    for part in values.tensor_split(splits):
+        sums.update(part)
+    return sums
+
+
+def by_numpy(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return values.double().numpy().mean(0), np.cov(values.double().numpy(), rowvar=False)
+
+
+def by_scipy(a: Tensor, b: Tensor) -> float:
+    (mean_a, covariance_a), (mean_b, covariance_b) = by_numpy(a), by_numpy(b)
+    root = scipy.linalg.sqrtm(covariance_a @ covariance_b)
+    return float(np.sum((mean_a - mean_b) ** 2) + np.trace(covariance_a + covariance_b - 2 * np.real(root)))
+
+
+def by_clean_fid(a: Tensor, b: Tensor) -> float:
+    from cleanfid.fid import frechet_distance
+
+    return float(frechet_distance(*by_numpy(a), *by_numpy(b)))
+
+
+def by_torch_fidelity(a: Tensor, b: Tensor) -> float:
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+    statistics = [dict(zip(("mu", "sigma"), by_numpy(x), strict=True)) for x in (a, b)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"])
+
+
+def by_singular_values(a: Tensor, b: Tensor) -> float:
+    """tr((A B)^(1/2)) is the nuclear norm of the product of centred features: exact where covariances are singular."""
+    a, b = a.double(), b.double()
+    x, y = ((v - v.mean(0)) / (len(v) - 1) ** 0.5 for v in (a, b))
+    distance = (a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum()
+    return (distance - 2 * torch.linalg.matrix_norm(x @ y.T, "nuc")).item()
+
+
+@pytest.mark.parametrize("oracle", [by_scipy, by_clean_fid, by_torch_fidelity, by_singular_values])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 50.0])
+def test_equals_other_implementations_on_the_same_features(oracle: Any, scale: float) -> None:
+    a, b = scale * features(400, 40, 0), scale * features(300, 40, 1, shift=0.1)
+    expected = oracle(a, b)
+    assert expected > 0.1 * scale**2
+    assert fid(sums_of(a), sums_of(b), "").fid == pytest.approx(expected, rel=1e-6)
+
+
+def test_fewer_images_than_features_give_the_exact_value_and_a_note() -> None:
+    a, b = features(30, 50, 0), features(80, 50, 1, shift=0.1)
+    score = fid(sums_of(a), sums_of(b), "abc")
+    assert score.fid == pytest.approx(by_singular_values(a, b), rel=1e-6)
+    assert (score.images, score.reference_images, score.reference, score.dimension) == (30, 80, "abc", 50)
+    assert score.note is not None and score.note.startswith("30 images are fewer than the 50 features")
+    assert fid(sums_of(b), sums_of(b), "").note is None
+
+
+def test_statistics_equal_numpy() -> None:
+    values = features(200, 30, 0)
+    mean, covariance = sums_of(values, 64, 128).mean_and_covariance()
+    expected_mean, expected_covariance = by_numpy(values)
+    np.testing.assert_allclose(mean.numpy(), expected_mean, rtol=1e-6)
+    np.testing.assert_allclose(covariance.numpy(), expected_covariance, rtol=1e-5, atol=1e-8)
+
+
+def test_a_set_has_distance_zero_to_itself() -> None:
+    for images in (20, 200):
+        assert fid(sums_of(features(images, 40, 0)), sums_of(features(images, 40, 0)), "").fid == pytest.approx(
+            0, abs=1e-6
+        )
+
+
+def test_gaussians_with_diagonal_covariances_have_a_closed_form() -> None:
+    mean, a, b = (
+        torch.tensor([1.0, -2.0]).double(),
+        torch.tensor([4.0, 9.0]).double(),
+        torch.tensor([1.0, 0.0]).double(),
+    )
+    expected = (1 + 4) + (2 - 1) ** 2 + (3 - 0) ** 2
+    assert frechet_distance(mean, a.diag(), 0 * mean, b.diag()) == pytest.approx(expected, rel=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.lists(st.integers(0, 40), min_size=2, max_size=4), st.sampled_from([1e-4, 1.0, 300.0]))
+def test_merged_shards_equal_one_pass_exactly(seed: int, splits: list[int], scale: float) -> None:
+    values = scale * features(40, 7, seed).clamp(max=3)
+    one_pass = sums_of(values)
+    merged = FeatureSums(7)
+    for part in reversed(values.tensor_split(sorted(splits))):
+        merged.merge(sums_of(part, 3))
+    assert merged.images == one_pass.images == 40
+    for name, value in one_pass.parts.items():
+        assert torch.equal(merged.parts[name], value)
+    reference = sums_of(features(40, 7, seed + 1))
+    assert fid(merged, reference, "") == fid(one_pass, reference, "")
+
+
+def test_plain_float64_sums_would_not_merge_exactly() -> None:
+    values = features(40, 7, 0).double()
+    parts = sum(part.T @ part for part in reversed(values.split(7)))
+    assert not torch.equal(parts, values.T @ values)  # type: ignore[arg-type]
+
+
+def test_sums_survive_a_file_exactly(tmp_path: Path) -> None:
+    sums = sums_of(features(20, 8, 0))
+    sums.save(tmp_path / "new" / "sums.safetensors")
+    again = FeatureSums.load(tmp_path / "new" / "sums.safetensors")
+    assert (again.images, again.dimension) == (20, 8)
+    for name, value in sums.parts.items():
+        assert torch.equal(again.parts[name], value)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sums.safetensors"]
+
+
+def test_the_largest_sums_are_still_exact() -> None:
+    """2^18 images just below the bound, by merging: the last bit of every part is there."""
+    value = 2.0**10 - 2.0**-13
+    sums = sums_of(torch.full((2, 1), value))
+    for _ in range(17):
+        sums.merge(sums)
+    assert sums.images == 2**18
+    mean, covariance = sums.mean_and_covariance()
+    assert (mean.item(), covariance.item()) == (value, 0)
+    with pytest.raises(ValueError, match="at most 262144 images"):
+        sums.update(torch.zeros(1, 1))
+
+
+def test_unfit_features_are_refused() -> None:
+    sums = FeatureSums(3)
+    for bad in (torch.nan, torch.inf, 1024.0, -1024.0):
+        with pytest.raises(ValueError, match="finite and below 1024"):
+            sums.update(torch.tensor([[0.0, bad, 0.0]]))
+    with pytest.raises(ValueError, match=r"\(2, 4\) must be \(B, 3\)"):
+        sums.update(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="4 and 3 features"):
+        sums.merge(FeatureSums(4))
+    sums.update(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="at least 2 images on either side, not 1"):
+        fid(sums, sums_of(torch.zeros(2, 3)), "")

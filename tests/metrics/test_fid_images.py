@@ -1,0 +1,163 @@
+"""Images to sums: clean-fid's preparation and features, reading ahead, what is read at all, and the cache."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.random_weights import write_inception
+from metrics.fid import FeatureSums
+from metrics.fid_images import images_digest, prepared_batches, reference_of_files, sums_of_files
+from metrics.inception import OfficialInception
+from metrics.weights import INCEPTION, Found, find
+
+
+class SmallLayers(nn.Module):
+    """2048 features of a few weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 9, stride=7)
+        self.second = nn.Conv2d(6, 2048, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x)))).mean([2, 3], keepdim=True)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return write_inception(tmp_path_factory.mktemp("weights"), SmallLayers())
+
+
+@pytest.fixture
+def network(weights: Path) -> OfficialInception:
+    network = OfficialInception(find(INCEPTION, weights))
+    network.batch = 4
+    return network
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Ten images of several sizes, modes and formats; the folder also holds what must never be read."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    files = []
+    for i, (width, height) in enumerate([(512, 512), (512, 512), (96, 64), (299, 299), (320, 400)] * 2):
+        coarse = generator.integers(0, 256, (8, 8, 4), dtype=np.uint8)
+        image = Image.fromarray(coarse, "RGBA").resize((width, height), Image.Resampling.BICUBIC)
+        image = image.convert(["RGB", "RGB", "L", "RGB", "RGBA"][i % 5])
+        files.append(folder / f"{i}.{'jpg' if i == 1 else 'png'}")
+        image.save(files[-1])
+    (folder / "maps").mkdir()
+    Image.new("RGB", (64, 64), "white").save(folder / "maps" / "0_edge.png")
+    Image.new("RGB", (64, 64), "white").save(folder / "0_depth.png")
+    return files
+
+
+def clean_fid_features(weights: Path, files: Sequence[Path]) -> np.ndarray:
+    from cleanfid.fid import get_files_features
+    from cleanfid.inception_torchscript import InceptionV3W
+
+    model = InceptionV3W(str(weights), download=False, resize_inside=False)
+    names = [str(path) for path in files]
+    return get_files_features(names, model, num_workers=0, device=torch.device("cpu"), batch_size=5, verbose=False)
+
+
+def test_prepared_images_equal_clean_fids(network: OfficialInception, files: list[Path]) -> None:
+    from cleanfid.resize import build_resizer
+
+    for path in files:
+        with Image.open(path) as image:
+            expected = build_resizer("clean")(np.array(image.convert("RGB"))).transpose(2, 0, 1)
+            assert np.array_equal(network.prepare(image), expected)
+
+
+def test_fid_equals_clean_fids_from_files_to_distance(
+    network: OfficialInception, weights: Path, files: list[Path]
+) -> None:
+    """Ten images are fewer than 2048 features, where clean-fid's root is inexact: compared on the sums."""
+    expected = clean_fid_features(weights, files).astype(np.float64)
+    assert expected.std() > 0.01
+    mean, covariance = sums_of_files(files, network).mean_and_covariance()
+    np.testing.assert_allclose(mean.numpy(), expected.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(covariance.numpy(), np.cov(expected, rowvar=False), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_are_in_order_with_any_number_of_workers(
+    network: OfficialInception, files: list[Path], workers: int
+) -> None:
+    batches = list(prepared_batches(files, network, workers))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    for prepared, path in zip(torch.cat(batches), files, strict=True):
+        with Image.open(path) as image:
+            assert np.array_equal(prepared.numpy(), network.prepare(image))
+
+
+def test_only_listed_files_are_read(network: OfficialInception, files: list[Path]) -> None:
+    sums = sums_of_files(files[:2], network)
+    assert sums.images == 2
+    with pytest.raises(ValueError, match="is not a file: FID reads the listed files, no folders"):
+        sums_of_files([*files, files[0].parent / "maps"], network)
+    with pytest.raises(ValueError, match=r"0\.png is listed twice"):
+        sums_of_files([*files, files[0]], network)
+    with pytest.raises(ValueError, match="list of files is empty"):
+        sums_of_files([], network)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("content", [b"no image", None])
+def test_an_unreadable_file_is_named(
+    network: OfficialInception, files: list[Path], tmp_path: Path, workers: int, content: bytes | None
+) -> None:
+    (tmp_path / "bad.png").write_bytes(content or files[0].read_bytes()[:2000])  # None: cut off
+    with pytest.raises(ValueError, match=r"bad\.png cannot be read as an image"):
+        sums_of_files([*files[:6], tmp_path / "bad.png"], network, workers)
+
+
+def test_a_reference_is_computed_once_for_its_content_and_network(
+    network: OfficialInception, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, digest = reference_of_files(files, network, tmp_path / "cache")
+    assert digest == images_digest(files)
+    (tmp_path / "renamed.png").write_bytes(files[0].read_bytes())
+    renamed = [*files[:0:-1], tmp_path / "renamed.png"]
+    calls: list[int] = []
+    features = network.features
+    monkeypatch.setattr(network, "features", lambda batch: calls.append(len(batch)) or features(batch))
+    again, same = reference_of_files(renamed, network, tmp_path / "cache")
+    assert (same, calls) == (digest, [])
+    for name, value in first.parts.items():
+        assert torch.equal(again.parts[name], value)
+    fewer, other = reference_of_files(files[1:], network, tmp_path / "cache")
+    assert (sum(calls), fewer.images) == (9, 9) and other != digest
+    network.digest = "f" * 64
+    reference_of_files(files[1:], network, tmp_path / "cache")
+    assert sum(calls) == 18
+
+
+def test_shards_merge_to_one_pass(network: OfficialInception, files: list[Path]) -> None:
+    """Batches of the same composition, so that the network's own rounding is the same too."""
+    merged = FeatureSums(2048)
+    for shard in (files[8:], files[:4], files[4:8]):
+        merged.merge(sums_of_files(shard, network))
+    for name, value in sums_of_files(files, network).parts.items():
+        assert torch.equal(merged.parts[name], value)
+
+
+def test_the_name_tells_that_the_weights_are_not_the_published_ones(network: OfficialInception) -> None:
+    assert (network.official, network.dimension) == (False, 2048)
+    assert network.name == f"inception-2015-12-05@{network.digest[:8]}"
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no.pt").write_bytes(b"nothing")
+    torch.jit.script(nn.Conv2d(3, 2, 1)).save(tmp_path / "conv.pt")
+    for name in ("no.pt", "conv.pt"):
+        with pytest.raises(ValueError, match=rf"{name[:-3]}\.pt is not Inception's TorchScript file"):
+            OfficialInception(Found(path=tmp_path / name, digest="", official=False))
