@@ -1,0 +1,104 @@
+"""Edge maps and their scores against the libraries that define them, and what is undefined."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.classification import BinaryF1Score
+from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure, StructuralSimilarityIndexMeasure
+
+from metrics.edges import EDGE_COLUMNS, EDGES, MS_SSIM_SIDE, NO_EDGES, TOO_SMALL, score_edges
+
+SIDE = 176
+
+
+def scenes(batch: int, seed: int, side: int = SIDE) -> Tensor:
+    """Smooth 8-bit images with a bright disc: edges at the disc and some others."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 9, 9, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
+    axis = torch.linspace(-1, 1, side)
+    disc = (axis[:, None] - 0.2) ** 2 + axis**2 < torch.rand(batch, 1, 1, 1, generator=generator)
+    return (torch.where(disc, 1 - images, images) * 255).round() / 255
+
+
+@pytest.mark.parametrize("variant", EDGES)
+def test_edges_are_zero_or_one_and_each_image_has_its_own(variant: str) -> None:
+    images = scenes(3, 0)
+    edges = EDGES[variant](images)
+    assert edges.shape == (3, 1, SIDE, SIDE) and edges.dtype == torch.float32
+    assert set(edges.unique().tolist()) == {0, 1}
+    assert 0.002 < edges.mean() < 0.3
+    for i in range(3):
+        assert torch.equal(EDGES[variant](images[i : i + 1])[0], edges[i])
+    assert EDGES[variant](torch.full((1, 3, SIDE, SIDE), 0.5)).sum() == 0
+
+
+def test_the_cv2_variant_is_opencvs_on_bgr_pixels() -> None:
+    images = scenes(2, 1)
+    for image, edges in zip(images, EDGES["cv2-100-200"](images), strict=True):
+        pixels = (image * 255).round().byte().numpy()
+        bgr = np.ascontiguousarray(np.stack([pixels[2], pixels[1], pixels[0]], axis=-1))
+        assert np.array_equal(edges[0].numpy() * 255, cv2.Canny(bgr, 100, 200))
+
+
+def test_the_kornia_variant_has_the_thresholds_of_the_protocol() -> None:
+    from kornia.filters import Canny
+
+    images = scenes(2, 1)
+    assert torch.equal(EDGES["kornia-0.1-0.2"](images), Canny(low_threshold=0.1, high_threshold=0.2)(images)[1])
+
+
+@pytest.mark.parametrize("variant", EDGES)
+def test_scores_equal_torchmetrics_image_by_image(variant: str) -> None:
+    references = EDGES[variant](scenes(3, 0))
+    edges = EDGES[variant](scenes(3, 1))
+    edges[1] = torch.where(torch.arange(SIDE) < 90, references[1], edges[1])
+    edges[2] = references[2]
+    scores = score_edges(edges, references)
+    oracles = {
+        "ms_ssim": MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0),
+        "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
+        "f1": BinaryF1Score(),
+    }
+    assert tuple(scores.columns) == EDGE_COLUMNS and scores.undefined == [{}, {}, {}]
+    for i in range(3):
+        for name, oracle in oracles.items():
+            oracle.reset()
+            arguments = (edges[i : i + 1], references[i : i + 1])
+            expected = oracle(*(x.flatten() for x in arguments) if name == "f1" else arguments).item()
+            assert scores.columns[name][i] == pytest.approx(expected, rel=1e-5, abs=1e-6), (name, i)
+    assert [scores.columns[name][2] for name in EDGE_COLUMNS] == pytest.approx([1, 1, 1])
+
+
+def test_maps_without_any_edge_have_no_f1() -> None:
+    empty = torch.zeros(3, 1, SIDE, SIDE)
+    references = empty.clone()
+    references[1:, :, 40] = 1
+    edges = empty.clone()
+    edges[2, :, 41] = 1
+    scores = score_edges(edges, references)
+    assert scores.columns["f1"] == [None, 0.0, 0.0]
+    assert scores.undefined == [{"f1": NO_EDGES}, {}, {}]
+    assert scores.columns["ssim"][0] == scores.columns["ms_ssim"][0] == 1
+
+
+def test_small_images_have_no_ms_ssim() -> None:
+    edges = torch.zeros(1, 1, MS_SSIM_SIDE, MS_SSIM_SIDE)
+    edges[..., 7] = 1
+    assert score_edges(edges, edges).columns["ms_ssim"] == [pytest.approx(1)]
+    scores = score_edges(edges[..., 1:], edges[..., 1:])
+    assert scores.columns["ms_ssim"] == [None]
+    assert scores.undefined == [{"ms_ssim": TOO_SMALL}]
+    assert scores.columns["f1"] == [1.0]
+
+
+def test_what_is_no_pair_of_edge_maps_is_refused() -> None:
+    edges = torch.zeros(1, 1, 32, 32)
+    with pytest.raises(ValueError, match="edges must be 0 or 1: edge maps of 0 and 255"):
+        score_edges(edges + 255, edges)
+    with pytest.raises(ValueError, match=r"edges \(1, 1, 32, 31\) must be"):
+        score_edges(edges[..., 1:], edges)
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\) must be \(B, 1, H, W\)"):
+        score_edges(edges.expand(1, 3, 32, 32), edges.expand(1, 3, 32, 32))
