@@ -1,12 +1,13 @@
-"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics`."""
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics|fid`."""
 
 from collections.abc import Callable
 
 import tyro
 
+from benchmarks.speed_fid import FidSpeed
 from benchmarks.speed_metrics import MetricsSpeed
 
-COMMANDS: dict[str, Callable[..., MetricsSpeed]] = {"metrics": MetricsSpeed}
+COMMANDS: dict[str, Callable[..., FidSpeed | MetricsSpeed]] = {"fid": FidSpeed, "metrics": MetricsSpeed}
 
 
 def main(arguments: list[str] | None = None) -> None:

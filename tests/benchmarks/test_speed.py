@@ -1,9 +1,16 @@
-"""The speed benchmark without its full-size networks: workload, deviations, report and command line."""
+"""The speed benchmarks without their full-size networks: workload, deviations, shares, reports and command line."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
 from benchmarks.speed import main
+from benchmarks.speed_fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
+from benchmarks.speed_fid import report as report_fid
 from benchmarks.speed_metrics import RELEASED, deviations, make_workload, report
 from metrics.pie_bench import PIE_BENCH_COLUMNS
 
@@ -53,9 +60,38 @@ def test_the_report_shows_rates_ratios_and_deviations() -> None:
     assert lines[-1].split() == ["clip_edited", "5.000e-01", "5.0e-01", "5.000e-01", "5.0e-01"]
 
 
-def test_the_command_line_names_its_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+class SmallFeatures:
+    """The mean of each channel; counts the images."""
+
+    name, official, digest, dimension, batch, device = "small", False, "0" * 64, 3, 4, "cpu"
+    images = 0
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image, dtype=np.float32).transpose(2, 0, 1)
+
+    def features(self, prepared: Tensor) -> Tensor:
+        self.images += len(prepared)
+        return prepared.mean((2, 3))
+
+
+def test_the_fid_benchmark_does_the_same_work_in_three_ways(tmp_path: Path) -> None:
+    files, network = write_images(tmp_path, 6, seed=0, side=16), SmallFeatures()
+    assert len({path.read_bytes() for path in files}) == 6
+    figures = measure(FidSpeed(rounds=2), network, files)
+    assert network.images == 6 * 3 * (1 + 2)
+    assert list(figures["ratio"]) == [IN_TURN, AHEAD, NETWORK]
+    assert figures["ratio"][IN_TURN] == figures["network_alone_of_wall"][NETWORK] == 1
+    for way in (IN_TURN, AHEAD, NETWORK):
+        assert len(figures["seconds"][way]) == 2
+        assert 0 < figures["share_of_the_network"][way] < 1
+    lines = report_fid(figures).splitlines()
+    assert len(lines) == 5 and lines[2].startswith(IN_TURN) and lines[2].endswith("1.00")
+
+
+@pytest.mark.parametrize("command", ["metrics", "fid"])
+def test_the_command_line_names_its_subcommands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["metrics", "--help"])
+        main([command, "--help"])
     assert stop.value.code == 0
     assert "--weights" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
