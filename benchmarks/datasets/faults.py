@@ -7,20 +7,26 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing wrong. record and field are None where the whole file, or the whole record, is meant."""
+    """One thing wrong. record, row group, column and field are None where the whole of what holds them is meant."""
 
     file: Path
     problem: str
     remedy: str
     record: str | None = None
     field: str | None = None
+    row_group: int | None = None  # of a parquet file, counted from 0
+    column: str | None = None
 
     def __str__(self) -> str:
         place = [str(self.file)]
+        if self.row_group is not None:
+            place.append(f"row group {self.row_group}")
         if self.record is not None:
             place.append(f"record {self.record!r}")
         if self.field is not None:
             place.append(f"field {self.field!r}")
+        if self.column is not None:
+            place.append(f"column {self.column!r}")
         return f"{', '.join(place)}: {self.problem}; {self.remedy}"
 
 

@@ -1,0 +1,156 @@
+"""The three validation sets of the translation benchmarks on the Hugging Face hub, and where their shards are found.
+
+Licences are the publishers'. Nothing is fetched unless the user gave no folder.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.datasets.faults import DatasetError, Fault
+
+SPLIT = "validation"
+LAYOUTS = ("", "data")  # where under the given folder the shards may lie; the hub has them in data/
+_SHARD = re.compile(rf"{SPLIT}-(\d{{5}})-of-(\d{{5}})(-[0-9a-f]+)?\.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubDataset:
+    """One data set: where it is published, and what its columns are called.
+
+    revision: the commit that the column names were taken from; abbreviated where no full one is on record.
+    condition: the column with the condition map, None where it is made from the image. label: the column with the
+    train ids, None where there are none.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    caption: str
+    image: str = "image"
+    condition: str | None = None
+    label: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.image, self.condition, self.label, self.caption)))
+
+
+MULTIGEN_DEPTH = HubDataset(
+    name="MultiGen-20M_depth_eval",
+    repository="limingcv/MultiGen-20M_depth_eval",
+    revision="5ef53bd",
+    condition="control_depth",
+    caption="text",
+)
+MULTIGEN_CANNY = HubDataset(
+    name="MultiGen-20M_canny_eval",
+    repository="limingcv/MultiGen-20M_canny_eval",
+    revision="fc7c74095493544ae947f4ed48133cd1d4a86045",
+    caption="text",
+)
+# Its label columns are lists of rows of uint8, not images. semantic_seg_map is not what anybody scores with: the train
+# ids of all 171 classes, things and stuff, are in panoptic_seg_map, despite its name.
+COCO_STUFF = HubDataset(
+    name="Captioned_COCOStuff",
+    repository="limingcv/Captioned_COCOStuff",
+    revision="98bb1b8cbce93f9946f79c79e837e4b8502d094d",
+    condition="control_seg",
+    label="panoptic_seg_map",
+    caption="prompt",
+)
+
+
+def find_shards(dataset: HubDataset, root: Path | None) -> list[Path]:
+    """The validation shards of `dataset` in their order: under the folder `root`, or from the hub where that is None.
+
+    Raises DatasetError when there are none, when one of n is missing, or when one is there twice: rows are counted
+    through all shards, so that ids would shift or repeat.
+    """
+    folder = fetch(dataset) if root is None else root
+    for layout in LAYOUTS:
+        if shards := sorted(path for path in (folder / layout).glob("*.parquet") if _SHARD.fullmatch(path.name)):
+            _check_complete(folder / layout, shards)
+            return shards
+    problem = f"there is no {SPLIT}-*-of-*.parquet in it or in its data/" if folder.is_dir() else "no such folder"
+    remedy = f"give a copy of the hub's {dataset.repository} (flag --data), or no folder, to fetch it"
+    raise DatasetError([Fault(file=folder, problem=problem, remedy=remedy)])
+
+
+def fetch(dataset: HubDataset, *, cache: Path | None = None, endpoint: str | None = None) -> Path:
+    """The folder of `dataset` in the hub's cache, at its pinned revision; what is not there yet is downloaded.
+
+    cache, endpoint: instead of the hub's own. Raises FileNotFoundError that says what to put where.
+    """
+    from huggingface_hub import snapshot_download
+
+    def snapshot(local: bool) -> Path:
+        return Path(
+            snapshot_download(
+                dataset.repository,
+                repo_type="dataset",
+                revision=_full_revision(dataset, cache, endpoint),
+                allow_patterns=[f"data/{SPLIT}-*.parquet"],
+                cache_dir=cache,
+                endpoint=endpoint,
+                local_files_only=local,
+            )
+        )
+
+    # Whatever fails (huggingface_hub has its own kinds of errors, and its HTTP library others), the cache may be whole,
+    # and whatever the cache lacks, the hub may have.
+    try:
+        folder = snapshot(local=True)
+        find_shards(dataset, folder)
+        return folder
+    except Exception:
+        pass
+    try:
+        return snapshot(local=False)
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{dataset.name} could not be fetched: {error}. Fetch data/{SPLIT}-*.parquet of the hub's data set "
+            f"{dataset.repository} (revision {dataset.revision}) where there is a network, and pass the folder as "
+            "--data DIR."
+        ) from error
+
+
+def _full_revision(dataset: HubDataset, cache: Path | None, endpoint: str | None) -> str:
+    """The whole commit id, which downloads need; where only its beginning is known, from the cache or the hub."""
+    if len(dataset.revision) == 40:
+        return dataset.revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = repo_folder_name(repo_id=dataset.repository, repo_type="dataset")
+    for snapshot in (Path(cache or HF_HUB_CACHE) / name / "snapshots").glob(f"{dataset.revision}*"):
+        return snapshot.name
+    for commit in HfApi(endpoint=endpoint).list_repo_commits(dataset.repository, repo_type="dataset"):
+        if commit.commit_id.startswith(dataset.revision):
+            return commit.commit_id
+    raise ValueError(f"{dataset.repository} has no commit {dataset.revision} any more")
+
+
+def _check_complete(folder: Path, shards: Sequence[Path]) -> None:
+    faults = []
+    seen: dict[int, Path] = {}
+    totals = set()
+    for path in shards:
+        match = _SHARD.fullmatch(path.name)
+        assert match is not None
+        number, total = int(match[1]), int(match[2])
+        totals.add(total)
+        if number in seen:
+            problem = f"it holds the same rows as {seen[number].name}: the ids of its records would occur twice"
+            faults.append(Fault(file=path, problem=problem, remedy="remove one of the two"))
+        seen[number] = path
+    if len(totals) > 1 or max(seen) >= max(totals):
+        problem = f"its shards are not numbered as one set: {', '.join(path.name for path in shards)}"
+        faults.append(Fault(file=folder, problem=problem, remedy="keep the shards of one set"))
+    elif missing := sorted(set(range(max(totals))) - set(seen)):
+        names = ", ".join(f"{SPLIT}-{number:05d}-of-{max(totals):05d}.parquet" for number in missing)
+        faults.append(Fault(file=folder, problem=f"{names} missing", remedy="fetch the missing files"))
+    if faults:
+        raise DatasetError(faults)

@@ -1,0 +1,149 @@
+"""Rows of parquet shards, a few at a time: the schema is checked first, then row groups are streamed.
+
+Memory does not depend on the number of rows: pages are read one after the other, and of what was read the last few
+batches are kept, still encoded. A page is the least that can be read; writers of images put those of a row group, about
+100, into one.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.datasets.faults import DatasetError, Fault
+
+BATCH = 8  # rows read at once
+KEPT = 4  # batches: what a few threads or a batch of a benchmark's records go back to
+BUFFER = 1 << 20  # bytes read at once from a column
+
+Kind = Literal["image", "text", "label"]
+_KINDS: dict[Kind, str] = {
+    "image": "a struct with the field bytes (binary), as the hub stores images",
+    "text": "a string",
+    "label": "a list of rows of integers, or an image as a struct with the field bytes (binary)",
+}
+_FETCH_AGAIN = "fetch the file again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """start: the number of its first row, counted through all shards."""
+
+    file: Path
+    number: int
+    start: int
+    rows: int
+
+
+class Rows:
+    """The rows of several shards, numbered through. Safe to read from several threads."""
+
+    def __init__(self, shards: Sequence[Path], columns: Mapping[str, Kind]) -> None:
+        """Reads the shards' footers only. Raises DatasetError with all that is wrong with the files and columns."""
+        self.columns = list(columns)
+        self.groups: list[RowGroup] = []
+        faults: list[Fault] = []
+        start = 0
+        for path in shards:
+            try:
+                with pq.ParquetFile(path) as file:
+                    faults += _schema_faults(path, file.schema_arrow, columns)
+                    counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            except (OSError, pa.ArrowException) as error:
+                problem = f"it is cut off or no parquet file: {error}"
+                faults.append(Fault(file=path, problem=problem, remedy=_FETCH_AGAIN))
+                continue
+            for number, count in enumerate(counts):
+                self.groups.append(RowGroup(file=path, number=number, start=start, rows=count))
+                start += count
+        if not start and not faults:
+            faults.append(Fault(file=shards[0], problem="there are no rows in it", remedy=_FETCH_AGAIN))
+        if faults:
+            raise DatasetError(faults)
+        self.groups = [group for group in self.groups if group.rows]
+        self.count = start
+        self._lock = Lock()
+        self._batches: deque[tuple[int, pa.RecordBatch]] = deque(maxlen=KEPT)  # (number of the first row, rows)
+        self._stream: Iterator[tuple[int, pa.RecordBatch]] = iter(())
+        self._group: RowGroup | None = None  # that is being streamed
+        self._next = 0  # the row that the stream comes to next
+
+    def __len__(self) -> int:
+        return self.count
+
+    def group_of(self, index: int) -> RowGroup:
+        return self.groups[bisect_right(self.groups, index, key=lambda group: group.start) - 1]
+
+    def __getitem__(self, index: int) -> dict[str, pa.Scalar]:
+        """The row as arrow scalars by column. In order, each row group is read once; a step back reads it anew.
+
+        Raises DatasetError when the row can't be read.
+        """
+        assert 0 <= index < self.count, index
+        with self._lock:
+            for start, batch in self._batches:
+                if start <= index < start + batch.num_rows:
+                    return _row(batch, index - start)
+            group = self.group_of(index)
+            if group is not self._group or index < self._next:
+                self._group, self._next, self._stream = group, group.start, _stream(group, self.columns)
+            try:
+                for start, batch in self._stream:
+                    self._next = start + batch.num_rows
+                    self._batches.append((start, batch))
+                    if index < self._next:
+                        return _row(batch, index - start)
+                problem = f"it has only {self._next - group.start} of the {group.rows} rows that its footer says"
+            except (OSError, pa.ArrowException) as error:
+                problem = f"it can't be read: {error}"
+            self._group = None
+            raise DatasetError([
+                Fault(file=group.file, row_group=group.number, problem=problem, remedy=_FETCH_AGAIN)
+            ])  # fmt: skip
+
+
+def _stream(group: RowGroup, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The batches of a row group with the numbers of their first rows. The file is closed with the generator."""
+    with pq.ParquetFile(group.file, pre_buffer=False, buffer_size=BUFFER) as file:
+        start = group.start
+        for batch in file.iter_batches(BATCH, row_groups=[group.number], columns=columns, use_threads=False):
+            yield start, batch
+            start += batch.num_rows
+
+
+def _row(batch: pa.RecordBatch, position: int) -> dict[str, pa.Scalar]:
+    return {name: batch.column(name)[position] for name in batch.schema.names}
+
+
+def _schema_faults(path: Path, schema: pa.Schema, columns: Mapping[str, Kind]) -> list[Fault]:
+    faults = []
+    for name, kind in columns.items():
+        count = len(schema.get_all_field_indices(name))
+        if count != 1:
+            problem = "it occurs more than once" if count else f"it is missing; there are {', '.join(schema.names)}"
+            faults.append(Fault(file=path, column=name, problem=problem, remedy=f"it must be {_KINDS[kind]}"))
+        elif not _fits(schema.field(name).type, kind):
+            problem = f"it is of type {schema.field(name).type}"
+            faults.append(Fault(file=path, column=name, problem=problem, remedy=f"it must be {_KINDS[kind]}"))
+    return faults
+
+
+def _fits(type_: pa.DataType, kind: Kind) -> bool:
+    if kind == "text":
+        return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+    if kind == "label" and _is_list(type_):
+        return _is_list(type_.value_type) and pa.types.is_integer(type_.value_type.value_type)
+    if not pa.types.is_struct(type_) or type_.get_field_index("bytes") < 0:
+        return False
+    stored = type_.field("bytes").type
+    return pa.types.is_binary(stored) or pa.types.is_large_binary(stored)
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)

@@ -1,0 +1,216 @@
+"""The translation data sets as records, checked whole before any of it is used, and their rows, read when asked for.
+
+A record is what stays in memory: an id, a caption, sizes and digests. Images, conditions and labels come with its row.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.datasets.encoded import CellError, caption, decode_rgb, image_bytes, train_ids
+from benchmarks.datasets.faults import DatasetError, Fault
+from benchmarks.datasets.hub import HubDataset, find_shards
+from benchmarks.datasets.parquet import Kind, Rows
+
+TASKS = ("depth", "canny", "segmentation")
+COCO_CLASSES = 171
+MAX_FAULTS = 100
+CHUNK = 16  # rows that are checked side by side
+_FETCH_AGAIN = "fetch the file again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationRecord:
+    """One image to generate. sample_id: the row's number through all shards, five digits, as EditAR's code names it.
+
+    size: (width, height) of image, condition and label in the data set, alike. image_sha256: of the image file; some
+    images of MultiGen-20M occur twice, which is no fault, but they are no independent observations either.
+    sha256: of all that the row says and shows.
+    """
+
+    sample_id: str
+    task: str
+    caption: str
+    size: tuple[int, int]
+    image_sha256: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationRow:
+    """What a data set says of one record, still encoded; each method decodes anew.
+
+    condition_file: None for canny, whose condition is made from the image. ids: uint8 (height, width) train ids.
+    """
+
+    record: TranslationRecord
+    image_file: bytes
+    condition_file: bytes | None
+    ids: np.ndarray | None
+
+    def image(self) -> Image.Image:
+        """The real image, RGB, of the data set's size. Never shown to a method."""
+        return decode_rgb(self.image_file)
+
+    def condition(self) -> Image.Image:
+        """The condition map, RGB, of the data set's size."""
+        assert self.condition_file is not None, f"{self.record.task} has no stored condition"
+        return decode_rgb(self.condition_file)
+
+
+class TranslationDataset:
+    """records: in the order of the data set. digest: of all rows in their order, however they are spread over files."""
+
+    def __init__(self, source: HubDataset, task: str, classes: int, rows: Rows) -> None:
+        """Checks every row; see `read_translation`."""
+        self.source, self.task, self.classes = source, task, classes
+        self._rows = rows
+        self._numbers: dict[str, int] = {}
+        self.records = self._check()
+        digest = hashlib.sha256(task.encode())
+        for number, record in enumerate(self.records):
+            self._numbers[record.sample_id] = number
+            digest.update(record.sha256.encode())
+        self.digest = digest.hexdigest()
+
+    def row(self, record: TranslationRecord) -> TranslationRow:
+        """The record's row. Raises DatasetError when it has changed since it was checked."""
+        number = self._numbers[record.sample_id]
+        row, faults = self._read(number)
+        if row is not None and row.record.sha256 != record.sha256:
+            faults.append(self._fault(number, None, "it has changed since the data set was read", "start again"))
+        if faults or row is None:
+            raise DatasetError(faults)
+        return replace(row, record=record)
+
+    def _check(self) -> tuple[TranslationRecord, ...]:
+        records: list[TranslationRecord] = []
+        faults: list[Fault] = []
+        total = len(self._rows)
+        bar = tqdm(total=total, desc=f"check {self.source.name}", unit="row", leave=False, delay=2, mininterval=1)
+        with bar, ThreadPoolExecutor(min(CHUNK, os.cpu_count() or 1)) as pool:  # Pillow decodes outside of the GIL
+            for start in range(0, total, CHUNK):
+                numbers = range(start, min(start + CHUNK, total))
+                for row, found in pool.map(self._decoded, numbers):
+                    faults += [fault for fault in found if fault not in faults]  # a torn row group has many rows
+                    if row is not None:
+                        records.append(row)
+                bar.update(len(numbers))
+                if len(faults) > MAX_FAULTS:
+                    problem = "the check ended here: the rows behind were not looked at"
+                    faults.append(self._fault(numbers[-1], None, problem, "mend these first"))
+                    break
+        if faults:
+            raise DatasetError(faults)
+        return tuple(records)
+
+    def _decoded(self, number: int) -> tuple[TranslationRecord | None, list[Fault]]:
+        """The record of a row whose images can be decoded and are of one size, or what is wrong with it."""
+        row, faults = self._read(number)
+        if row is None:
+            return None, faults
+        files = {self.source.image: row.image_file, self.source.condition: row.condition_file}
+        sizes = {}
+        for column, data in files.items():
+            if data is not None:
+                try:
+                    sizes[column] = decode_rgb(data).size
+                except CellError as error:
+                    faults.append(self._fault(number, column, str(error), _FETCH_AGAIN))
+        if row.ids is not None:
+            sizes[self.source.label] = (row.ids.shape[1], row.ids.shape[0])
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{column} {width}x{height}" for column, (width, height) in sizes.items())
+            remedy = "image, condition and label of a row must be of one size, or they do not lie over each other"
+            faults.append(self._fault(number, None, f"its sizes are mixed: {listed}", remedy))
+        if faults:
+            return None, faults
+        return replace(row.record, size=sizes[self.source.image]), []
+
+    def _read(self, number: int) -> tuple[TranslationRow | None, list[Fault]]:
+        """The row, its images not decoded yet (the record's size is a placeholder), or what is wrong with it."""
+        try:
+            values = self._rows[number]
+        except DatasetError as error:
+            return None, list(error.faults)
+        source, faults, parts = self.source, [], {}
+        for column, value in values.items():
+            try:
+                if column == source.caption:
+                    parts[column] = caption(value)
+                elif column == source.label:
+                    parts[column] = train_ids(value, self.classes)
+                else:
+                    parts[column] = image_bytes(value)
+            except CellError as error:
+                remedy = "give each record a caption" if column == source.caption else _FETCH_AGAIN
+                faults.append(self._fault(number, column, str(error), remedy))
+        if faults:
+            return None, faults
+        record = TranslationRecord(
+            sample_id=_sample_id(number),
+            task=self.task,
+            caption=parts[source.caption],
+            size=(0, 0),
+            image_sha256=hashlib.sha256(parts[source.image]).hexdigest(),
+            sha256=_digest(parts[column] for column in source.columns),
+        )
+        row = TranslationRow(
+            record=record,
+            image_file=parts[source.image],
+            condition_file=parts[source.condition] if source.condition else None,
+            ids=parts[source.label] if source.label else None,
+        )
+        return row, []
+
+    def _fault(self, number: int, column: str | None, problem: str, remedy: str) -> Fault:
+        group = self._rows.group_of(number)
+        return Fault(
+            file=group.file, row_group=group.number, record=_sample_id(number), column=column, problem=problem,
+            remedy=remedy,
+        )  # fmt: skip
+
+
+def read_translation(
+    source: HubDataset, root: Path | None, task: str, classes: int = COCO_CLASSES
+) -> TranslationDataset:
+    """Reads and checks the validation set `source` under the folder `root`, or from the hub where that is None.
+
+    task: one of TASKS; canny needs the image and the caption only, so that it can be read from any of the sets.
+    classes: train ids go from 0 to classes - 1, and 255. First the columns of all shards are checked, from their
+    footers; then every row, and its images are decoded once, in about a minute for the hub's 5 000. Raises
+    DatasetError with all faults; the check ends after MAX_FAULTS.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task is {task!r}; it must be one of {', '.join(TASKS)}")
+    if task == "canny":
+        source = replace(source, condition=None, label=None)
+    elif source.condition is None or (source.label is None) == (task == "segmentation"):
+        raise ValueError(f"{source.name} is no data set for {task}")
+    kinds: dict[str, Kind] = {source.image: "image", source.caption: "text"}
+    if source.condition:
+        kinds[source.condition] = "image"
+    if source.label:
+        kinds[source.label] = "label"
+    return TranslationDataset(source, task, classes, Rows(find_shards(source, root), kinds))
+
+
+def _sample_id(number: int) -> str:
+    return f"{number:05d}"
+
+
+def _digest(parts: Iterable[str | bytes | np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            part = repr(part.shape).encode() + part.tobytes()
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.hexdigest()

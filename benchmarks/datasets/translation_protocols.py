@@ -1,0 +1,162 @@
+"""How a row becomes what is generated from and scored against: the published protocols, and one without their quirks.
+
+| | editar-released | controlnet++ | aligned |
+|---|---|---|---|
+| image, condition | short side to 512 (Lanczos), centre | squashed to 512x512 (bicubic) | as editar-released |
+| label | squashed to 512x512 (nearest) | squashed to 512x512 (nearest) | short side to 512 (nearest), centre |
+| images for canny | those of the depth set | those of the canny set | as editar-released |
+| predicted depth | divided by its range | divided by its maximum | as editar-released |
+| images a prompt | 1 | 4 | 1 |
+
+On the square images of MultiGen-20M crop and squash are the same; they differ on COCO's.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.datasets.canny import CANNY
+from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
+from benchmarks.datasets.translation import TASKS, TranslationRow
+
+Fit = Literal["crop", "squash"]
+CANNY_SETS = {"depth": MULTIGEN_DEPTH, "canny": MULTIGEN_CANNY}
+DEPTH_NORMALISATIONS = ("min-max", "max")
+_RESAMPLING = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationProtocol:
+    """All in which the published evaluations differ before an image is scored.
+
+    fit, label_fit: "crop" (short side to `side`, then the centre) or "squash" (both sides to `side`). resampling: of
+    image and condition; labels are always resized to the nearest pixel. canny_set: the data set whose images canny
+    takes, "depth" or "canny". canny: "kornia" (0.1/0.2) or "cv2" (100/200). depth_normalisation: what the metric does
+    with the predicted depth, "min-max" or "max" (divided by it). images_per_prompt: a record's samples.
+    """
+
+    name: str
+    fit: Fit
+    resampling: str
+    label_fit: Fit
+    canny_set: str
+    canny: str
+    depth_normalisation: str
+    images_per_prompt: int
+    side: int = 512
+
+    def __post_init__(self) -> None:
+        for field, choices in (
+            ("fit", ("crop", "squash")),
+            ("label_fit", ("crop", "squash")),
+            ("resampling", tuple(_RESAMPLING)),
+            ("canny_set", tuple(CANNY_SETS)),
+            ("canny", tuple(CANNY)),
+            ("depth_normalisation", DEPTH_NORMALISATIONS),
+        ):
+            if (value := getattr(self, field)) not in choices:
+                raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(choices)}")
+        for field in ("images_per_prompt", "side"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
+
+    def variant(self, **changes: Any) -> "TranslationProtocol":
+        """This protocol with other options, which its name then says: "translation/aligned/v1+canny=cv2"."""
+        changed = {name: value for name, value in changes.items() if getattr(self, name) != value}
+        name = "+".join([self.name, *(f"{field}={value}" for field, value in sorted(changed.items()))])
+        return dataclasses.replace(self, **changed, name=name)
+
+    def dataset(self, task: str) -> HubDataset:
+        """The data set of one of TASKS."""
+        if task not in TASKS:
+            raise ValueError(f"task is {task!r}; it must be one of {', '.join(TASKS)}")
+        if task == "canny":
+            return CANNY_SETS[self.canny_set]
+        return MULTIGEN_DEPTH if task == "depth" else COCO_STUFF
+
+    def sample_ids(self, record_id: str) -> list[str]:
+        """The ids of the images that are made for a record; the record's own where there is one, else "<id>-<i>"."""
+        if self.images_per_prompt == 1:
+            return [record_id]
+        return [f"{record_id}-{number}" for number in range(self.images_per_prompt)]
+
+    def image(self, row: TranslationRow) -> Image.Image:
+        """The real image, RGB, side x side: what FID compares with. ControlNet++ doesn't say how it saves these."""
+        return _fit(row.image(), self.side, self.fit, self.resampling)
+
+    def condition(self, row: TranslationRow) -> Image.Image:
+        """The condition map that a method gets, RGB, side x side; canny's edges are taken of the prepared image."""
+        if row.record.task == "canny":
+            return Image.fromarray(CANNY[self.canny](self.image(row))).convert("RGB")
+        return _fit(row.condition(), self.side, self.fit, self.resampling)
+
+    def label(self, row: TranslationRow) -> np.ndarray:
+        """What the generated image is measured against, uint8 (side, side).
+
+        depth: 0..255, stretched to that range before it is resized. canny: the edges, 0 or 255. segmentation: train
+        ids, 255 where nothing counts.
+        """
+        if row.record.task == "canny":
+            return np.asarray(self.condition(row))[:, :, 0]
+        if row.record.task == "depth":
+            label = Image.fromarray(_stretched(row.condition()))
+        else:
+            assert row.ids is not None
+            label = Image.fromarray(row.ids)
+        return np.array(_fit(label, self.side, self.label_fit, "nearest"))
+
+
+EDITAR_RELEASED = TranslationProtocol(
+    name="translation/editar-released/v1",
+    fit="crop",
+    resampling="lanczos",
+    # A quirk of EditAR's released code: the condition is cropped, the label squashed, so that on images that are not
+    # square the one does not lie over the other. (Its depth label isn't resized at all, which only works at 512x512.)
+    label_fit="squash",
+    canny_set="depth",
+    canny="kornia",
+    depth_normalisation="min-max",
+    images_per_prompt=1,
+)
+CONTROLNET_PLUS_PLUS = TranslationProtocol(
+    name="translation/controlnet++/v1",
+    fit="squash",  # a quirk of ControlNet++: images lose their proportions
+    resampling="bicubic",
+    label_fit="squash",
+    canny_set="canny",
+    canny="kornia",
+    depth_normalisation="max",  # a quirk of ControlNet++: the label is stretched to its range, the prediction isn't
+    images_per_prompt=4,  # FID and the other scores are means over the four
+)
+ALIGNED = dataclasses.replace(EDITAR_RELEASED, name="translation/aligned/v1", label_fit="crop")
+
+PROTOCOLS = {protocol.name: protocol for protocol in (EDITAR_RELEASED, CONTROLNET_PLUS_PLUS, ALIGNED)}
+
+
+def _fit(image: Image.Image, side: int, fit: Fit, resampling: str) -> Image.Image:
+    """`image` at side x side pixels, in its mode."""
+    if fit == "squash":
+        return image.resize((side, side), _RESAMPLING[resampling])
+    scale = side / min(image.size)
+    width, height = round(scale * image.width), round(scale * image.height)
+    resized = image.resize((width, height), _RESAMPLING[resampling])
+    left, top = (width - side) // 2, (height - side) // 2
+    return resized.crop((left, top, left + side, top + side))
+
+
+def _stretched(depth: Image.Image) -> np.ndarray:
+    """An RGB depth map as grey levels uint8 (height, width), its smallest value at 0 and its largest at 255.
+
+    A map of one value, of which both published evaluations make undefined numbers, becomes 0.
+    """
+    pixels = np.asarray(depth, np.float64)
+    low, high = pixels.min(), pixels.max()
+    scaled = (pixels - low) / ((high - low) or 1.0) * 255
+    return np.asarray(Image.fromarray(scaled.astype(np.uint8)).convert("L"))

@@ -1,0 +1,85 @@
+"""The embedded translation sets are read by the real readers, and what they hold is the world's."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
+from benchmarks.datasets.translation_protocols import PROTOCOLS
+from benchmarks.miniature.captions import caption
+from benchmarks.miniature.data import condition
+from benchmarks.miniature.render import depth, render, segmentation
+from benchmarks.miniature.scene import SIDE
+from benchmarks.miniature.translation_dataset import CLASS_COUNT, ROWS, ensure_translation, held_out_scenes
+
+ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("translation")
+    for task in TASKS:
+        assert ensure_translation(folder / task, task) == folder / task
+    return folder
+
+
+def read(root: Path, task: str) -> TranslationDataset:
+    source = PROTOCOLS["translation/controlnet++/v1"].dataset(task)
+    return read_translation(source, root / task, task, CLASS_COUNT)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_real_reader_reads_it_whole(root: Path, task: str) -> None:
+    dataset, scenes = read(root, task), held_out_scenes(task)
+    assert len(dataset.records) == ROWS == len(set(scenes))
+    for record, scene in zip(dataset.records, scenes, strict=True):
+        row = dataset.row(record)
+        assert record.caption == caption(scene) and record.size == (SIDE, SIDE)
+        assert np.array_equal(row.image(), render(scene))
+        assert np.array_equal(ALIGNED.condition(row), condition(scene, task))
+        if task == "segmentation":
+            assert np.array_equal(ALIGNED.label(row), segmentation(scene))
+        if task == "depth":
+            nearness = depth(scene).astype(float)
+            stretched = (nearness - nearness.min()) / (nearness.max() - nearness.min()) * 255
+            assert np.array_equal(ALIGNED.label(row), stretched.astype(np.uint8))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_every_protocol_finds_its_images_for_canny(root: Path, protocol) -> None:
+    source = protocol.dataset("canny")
+    folder = root / ("depth" if source.condition else "canny")
+    rows = read_translation(source, folder, "canny").records
+    assert [record.caption for record in rows] == [record.caption for record in read(root, "canny").records]
+
+
+def test_no_scene_is_trained_on_and_they_are_the_same_every_time() -> None:
+    for task in TASKS:
+        assert all(scene.held_out for scene in held_out_scenes(task))
+        assert held_out_scenes(task) == held_out_scenes(task)
+    assert held_out_scenes("depth") == held_out_scenes("canny") != held_out_scenes("segmentation")
+
+
+def test_every_class_occurs() -> None:
+    ids = np.stack([segmentation(scene) for scene in held_out_scenes("segmentation")])
+    assert set(np.unique(ids)) == set(range(CLASS_COUNT))
+
+
+def test_the_schema_is_the_hubs(root: Path) -> None:
+    schema = pq.read_schema(root / "segmentation" / "data" / "validation-00001-of-00002.parquet")
+    names = ["image", "control_seg", "prompt", "semantic_seg_map", "panoptic_seg_map", "image_path"]
+    assert schema.names == names
+    assert schema.metadata is not None and all(name in schema.metadata[b"huggingface"].decode() for name in names)
+    types = [str(schema.field(name).type) for name in names]
+    assert types[0] == types[1] == "struct<bytes: binary, path: string>"
+    assert types[2] == types[5] == "string"
+    assert types[3] == types[4] == "list<element: list<element: uint8>>"
+
+
+def test_a_second_call_leaves_it_alone(root: Path) -> None:
+    file = root / "depth" / "data" / "validation-00000-of-00002.parquet"
+    before = file.stat().st_mtime_ns
+    ensure_translation(root / "depth", "depth")
+    assert file.stat().st_mtime_ns == before
