@@ -1,4 +1,5 @@
-"""EditAR behind the method interface: it gets the instruction, as the published row did."""
+"""EditAR behind the method interface: it gets the instruction, or the condition and its caption, as the published rows
+did."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest, MethodContext, TranslateRequest
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
@@ -32,6 +33,19 @@ class EditARMethod:
         return self._model.edit(
             [request.image for request in requests],
             [request.instruction for request in requests],
+            seeds=[request.seed for request in requests],
+        )
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
+        """Prompts are worded as the released checkpoint was trained. Raises ValueError where tasks are mixed."""
+        assert self._model is not None, "call load() first"
+        tasks = {request.task for request in requests}
+        if len(tasks) != 1:
+            raise ValueError(f"the requests are of the tasks {sorted(tasks)}; give those of one task at a time")
+        return self._model.translate(
+            [request.condition for request in requests],
+            [request.caption for request in requests],
+            task=tasks.pop(),
             seeds=[request.seed for request in requests],
         )
 

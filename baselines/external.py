@@ -12,9 +12,10 @@ The recipe is a TOML file:
 The command is started without a shell, in the recipe's folder, once for each batch; "{folder}" stands for a temporary
 folder that holds
 
-    requests.jsonl      one JSON object a line: sample_id, image ("images/<sample_id>.png"), instruction, source_prompt,
-                        target_prompt, blend_words ([source, target] or null), seed (an integer below 2**63)
-    images/*.png        the images to edit, RGB
+    requests.jsonl      one JSON object a line: sample_id, image ("images/<sample_id>.png"), seed (an integer below
+                        2**63) and, to edit: instruction, source_prompt, target_prompt, blend_words ([source, target]
+                        or null); to translate: task ("depth", "canny" or "segmentation"), caption
+    images/*.png        the images to edit, or the condition maps, RGB
 
 and takes the answers, RGB PNG of the same size:
 
@@ -39,11 +40,13 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, NoAnswer
+from baselines.method import EditRequest, NoAnswer, TranslateRequest
 
 FOLDER = "{folder}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAIL = 2000  # characters of the command's output that go into an error
+
+Requests = Sequence[EditRequest] | Sequence[TranslateRequest]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,12 @@ class External:
         return {"command": list(recipe.command), "files": digests, "settings": recipe.settings}
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
+        return self._ask(requests)
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
+        return self._ask(requests)
+
+    def _ask(self, requests: Requests) -> list[Image.Image | NoAnswer]:
         with tempfile.TemporaryDirectory(prefix="editar-external-") as name:
             folder = Path(name)
             _write_requests(folder, requests)
@@ -145,29 +154,37 @@ class External:
         return _tail(log)
 
 
-def _write_requests(folder: Path, requests: Sequence[EditRequest]) -> None:
+def _write_requests(folder: Path, requests: Requests) -> None:
     (folder / "images").mkdir()
     (folder / "answers").mkdir()
     with (folder / "requests.jsonl").open("w", encoding="utf-8") as file:
         for request in requests:
-            image = f"images/{request.sample_id}.png"
-            request.image.save(folder / image)
-            line = {
-                "sample_id": request.sample_id, "image": image, "instruction": request.instruction,
-                "source_prompt": request.source_prompt, "target_prompt": request.target_prompt,
-                "blend_words": request.blend_words, "seed": request.seed,
-            }  # fmt: skip
+            name = f"images/{request.sample_id}.png"
+            _given(request).save(folder / name)
+            line: dict[str, Any] = {"sample_id": request.sample_id, "image": name, "seed": request.seed}
+            if isinstance(request, EditRequest):
+                line |= {
+                    "instruction": request.instruction, "source_prompt": request.source_prompt,
+                    "target_prompt": request.target_prompt, "blend_words": request.blend_words,
+                }  # fmt: skip
+            else:
+                line |= {"task": request.task, "caption": request.caption}
             file.write(json.dumps(line) + "\n")
 
 
-def _read_answer(folder: Path, request: EditRequest, output: str) -> Image.Image | NoAnswer:
+def _given(request: EditRequest | TranslateRequest) -> Image.Image:
+    return request.image if isinstance(request, EditRequest) else request.condition
+
+
+def _read_answer(folder: Path, request: EditRequest | TranslateRequest, output: str) -> Image.Image | NoAnswer:
     path = folder / "answers" / f"{request.sample_id}.png"
     if not path.is_file():
         return NoAnswer(f"no answers/{path.name}{output}")
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            if image.size != request.image.size:  # from the header: nothing of another size is decoded
-                return NoAnswer(f"answers/{path.name} is {image.size}, the image to edit {request.image.size}")
+            wanted = _given(request).size
+            if image.size != wanted:  # from the header: nothing of another size is decoded
+                return NoAnswer(f"answers/{path.name} is {image.size}, the image of the request {wanted}")
             return image.convert("RGB")
     except Exception as error:  # Pillow raises many kinds on a damaged file
         return NoAnswer(f"answers/{path.name} is no readable PNG: {error}{output}")

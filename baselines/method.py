@@ -31,7 +31,11 @@ class EditRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateRequest:
-    """One condition map (RGB) to turn into an image. task: "depth", "canny" or "segmentation"."""
+    """One condition map to turn into an image. The real image that it was made from is never given to a method.
+
+    condition: RGB, square, of the suite's side: nearness, edges (0 or 255) or the colours of a segmentation. caption:
+    what the image is to show. task: "depth", "canny" or "segmentation". seed: as for EditRequest.
+    """
 
     sample_id: str
     condition: Image.Image
@@ -71,6 +75,19 @@ class Method(Protocol):
         """One RGB image for each request, in order and of its image's size, or a NoAnswer that says why not.
 
         An exception fails the whole batch, which is then tried again one request at a time.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]: ...
+
+
+class Translator(Protocol):
+    """Turns condition maps into images; otherwise as Method. A class may be both."""
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Image.Image | NoAnswer]:
+        """One RGB image for each request, in order and of its condition's size, or a NoAnswer that says why not.
+
+        All requests are of one task. An exception fails the whole batch, which is then tried again one at a time.
         """
         ...
 

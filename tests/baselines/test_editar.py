@@ -9,7 +9,7 @@ from PIL import Image
 
 from baselines import METHODS
 from baselines.editar import EditARMethod
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest, MethodContext, TranslateRequest
 from baselines.vq_reconstruction import VQReconstruction
 from editar.checkpoint import Parts, save_folder
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
@@ -87,6 +87,33 @@ def test_editar_is_the_pipeline_with_the_samples_seed(weights: Path) -> None:
     asked = requests(2)
     expected = model.edit([request.image for request in asked], ["make it red"] * 2, seeds=[0, 1])
     assert pixels(method.edit(asked)) == pixels(expected)
+
+
+@pytest.mark.parametrize("task", ["depth", "canny", "segmentation"])
+def test_translation_is_the_pipelines_with_the_samples_seed(weights: Path, task: str) -> None:
+    method = EditARMethod(context(weights))
+    method.load()
+    asked = [
+        TranslateRequest(sample_id=each.sample_id, condition=each.image, caption="red", task=task, seed=each.seed)
+        for each in requests(3)
+    ]
+    model = EditAR.from_pretrained(weights / "editar")
+    expected = model.translate([each.condition for each in asked], ["red"] * 3, task=task, seeds=[0, 1, 2])
+    together = pixels(method.translate(asked))
+    assert together == pixels(expected)
+    assert together[::-1] == [pixels(method.translate([each]))[0] for each in reversed(asked)]
+
+
+def test_tasks_are_not_mixed(weights: Path) -> None:
+    method = EditARMethod(context(weights))
+    method.load()
+    (image,) = requests(1)
+    asked = [
+        TranslateRequest(sample_id=task, condition=image.image, caption="red", task=task, seed=0)
+        for task in ("depth", "canny")
+    ]
+    with pytest.raises(ValueError, match="one task at a time"):
+        method.translate(asked)
 
 
 def test_the_reconstruction_is_the_pipelines(weights: Path) -> None:

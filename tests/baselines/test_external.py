@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from baselines.external import External, Recipe, read_recipe
-from baselines.method import EditRequest, NoAnswer
+from baselines.method import EditRequest, NoAnswer, TranslateRequest
 
 INVERT = """
 import json, sys
@@ -68,6 +68,31 @@ def test_answers_come_back_in_order(method: External) -> None:
     for asked, answer in zip(requests, method.edit(requests), strict=True):
         assert isinstance(answer, Image.Image)
         assert np.array_equal(np.asarray(answer), 255 - np.asarray(asked.image))
+
+
+TRANSLATE = """
+import json, sys
+from pathlib import Path
+from PIL import Image, ImageOps
+folder = Path(sys.argv[1])
+for line in (folder / "requests.jsonl").read_text().splitlines():
+    request = json.loads(line)
+    assert set(request) == {"sample_id", "image", "seed", "task", "caption"}, request
+    assert (request["task"], request["caption"]) == ("depth", "a hill"), request
+    ImageOps.invert(Image.open(folder / request["image"])).save(folder / "answers" / (request["sample_id"] + ".png"))
+"""
+
+
+def test_conditions_are_translated(tmp_path: Path) -> None:
+    condition = request("a").image
+    asked = [
+        TranslateRequest(sample_id=name, condition=condition, caption="a hill", task="depth", seed=2**63 - 1)
+        for name in ("00001-0", "00001-1")
+    ]
+    answers = External(read_recipe(write_recipe(tmp_path, TRANSLATE))).translate(asked)
+    for answer in answers:
+        assert isinstance(answer, Image.Image)
+        assert np.array_equal(np.asarray(answer), 255 - np.asarray(condition))
 
 
 def test_a_missing_or_unusable_answer_fails_its_sample_only(method: External) -> None:
