@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -117,7 +118,7 @@ class TranslationDataset:
         if row is None:
             return None, faults
         files = {self.source.image: row.image_file, self.source.condition: row.condition_file}
-        sizes = {}
+        sizes: dict[str | None, tuple[int, int]] = {}
         for column, data in files.items():
             if data is not None:
                 try:
@@ -140,7 +141,9 @@ class TranslationDataset:
             values = self._rows[number]
         except DatasetError as error:
             return None, list(error.faults)
-        source, faults, parts = self.source, [], {}
+        source = self.source
+        faults: list[Fault] = []
+        parts: dict[str, Any] = {}
         for column, value in values.items():
             try:
                 if column == source.caption:

@@ -67,14 +67,14 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, task: str) -> None:
         assert np.array_equal(np.asarray(each.image()), np.asarray(photo(number)))
         assert each.image().mode == "RGB"
         if task == "depth":
-            assert np.array_equal(each.condition(), photo(1000 + number).convert("L").convert("RGB"))
+            assert each.condition().tobytes() == photo(1000 + number).convert("L").convert("RGB").tobytes()
         assert (each.ids is not None) == (task == SEGMENTATION) and (each.condition_file is None) == (task == "canny")
 
 
 def test_labels_come_from_panoptic_seg_map_and_have_ids_0_to_170_and_255(tmp_path: Path) -> None:
     dataset = read(write(tmp_path, SEGMENTATION), SEGMENTATION)
     for number, record in enumerate(dataset.records):
-        assert np.array_equal(dataset.row(record).ids, ids(number))
+        assert np.array_equal(np.asarray(dataset.row(record).ids), ids(number))
     assert {0, 170, 255} <= set(ids(0).flat)
 
 
@@ -96,7 +96,7 @@ def test_a_grey_image_may_hold_the_train_ids(tmp_path: Path) -> None:
     dataset = read(
         write_shards(tmp_path, SEGMENTATION, rows, shards=1, types={"panoptic_seg_map": IMAGE}), SEGMENTATION
     )
-    assert np.array_equal(dataset.row(dataset.records[0]).ids, ids(0))
+    assert np.array_equal(np.asarray(dataset.row(dataset.records[0]).ids), ids(0))
 
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "I;16"])
@@ -258,14 +258,14 @@ def test_the_formats_of_the_hub(tmp_path: Path, kind: str) -> None:
     else:
         image = stored(photo(0), kind, **({"lossless": True} if kind == "WEBP" else {}))
     dataset = read(write_shards(tmp_path, "canny", [row("canny", 0, image=image)], shards=1), "canny")
-    assert np.array_equal(dataset.row(dataset.records[0]).image(), photo(0))
+    assert np.array_equal(np.asarray(dataset.row(dataset.records[0]).image()), np.asarray(photo(0)))
 
 
 def test_transparency_is_dropped(tmp_path: Path) -> None:
     clear = photo(0).convert("RGBA")
     clear.putalpha(0)
     dataset = read(write_shards(tmp_path, "canny", [row("canny", 0, image=stored(clear))], shards=1), "canny")
-    assert np.array_equal(dataset.row(dataset.records[0]).image(), photo(0))
+    assert np.array_equal(np.asarray(dataset.row(dataset.records[0]).image()), np.asarray(photo(0)))
 
 
 def test_canny_can_be_read_from_the_depth_set_whatever_its_conditions(tmp_path: Path) -> None:
@@ -380,7 +380,10 @@ def test_the_layouts(tmp_path: Path, layout: str) -> None:
 
 
 def rename(number: int, name: str) -> Callable[[Path], None]:
-    return lambda root: shutil.copy(shard(root, number), shard(root, number).with_name(name)) and None
+    def copy(root: Path) -> None:
+        shutil.copy(shard(root, number), shard(root, number).with_name(name))
+
+    return copy
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def test_the_real_reader_reads_it_whole(root: Path, task: str) -> None:
     for record, scene in zip(dataset.records, scenes, strict=True):
         row = dataset.row(record)
         assert record.caption == caption(scene) and record.size == (SIDE, SIDE)
-        assert np.array_equal(row.image(), render(scene))
-        assert np.array_equal(ALIGNED.condition(row), condition(scene, task))
+        assert np.array_equal(np.asarray(row.image()), render(scene))
+        assert np.array_equal(np.asarray(ALIGNED.condition(row)), condition(scene, task))
         if task == "segmentation":
             assert np.array_equal(ALIGNED.label(row), segmentation(scene))
         if task == "depth":
