@@ -87,7 +87,9 @@ class ResNetV1c(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.max_pool2d(self.stem(images), 3, stride=2, padding=1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for i in range(4):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+        return x
 
 
 class Bottleneck(nn.Module):

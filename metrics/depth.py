@@ -10,6 +10,7 @@ The label goes from minimum and maximum to 0..255 in both; `controlnet++` cuts i
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,8 @@ class OfficialDepth:
         self.processor = DPTImageProcessorPil.from_pretrained(weights.folder)
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # it warns of UNUSED
-        network, report = DPTForDepthEstimation.from_pretrained(weights.folder, output_loading_info=True)
+        loaded: Any = DPTForDepthEstimation.from_pretrained(weights.folder, output_loading_info=True)
+        network, report = loaded
         logging.set_verbosity(verbosity)
         missing = [name for name in report["missing_keys"] if not name.startswith(UNUSED)]
         if missing:
@@ -95,7 +97,7 @@ def _by_maximum(depth: Tensor, label: Tensor) -> tuple[Tensor, Tensor] | None:
     if depth.max() <= 0:
         return None
     pixels = (depth / depth.max()).clamp(min=0).mul(255).byte().numpy()
-    resized = Image.fromarray(pixels).resize(label.shape[::-1], Image.Resampling.BILINEAR)
+    resized = Image.fromarray(pixels).resize((label.shape[1], label.shape[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)), _range_to_255(label).byte()
 
 

@@ -61,8 +61,8 @@ def prepared_batches(files: Sequence[Path], network: FeatureBackbone, workers: i
     _check(files)
     remaining = iter(files)
     if not workers:
-        while part := list(islice(remaining, network.batch)):
-            yield _stack([_prepare(path, network) for path in part])
+        while paths := list(islice(remaining, network.batch)):
+            yield _stack([_prepare(path, network) for path in paths])
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="fid")
     try:

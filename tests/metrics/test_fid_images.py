@@ -129,7 +129,12 @@ def test_a_reference_is_computed_once_for_its_content_and_network(
     renamed = [*files[:0:-1], tmp_path / "renamed.png"]
     calls: list[int] = []
     features = network.features
-    monkeypatch.setattr(network, "features", lambda batch: calls.append(len(batch)) or features(batch))
+
+    def counted(batch: Tensor) -> Tensor:
+        calls.append(len(batch))
+        return features(batch)
+
+    monkeypatch.setattr(network, "features", counted)
     again, same = reference_of_files(renamed, network, tmp_path / "cache")
     assert (same, calls) == (digest, [])
     for name, value in first.parts.items():
