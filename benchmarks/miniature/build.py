@@ -26,7 +26,7 @@ from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
 STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "finishing", "export")
-SAMPLING = SamplingConfig(guidance=2.0, top_k=1)
+SAMPLING = SamplingConfig(guidance=1.3, top_k=1)
 
 
 @dataclass(frozen=True, kw_only=True)

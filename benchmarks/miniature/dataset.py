@@ -1,8 +1,10 @@
 """The embedded PIE-Bench: held-out edits of the world, written in the layout of PIE-Bench_v1."""
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +40,27 @@ def held_out_edits(counts: dict[str, int], seed: int = SEED) -> list[Edit]:
     return edits
 
 
+def world_digest() -> str:
+    """SHA-256 of the code that the embedded data come from: data of another world are made anew."""
+    code = hashlib.sha256()
+    for name in ("scene", "render", "captions", "edits", "data", "dataset", "translation_dataset"):
+        code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return code.hexdigest()
+
+
 def ensure_piebench(root: Path) -> Path:
-    """Write the embedded PIE-Bench to `root` unless it is there; returns `root`."""
-    if not (root / "mapping_file.json").exists():
+    """Write the embedded PIE-Bench to `root` unless it is there as this code makes it; returns `root`."""
+    return ensure_written(root, lambda folder: write_piebench(folder, held_out_edits(COUNTS)))
+
+
+def ensure_written(root: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` make the folder `root`, whole or not at all, unless it is there with this world's digest."""
+    stamp = root / "world.sha256"
+    if not stamp.is_file() or stamp.read_text() != world_digest():
         building = root.with_name(f"{root.name}.{os.getpid()}.tmp")
         shutil.rmtree(building, ignore_errors=True)
-        write_piebench(building, held_out_edits(COUNTS))
+        write(building)
+        (building / stamp.name).write_text(world_digest())
         shutil.rmtree(root, ignore_errors=True)
         os.replace(building, root)
     return root

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from PIL import Image
 
 from benchmarks.miniature.captions import caption
 from benchmarks.miniature.data import condition
+from benchmarks.miniature.dataset import ensure_written
 from benchmarks.miniature.render import CLASSES, render, segmentation
 from benchmarks.miniature.scene import Scene, random_scene
 
@@ -49,14 +48,8 @@ def held_out_scenes(task: str, count: int = ROWS, seed: int = SEED) -> list[Scen
 
 
 def ensure_translation(root: Path, task: str) -> Path:
-    """Write the embedded set of `task` to the folder `root` unless it is there; returns `root`."""
-    if not (root / "data").is_dir():
-        building = root.with_name(f"{root.name}.{os.getpid()}.tmp")
-        shutil.rmtree(building, ignore_errors=True)
-        write_translation(building, task, held_out_scenes(task))
-        shutil.rmtree(root, ignore_errors=True)
-        os.replace(building, root)
-    return root
+    """Write the embedded set of `task` to `root` unless it is there as this code makes it; returns `root`."""
+    return ensure_written(root, lambda folder: write_translation(folder, task, held_out_scenes(task)))
 
 
 def write_translation(root: Path, task: str, scenes: list[Scene], shards: int = SHARDS) -> None:

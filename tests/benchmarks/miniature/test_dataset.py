@@ -61,6 +61,14 @@ def test_a_second_call_leaves_it_alone(root):
     assert (root / "mapping_file.json").stat().st_mtime_ns == before
 
 
+def test_data_of_another_world_are_made_anew(tmp_path):
+    root = ensure_piebench(tmp_path / "data")
+    mapping = (root / "mapping_file.json").read_bytes()
+    (root / "mapping_file.json").write_text("{}")
+    (root / "world.sha256").write_text("another")
+    assert (ensure_piebench(root) / "mapping_file.json").read_bytes() == mapping
+
+
 def test_mask_runs():
     mask = np.zeros((4, 4), bool)
     mask[0, 2:], mask[1, 0], mask[3, 3] = True, True, True

@@ -43,8 +43,8 @@ def test_the_digests_are_those_of_the_files_and_the_files_are_small():
 def test_the_heads_find_what_was_asked_for_in_true_results_and_not_in_sources(network, edits):
     truths = judge(network, to_tensor([render(edit.target) for edit in edits]), edits)
     sources = judge(network, to_tensor([render(edit.source) for edit in edits]), edits)
-    assert np.mean([verdict.asked for verdict in truths]) > 0.7
-    assert np.mean([verdict.asked for verdict in sources]) < 0.2
+    assert np.mean([verdict.followed for verdict in truths]) > 0.9
+    assert np.mean([verdict.asked for verdict in sources]) < 0.1
 
 
 def test_the_stand_in_columns_order_true_results_before_other_pictures(edits):
