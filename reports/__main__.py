@@ -2,16 +2,20 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
-from reports import piebench
+from reports import piebench, translation
 from reports.runs import ReportError
 
-RENDERERS = {"piebench": piebench.render}
+RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
+    "piebench": piebench.render,
+    **{f"translation-{task}": partial(translation.render, task=task) for task in translation.COLUMNS},
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,15 +50,20 @@ class Run:
         return self.attempted[self.attempted["status"] == "done"]
 
 
-def read_runs(run_dirs: Sequence[Path], columns: Sequence[str], *, allow_partial: bool = False) -> list[Run]:
-    """The runs, in the order given, checked to share everything in SHARED; `columns` are the scores they must have."""
+def read_runs(
+    run_dirs: Sequence[Path], columns: Sequence[str], facts: Sequence[str], *, allow_partial: bool = False
+) -> list[Run]:
+    """The runs, in the order given, checked to share everything in SHARED.
+
+    columns: the scores they must have. facts: the columns that say of a sample what is equal in all runs.
+    """
     if not run_dirs:
         raise ReportError("no run directories to render: run a benchmark first, e.g. nox -s piebench")
-    runs = [_read_run(Path(path), columns) for path in run_dirs]
+    runs = [_read_run(Path(path), columns, facts) for path in run_dirs]
     if not allow_partial:
         for run in runs:
             _check_complete(run)
-    _check_same(runs)
+    _check_same(runs, facts)
     for run in runs:
         if first := next((other for other in runs if other.method == run.method and other is not run), None):
             raise ReportError(
@@ -67,7 +72,7 @@ def read_runs(run_dirs: Sequence[Path], columns: Sequence[str], *, allow_partial
     return runs
 
 
-def _read_run(path: Path, columns: Sequence[str]) -> Run:
+def _read_run(path: Path, columns: Sequence[str], facts: Sequence[str]) -> Run:
     for name in ("manifest.json", "samples.parquet"):
         if not (path / name).is_file():
             raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
@@ -81,7 +86,7 @@ def _read_run(path: Path, columns: Sequence[str]) -> Run:
         raise ReportError(f"{path}: manifest.json has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
     for field in (("method",), *SHARED):
         _lookup(manifest, field, path)
-    wanted = ["sample_id", "source_id", "edit_type", "edit_type_name", "status", "undefined", *columns]
+    wanted = ["sample_id", *facts, "status", "undefined", *columns]
     if absent := [name for name in wanted if name not in samples.columns]:
         raise ReportError(f"{path}: samples.parquet lacks the columns {', '.join(absent)}")
     if samples["sample_id"].duplicated().any():
@@ -107,7 +112,7 @@ def _check_complete(run: Run) -> None:
         )
 
 
-def _check_same(runs: Sequence[Run]) -> None:
+def _check_same(runs: Sequence[Run], facts: Sequence[str]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for field in SHARED:
@@ -125,7 +130,7 @@ def _check_same(runs: Sequence[Run]) -> None:
         )
     for run in runs[1:]:
         shared = first.attempted.index.intersection(run.attempted.index)
-        for name in ("source_id", "edit_type", "edit_type_name"):
+        for name in facts:
             differs = first.attempted.loc[shared, name].ne(run.attempted.loc[shared, name])
             if differs.any():
                 raise ReportError(f"{name} of sample {differs.idxmax()} differs between {first.path} and {run.path}")

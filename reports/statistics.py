@@ -67,3 +67,48 @@ def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, 
     """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id."""
     difference = (first - second).dropna()
     return mean_interval(difference, clusters.loc[difference.index], seed=seed)
+
+
+def mean_iou_interval(
+    counts: np.ndarray,
+    draws: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Estimate:
+    """Mean IoU of all images together, with a percentile interval of the cluster bootstrap.
+
+    counts (n, 3, C): of each image, the pixels of each class in both maps, in the prediction, in the label. IoU of a
+    class is that of all pixels; the mean is over the classes that occur, then over the draws. draws, clusters: (n,). A
+    replicate draws clusters as in `mean_interval`, and takes the mean IoU of their images.
+    """
+    which, groups = np.asarray(draws), np.asarray(clusters)
+    if not len(counts):
+        return Estimate(mean=None, n=0)
+    names, member = np.unique(groups, return_inverse=True)
+    sums = []  # of each draw, by cluster (K, 3, C)
+    for draw in np.unique(which):
+        by_cluster = np.zeros((len(names), *counts.shape[1:]))
+        np.add.at(by_cluster, member[which == draw], counts[which == draw])
+        sums.append(by_cluster)
+    mean = float(_mean_iou(sums, np.ones((1, len(names))))[0])
+    if len(names) < 2 or np.isnan(mean):
+        return Estimate(mean=None if np.isnan(mean) else mean, n=len(counts))
+    chosen = np.random.default_rng(seed).integers(len(names), size=(replicates, len(names)))
+    times = np.stack([np.bincount(each, minlength=len(names)) for each in chosen])
+    low, high = np.nanquantile(_mean_iou(sums, times), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean=mean, low=float(low), high=float(high), n=len(counts))
+
+
+def _mean_iou(sums: list[np.ndarray], times: np.ndarray) -> np.ndarray:
+    """(R,) of each draw's sums by cluster (K, 3, C), each cluster taken `times` (R, K); NaN where no class occurs."""
+    means = []
+    for by_cluster in sums:
+        both, predicted, labelled = np.moveaxis(np.tensordot(times, by_cluster, 1), 1, 0)
+        union = predicted + labelled - both
+        iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+        present = (union > 0).sum(1)
+        means.append(np.divide(iou.sum(1), present, out=np.full(len(iou), np.nan), where=present > 0))
+    return np.mean(means, axis=0)

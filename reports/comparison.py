@@ -1,0 +1,148 @@
+"""What the tables of all benchmarks share: rows of runs, published rows beside or below them, notes, files."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reports import markup
+from reports.runs import Run
+from reports.statistics import LEVEL, REPLICATES, Estimate
+from reports.tables import Block, Column, Row, Table
+
+MARKS = "Bold is best and underlined second best within a block, references left out."
+DOCUMENT = "tables.tex"  # shows all tables of its folder
+TABLES = ("piebench*.tex", "translation-*.tex")
+
+
+def write_pages(pages: Mapping[str, Sequence[Table]], out: Path) -> list[Path]:
+    """Writes each page as .md, .tex and .csv, and the LaTeX document; returns the files written."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, tables in pages.items():
+        written.append(_write(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
+        written.append(_write(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
+        written.append(_write(out / f"{name}.csv", markup.to_csv(tables)))
+    names = sorted(path.stem for pattern in TABLES for path in out.glob(pattern))
+    written.append(_write(out / DOCUMENT, markup.latex_document(names)))
+    return written
+
+
+def _write(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # several shards may end at once
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+    return path
+
+
+def shown_columns(manifest: dict[str, Any], columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns, with the name of the network where it is not the official one."""
+    backbones = manifest["scoring"]["backbones"]
+    return tuple(
+        column
+        if column.backbone is None or backbones[column.backbone]["official"]
+        else replace(column, network=backbones[column.backbone]["name"])
+        for column in columns
+    )
+
+
+def not_as_published(
+    manifest: dict[str, Any], columns: Sequence[Column], shown: Sequence[Column], protocol: str, records: int
+) -> list[str]:
+    """What keeps the published numbers, of `records` records under `protocol`, out of the measured ones' columns."""
+    expected = manifest["counts"]["expected"]
+    reasons = {
+        "other images": manifest["suite"] != "paper",
+        "other scoring networks": tuple(shown) != tuple(columns),
+        f"the protocol {manifest['protocol']}": manifest["protocol"] != protocol,
+        f"{expected} records instead of {records}": expected != records,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def compared(
+    title: str,
+    published: Block,
+    measured: Block,
+    *,
+    columns: Sequence[Column],
+    shown: Sequence[Column],
+    conditions: str,
+    differences: Sequence[str],
+    notes: Sequence[str],
+) -> list[Table]:
+    """One table where the published columns mean the same as the measured ones, else two that say so.
+
+    columns, shown: of published and of measured rows. differences: why they are not the same, see `not_as_published`.
+    """
+    if not differences:
+        caption = f"{title}, published and measured. Measured rows: {conditions}"
+        return [Table(caption=caption, columns=tuple(shown), blocks=(published, measured), notes=tuple(notes))]
+    source = published.facts["source"]
+    apart = f"Not comparable with the measured rows, which have {', '.join(differences)}."
+    return [
+        Table(caption=f"{title}, measured. {conditions}", columns=tuple(shown), blocks=(measured,), notes=tuple(notes)),
+        Table(
+            caption=f"{title}, published with EditAR ({source}). {apart}",
+            columns=tuple(columns),
+            blocks=(published,),
+            notes=(MARKS,),
+        ),
+    ]
+
+
+def measured_row(
+    method: str,
+    estimates: Iterable[Estimate],
+    columns: Sequence[Column],
+    *,
+    kind: str,
+    done: int,
+    expected: int,
+    reference: bool = False,
+) -> Row:
+    """`estimates` are in raw units, one for each column."""
+    return Row(
+        label=method,
+        kind="reference" if reference else kind,
+        samples=str(done) if done == expected else f"{done}/{expected}",
+        estimates=tuple(e.scaled(10**column.power) for e, column in zip(estimates, columns, strict=True)),
+        done=done,
+        expected=expected,
+        reference=reference,
+    )
+
+
+def facts(run: Run) -> dict[str, object]:
+    manifest = run.manifest
+    return {
+        **{"source": "measured", "suite": manifest["suite"], "protocol": manifest["protocol"]},
+        **{"precision": manifest["scoring"]["precision"], "seed": manifest["seed"]},
+        "dataset_digest": manifest["dataset"]["digest"],
+    }
+
+
+def conditions(run: Run, counted: str = "records") -> str:
+    """A sentence for the caption. counted: what the run's samples are."""
+    known = facts(run)
+    return (
+        f"Protocol {known['protocol']}, suite {known['suite']}, scoring networks in {known['precision']}, "
+        f"seed {known['seed']}, {run.expected} {counted} of data set {str(known['dataset_digest'])[:12]}. "
+        f"Means with {LEVEL:.0%} bootstrap intervals, clustered by source image, {REPLICATES} replicates."
+    )
+
+
+def undefined_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]:
+    """Why values are missing, counted in samples; a cell that averages fewer values prints its own n."""
+    reasons: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        for sample_id, text in run.samples["undefined"].dropna().items():
+            for column, reason in json.loads(text).items():
+                reasons.setdefault((reason, column), set()).add(str(sample_id))
+    titles = {column.key: column.title for column in columns}
+    notes: dict[tuple[str, int], list[str]] = {}
+    for (reason, column), samples in reasons.items():
+        notes.setdefault((reason, len(samples)), []).append(titles.get(column, column))
+    return [f"{', '.join(names)} undefined for {count} samples: {reason}." for (reason, count), names in notes.items()]

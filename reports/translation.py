@@ -1,0 +1,163 @@
+"""The tables of the translation benchmarks, one a task: published and measured rows of the paper's Table 2.
+
+What is of all images together has its own source: mIoU the counts in samples.parquet, FID the fid.json that
+benchmarks/fid.py documents.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import comparison
+from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.runs import ReportError, Run, read_runs
+from reports.statistics import Estimate, mean_interval, mean_iou_interval
+from reports.tables import Block, Column, Row
+
+FID = Column(key="fid", title="FID", power=0, higher_is_better=False, backbone="features")
+COLUMNS = {
+    "depth": (Column(key="depth_rmse", title="RMSE", power=0, higher_is_better=False, backbone="depth"), FID),
+    "canny": (
+        Column(key="ms_ssim", title="MS-SSIM", power=2, higher_is_better=True),
+        Column(key="ssim", title="SSIM", power=2, higher_is_better=True),
+        Column(key="f1", title="F1", power=2, higher_is_better=True),
+        FID,
+    ),
+    "segmentation": (
+        Column(key="mean_iou", title="mIoU", power=2, higher_is_better=True, backbone="segmentation"),
+        FID,
+    ),
+}
+OF_ALL_IMAGES = ("fid", "mean_iou")  # no means over samples
+# What the published file calls these columns. The paper's SSIM of edges is what its code takes: MS-SSIM.
+PUBLISHED_NAMES = {
+    "depth": {"depth_rmse": "depth_rmse", "fid": "depth_fid"},
+    "canny": {"ms_ssim": "canny_ssim_e2", "fid": "canny_fid"},
+    "segmentation": {"mean_iou": "seg_miou_e2", "fid": "seg_fid"},
+}
+KINDS = {"editar": "unified"}
+PUBLISHED = Path(__file__).parent / "published" / "table2_translation.csv"
+SOURCE = "arXiv 2501.04699, Table 2"
+PROTOCOL = "translation/editar-released/v1"
+RECORDS = 5000  # images of a task, over which the published numbers go
+FACTS = ("source_id", "draw")
+FID_KEYS = ("network", "generated", "reference", "reference_images", "dimension", "images", "draws", "fid")
+AGAIN = "start the benchmark again"
+
+
+def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False, *, task: str) -> list[Path]:
+    """Write translation-<task> as .md, .tex and .csv, and tables.tex that shows it; returns the files written.
+
+    Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
+    averages what is done and prints n/N.
+    """
+    columns = COLUMNS[task]
+    scores = [column.key for column in columns if column.key not in OF_ALL_IMAGES]
+    runs = read_runs(run_dirs, scores, FACTS, allow_partial=allow_partial)
+    fids = [read_fid(run) for run in runs]
+    for run, fid in zip(runs, fids, strict=True):
+        if fid["reference"] != fids[0]["reference"]:
+            raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
+    first = runs[0]
+    shown = shown_columns(first.manifest, columns)
+    rows = tuple(_row(run, fid, columns) for run, fid in zip(runs, fids, strict=True))
+    tables = comparison.compared(
+        f"{task.capitalize()} to image",
+        Block(label=f"Published ({SOURCE})", rows=tuple(_published_rows(task)), facts={"source": SOURCE}),
+        Block(label="Measured", rows=rows, facts=facts(first)),
+        columns=columns,
+        shown=shown,
+        conditions=conditions(first, counted="images"),
+        differences=comparison.not_as_published(first.manifest, columns, shown, PROTOCOL, RECORDS),
+        notes=(MARKS, *_fid_notes(runs, fids), *_draw_notes(runs), *undefined_notes(runs, columns)),
+    )
+    return write_pages({f"translation-{task}": tables}, out)
+
+
+def read_fid(run: Run) -> dict[str, Any]:
+    """The run's fid.json. Raises ReportError where it is not of the run's images and networks."""
+    path = run.path / "fid.json"
+    try:
+        fid = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: fid[name] for name in FID_KEYS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} cannot be read: {error!r}; {AGAIN}") from error
+    digests = "\n".join(sorted(run.samples["image_sha256"]))
+    if known["generated"] != hashlib.sha256(digests.encode()).hexdigest():
+        raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
+    if known["network"] != run.manifest["scoring"]["backbones"]["features"]:
+        raise ReportError(f"{path} is of another network than manifest.json says; {AGAIN}")
+    return fid
+
+
+def _row(run: Run, fid: dict[str, Any], columns: Sequence[Column]) -> Row:
+    return comparison.measured_row(
+        run.method,
+        [_estimate(run, fid, column.key) for column in columns],
+        columns,
+        kind=KINDS.get(run.method, ""),
+        done=len(run.samples),
+        expected=run.expected,
+    )
+
+
+def _estimate(run: Run, fid: dict[str, Any], column: str) -> Estimate:
+    samples = run.samples
+    if column == "fid":
+        return Estimate(mean=fid["fid"], n=fid["images"])
+    if column == "mean_iou":
+        return mean_iou_interval(_counts(run), samples["draw"], samples["source_id"])
+    return mean_interval(samples[column], samples["source_id"])
+
+
+def _counts(run: Run) -> np.ndarray:
+    """Pixels of each class in both maps, in predictions, in labels: (n, 3, C)."""
+    try:
+        images = [json.loads(text) for text in run.samples["counts"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{run.path}: samples.parquet has no readable counts ({error!r}); {AGAIN}") from error
+    classes = 1 + max((int(each) for image in images for each in image), default=-1)
+    counts = np.zeros((len(images), 3, classes))
+    for count, image in zip(counts, images, strict=True):
+        for each, pixels in image.items():
+            count[:, int(each)] = pixels
+    return counts
+
+
+def _published_rows(task: str) -> Iterator[Row]:
+    names = PUBLISHED_NAMES[task]
+    for record in pd.read_csv(PUBLISHED).to_dict("records"):
+        if pd.isna(record[names["fid"]]):
+            continue  # the paper has no number of this method and task
+        means = [record[names[column.key]] if column.key in names else None for column in COLUMNS[task]]
+        yield Row(
+            label=record["method"],
+            kind=f"{'unified' if record['unified'] else 'one task'}, {record['t2i_model']}",
+            samples="",
+            estimates=tuple(Estimate(mean=mean) for mean in means),
+        )
+
+
+def _fid_notes(runs: Sequence[Run], fids: Sequence[dict[str, Any]]) -> list[str]:
+    """What FID was taken of, and why a value must not be compared with others'."""
+    first = fids[0]
+    notes = [
+        f"FID is one number of all images and has no interval; it is against {first['reference_images']} real images "
+        f"of digest {first['reference'][:12]}, in {first['dimension']} features."
+    ]
+    reasons: dict[str, list[str]] = {}
+    for run, fid in zip(runs, fids, strict=True):
+        for draw in fid["draws"].values():
+            if draw["note"] and run.method not in (methods := reasons.setdefault(draw["note"], [])):
+                methods.append(run.method)
+    return notes + [f"FID of {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
+
+
+def _draw_notes(runs: Sequence[Run]) -> list[str]:
+    draws = runs[0].attempted["draw"].nunique()
+    return [f"Of {draws} images a prompt; FID and mIoU are means over the {draws}."] if draws > 1 else []

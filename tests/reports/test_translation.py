@@ -1,0 +1,222 @@
+"""From run directories to the translation tables: what is printed, what is refused, what is said."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.__main__ import main
+from reports.runs import ReportError
+from reports.statistics import mean_iou_interval
+from reports.translation import render
+from tests.reports.conftest import merged
+
+SCORES = {"depth": ["depth_rmse"], "canny": ["ms_ssim", "ssim", "f1"], "segmentation": []}
+Write = Callable[..., Path]
+
+
+def network(part: str, official: bool) -> dict[str, object]:
+    return {"name": f"official-{part}" if official else "miniature-perception", "official": official, "digest": part}
+
+
+def samples_frame(task: str, count: int, seed: int = 0) -> pd.DataFrame:
+    """Two samples of a source image; three classes, of which the third is rare."""
+    rng = np.random.default_rng(seed)
+    numbers = range(count)
+    counts = [
+        {"0": [50 + i, 60 + i, 70 + i], "1": [20, 30, 25], **({"4": [1, 2, 3]} if i == 1 else {})} for i in numbers
+    ]
+    return pd.DataFrame(rng.uniform(0.1, 0.9, (count, len(SCORES[task]))), columns=SCORES[task]).assign(
+        sample_id=[f"{i:05d}" for i in numbers],
+        source_id=[f"source{i // 2}" for i in numbers],
+        draw="0",
+        status="done",
+        error=pd.Series([None] * count, dtype="str"),
+        image_sha256=[hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in numbers],
+        undefined=pd.Series([None] * count, dtype="str"),
+        counts=[json.dumps(each) if task == "segmentation" else None for each in counts],
+    )
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Write:
+    """write_run(task, method, count=..., official=..., manifest={changes}, fid={changes}) -> the run directory."""
+
+    def write(
+        task: str,
+        method: str,
+        *,
+        count: int = 12,
+        seed: int = 0,
+        official: bool = False,
+        manifest: dict[str, Any] | None = None,
+        fid: dict[str, Any] | None = None,
+        samples: pd.DataFrame | None = None,
+    ) -> Path:
+        path = tmp_path / "runs" / "miniature" / f"translation-{task}" / method
+        path.mkdir(parents=True)
+        frame = samples_frame(task, count, seed) if samples is None else samples
+        frame.to_parquet(path / "samples.parquet")
+        parts = ["features", *([task] if task != "canny" else [])]
+        base = {
+            "schema_version": 1,
+            "suite": "paper" if official else "miniature",
+            "benchmark": f"translation-{task}",
+            "method": method,
+            "protocol": "translation/editar-released/v1",
+            "dataset": {"name": "set", "digest": "abcdef0123456789" * 4, "records": count},
+            "scoring": {"precision": "float32", "backbones": {part: network(part, official) for part in parts}},
+            "seed": 0,
+            "counts": {"expected": count, "done": count, "failed": 0, "missing": 0},
+        }
+        (path / "manifest.json").write_text(json.dumps(merged(base, manifest or {})))
+        digests = "\n".join(sorted(frame["image_sha256"]))
+        score = {
+            "network": network("features", official),
+            "generated": hashlib.sha256(digests.encode()).hexdigest(),
+            "reference": "fedcba9876543210" * 4,
+            **{"reference_images": 70, "dimension": 112, "images": len(frame), "fid": 12.5 + seed},
+            "draws": {"0": {"images": len(frame), "fid": 12.5 + seed, "note": f"{len(frame)} images are few"}},
+        }
+        (path / "fid.json").write_text(json.dumps(merged(score, fid or {})))
+        return path
+
+    return write
+
+
+def cell(out: Path, task: str, method: str, column: str) -> pd.Series:
+    table = pd.read_csv(out / f"translation-{task}.csv")
+    rows = table[(table["method"] == method) & table["column"].str.startswith(column)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_per_image_scores_have_intervals_and_fid_has_its_n(write_run: Write, tmp_path: Path) -> None:
+    written = render([write_run("canny", "editar")], tmp_path, task="canny")
+    assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv")} | {
+        "tables.tex"
+    }
+    frame = samples_frame("canny", 12)
+    for title, key in (("MS-SSIM", "ms_ssim"), ("SSIM", "ssim"), ("F1", "f1")):
+        row = cell(tmp_path, "canny", "editar", title)
+        assert row["mean"] == pytest.approx(100 * frame[key].mean()) and row["low"] < row["mean"] < row["high"]
+    fid = cell(tmp_path, "canny", "editar", "FID")
+    assert (fid["mean"], fid["n"]) == (12.5, 12) and np.isnan(fid["low"])
+    text = (tmp_path / "translation-canny.md").read_text()
+    assert "against 70 real images of digest fedcba987654, in 112 features" in text
+    assert "FID of editar: 12 images are few." in text
+    assert "FID (miniature-perception) ↓" in text and "| editar | unified |" in text
+
+
+def test_mean_iou_is_of_all_pixels(write_run: Write, tmp_path: Path) -> None:
+    render([write_run("segmentation", "editar")], tmp_path, task="segmentation")
+    pixels: dict[str, np.ndarray] = {}
+    for text in samples_frame("segmentation", 12)["counts"]:
+        for name, counts in json.loads(text).items():
+            pixels[name] = pixels.get(name, np.zeros(3)) + counts
+    expected = np.mean([both / (predicted + labelled - both) for both, predicted, labelled in pixels.values()])
+    row = cell(tmp_path, "segmentation", "editar", "mIoU")
+    assert row["mean"] == pytest.approx(100 * expected) and row["low"] < row["high"]
+
+
+def test_the_interval_of_mean_iou_is_that_of_a_loop_over_replicates() -> None:
+    rng = np.random.default_rng(0)
+    both = rng.integers(0, 50, (40, 4))
+    counts = np.stack([both, both + rng.integers(0, 30, (40, 4)), both + rng.integers(0, 30, (40, 4))], axis=1)
+    clusters = np.array([i // 2 for i in range(40)])
+
+    def mean_iou(chosen: list[int]) -> float:
+        both, predicted, labelled = counts[chosen].sum(0)
+        return float((both / (predicted + labelled - both)).mean())
+
+    means = [
+        mean_iou([i for cluster in rng.integers(20, size=20) for i in (2 * cluster, 2 * cluster + 1)])
+        for _ in range(4000)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    estimate = mean_iou_interval(counts, ["0"] * 40, clusters, replicates=8000)
+    assert estimate.mean == pytest.approx(mean_iou(list(range(40)))) and estimate.n == 40
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_mean_iou_of_several_draws_is_their_mean() -> None:
+    counts = np.random.default_rng(1).integers(1, 50, (20, 3, 4))
+    counts[:, 1:] += counts[:, :1]
+    draws, clusters = np.array(["0", "1"] * 10), np.repeat(np.arange(10), 2)
+    means = [mean_iou_interval(counts[draws == draw], ["0"] * 10, clusters[::2]).mean for draw in "01"]
+    assert mean_iou_interval(counts, draws, clusters).mean == pytest.approx(np.mean([m for m in means if m]))
+    assert mean_iou_interval(np.zeros((2, 3, 4)), ["0"] * 2, [0, 1]).mean is None
+    assert mean_iou_interval(np.zeros((0, 3, 0)), [], []).n == 0
+
+
+def test_published_rows_are_those_of_the_paper(write_run: Write, tmp_path: Path) -> None:
+    for task, methods in (("depth", 6), ("canny", 6), ("segmentation", 3)):
+        render([write_run(task, "editar")], tmp_path, task=task)
+        table = pd.read_csv(tmp_path / f"translation-{task}.csv")
+        published = table[table["source"] == "arXiv 2501.04699, Table 2"]
+        assert published["method"].nunique() == methods and published["low"].isna().all()
+    assert cell(tmp_path, "depth", "ControlNet++", "RMSE")["mean"] == 28.32
+    assert cell(tmp_path, "canny", "EditAR", "MS-SSIM")["mean"] == 48.11
+    assert np.isnan(cell(tmp_path, "canny", "EditAR", "F1")["mean"])
+    assert cell(tmp_path, "segmentation", "EditAR", "FID")["mean"] == 16.13
+    assert (tmp_path / "tables.tex").read_text().count(r"\input{translation-") == 3
+
+
+def test_published_and_measured_share_a_table_only_where_they_mean_the_same(write_run: Write, tmp_path: Path) -> None:
+    render([write_run("depth", "editar", count=5000, official=True)], tmp_path / "same", task="depth")
+    assert (tmp_path / "same" / "translation-depth.md").read_text().count("| Method |") == 1
+    other = {"protocol": "translation/aligned/v1"}
+    render([write_run("depth", "other", manifest=other)], tmp_path / "apart", task="depth")
+    text = (tmp_path / "apart" / "translation-depth.md").read_text()
+    assert text.count("| Method |") == 2
+    reasons = "other images, other scoring networks, the protocol translation/aligned/v1, 12 records instead of 5000"
+    assert f"Not comparable with the measured rows, which have {reasons}." in text
+
+
+@pytest.mark.parametrize(
+    ("fid", "message"),
+    [
+        ({"generated": "0" * 64}, "not of the images in samples.parquet"),
+        ({"network": {"digest": "other"}}, "of another network"),
+        ({"draws": None}, None),
+    ],
+)
+def test_an_fid_of_something_else_is_refused(
+    write_run: Write, tmp_path: Path, fid: dict[str, Any], message: str | None
+) -> None:
+    path = write_run("depth", "editar", fid=fid)
+    if message is None:
+        (path / "fid.json").unlink()
+    with pytest.raises(ReportError, match=message or r"fid\.json cannot be read"):
+        render([path], tmp_path / "out", task="depth")
+
+
+def test_fids_against_different_real_images_are_refused(write_run: Write, tmp_path: Path) -> None:
+    runs = [write_run("depth", "a"), write_run("depth", "b", seed=1, fid={"reference": "0" * 64})]
+    with pytest.raises(ReportError, match="different real images"):
+        render(runs, tmp_path / "out", task="depth")
+
+
+def test_failed_samples_are_stamped(write_run: Write, tmp_path: Path) -> None:
+    frame = samples_frame("depth", 11)
+    run = write_run("depth", "editar", count=12, samples=frame)
+    with pytest.raises(ReportError, match="11 of 12 samples"):
+        render([run], tmp_path / "out", task="depth")
+    render([run], tmp_path / "out", True, task="depth")
+    assert "| 11/12 |" in (tmp_path / "out" / "translation-depth.md").read_text()
+
+
+def test_the_command_line_renders_every_task(write_run: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for write in (partial(write_run, task) for task in SCORES):
+        write("editar")
+        write("other", seed=1)
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0
+    names = {path.name for path in (tmp_path / "reports" / "miniature").glob("*.md")}
+    assert names == {f"translation-{task}.md" for task in SCORES}
