@@ -40,7 +40,7 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, NoAnswer, TranslateRequest
+from baselines.method import EditRequest, NoAnswer, TranslateRequest, shown
 
 FOLDER = "{folder}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -160,7 +160,7 @@ def _write_requests(folder: Path, requests: Requests) -> None:
     with (folder / "requests.jsonl").open("w", encoding="utf-8") as file:
         for request in requests:
             name = f"images/{request.sample_id}.png"
-            _given(request).save(folder / name)
+            shown(request).save(folder / name)
             line: dict[str, Any] = {"sample_id": request.sample_id, "image": name, "seed": request.seed}
             if isinstance(request, EditRequest):
                 line |= {
@@ -172,17 +172,13 @@ def _write_requests(folder: Path, requests: Requests) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def _given(request: EditRequest | TranslateRequest) -> Image.Image:
-    return request.image if isinstance(request, EditRequest) else request.condition
-
-
 def _read_answer(folder: Path, request: EditRequest | TranslateRequest, output: str) -> Image.Image | NoAnswer:
     path = folder / "answers" / f"{request.sample_id}.png"
     if not path.is_file():
         return NoAnswer(f"no answers/{path.name}{output}")
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            wanted = _given(request).size
+            wanted = shown(request).size
             if image.size != wanted:  # from the header: nothing of another size is decoded
                 return NoAnswer(f"answers/{path.name} is {image.size}, the image of the request {wanted}")
             return image.convert("RGB")

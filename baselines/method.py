@@ -1,6 +1,7 @@
 """What a method is to the benchmarks: requests go in, images come out.
 
-A new method is one file with a class that has `edit` and `settings`, and one line in `baselines.METHODS`.
+A new method is one file with a class that has `edit` and `settings`, and one line in `baselines.METHODS`; one that has
+`translate` has its line in `TRANSLATORS`.
 """
 
 from collections.abc import Sequence
@@ -42,6 +43,14 @@ class TranslateRequest:
     caption: str
     task: str
     seed: int
+
+
+Request = EditRequest | TranslateRequest
+
+
+def shown(request: Request) -> Image.Image:
+    """The image that a request shows: to edit, or the condition map. Its answer has the same size."""
+    return request.image if isinstance(request, EditRequest) else request.condition
 
 
 @dataclass(frozen=True, kw_only=True)

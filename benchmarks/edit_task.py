@@ -22,6 +22,9 @@ COLUMNS = PIE_BENCH_COLUMNS
 class EditTask:
     """device: a torch device string, where the backbones are."""
 
+    protocol = PROTOCOL
+    columns = COLUMNS
+
     def __init__(self, dataset: PieBench, backbones: Backbones, precision: str, seed: int, device: str) -> None:
         self.records: dict[str, PieBenchRecord] = {record.sample_id: record for record in dataset.records}
         self.seed = seed
@@ -68,20 +71,21 @@ class EditTask:
     def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
         records = [self.records[sample_id] for sample_id in sample_ids]
         results = self.scorer.score(
-            self._tensor([record.image() for record in records]),
+            to_tensor([record.image() for record in records], self.device),
             torch.from_numpy(np.stack([record.mask() for record in records])[:, None]).to(self.device),
             [record.target_prompt for record in records],
-            {name: self._tensor(images) for name, images in edited.items()},
+            {name: to_tensor(images, self.device) for name, images in edited.items()},
         )
-        return {name: _by_image(result) for name, result in results.items()}
-
-    def _tensor(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Float (B, 3, H, W) in [0, 1], multiples of 1/255."""
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return pixels.to(self.device).permute(0, 3, 1, 2).float().div(255)
+        return {name: by_image(result) for name, result in results.items()}
 
 
-def _by_image(result: MethodScores) -> list[Scored]:
+def to_tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
+    """RGB images of one size as float (B, 3, H, W) in [0, 1], multiples of 1/255."""
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    return pixels.to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def by_image(result: MethodScores) -> list[Scored]:
     return [
         Scored(scores={name: values[position] for name, values in result.columns.items()}, undefined=reasons)
         for position, reasons in enumerate(result.undefined)

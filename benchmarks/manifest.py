@@ -4,7 +4,9 @@ Schema 1. Keys:
     schema_version, suite, benchmark, method, protocol
     dataset             {name, digest, records}
     method_settings     as the method gives them
-    scoring             {precision, backbones: {structure, perceptual, clip: {name, official, digest}}}
+    scoring             {precision, backbones: {part: {name, official, digest}}}, PIE-Bench's parts being structure,
+                        perceptual and clip, a translation's features (of FID) and depth or segmentation; a
+                        translation also has the protocol's options
     seed
     packages            {name: version or null}
     python, platform

@@ -13,18 +13,19 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
 
-from baselines.method import EditRequest, Method, NoAnswer
+from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
 from benchmarks.run_directory import RunDirectory
 from benchmarks.samples import Sample, SampleLog
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
 T = TypeVar("T")
+Maker = Method | Translator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Shard:
 class Task(Protocol):
     """What a benchmark brings along: how a record, known by its sample id, is asked for and scored."""
 
-    def request(self, sample_id: str) -> EditRequest: ...
+    def request(self, sample_id: str) -> Request: ...
 
     def score(
         self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
@@ -65,10 +66,11 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """scores: by column, None where undefined; undefined: why, for each of these."""
+    """scores: by column, None where undefined; undefined: why, for each of these. counts: see Sample."""
 
     scores: Mapping[str, float | None]
     undefined: Mapping[str, str]
+    counts: Mapping[str, Sequence[int]] | None = None
 
 
 def sample_seed(seed: int, protocol: str, sample_id: str) -> int:
@@ -80,7 +82,7 @@ def sample_seed(seed: int, protocol: str, sample_id: str) -> int:
 def run(
     task: Task,
     runs: Mapping[str, RunDirectory],
-    methods: Mapping[str, Callable[[], Method]],
+    methods: Mapping[str, Callable[[], Maker]],
     sample_ids: Sequence[str],
     *,
     batch_size: int,
@@ -106,13 +108,13 @@ def run(
 
 
 def make_images(
-    task: Task, run: RunDirectory, build: Callable[[], Method], mine: Sequence[str], log: SampleLog, batch_size: int
+    task: Task, run: RunDirectory, build: Callable[[], Maker], mine: Sequence[str], log: SampleLog, batch_size: int
 ) -> None:
     method = build()
     if load := getattr(method, "load", None):
         load()
     todo = sum(map(run.to_make, mine))
-    with progress(f"{run.method}: edit", len(mine), len(mine) - todo) as bar:
+    with progress(f"{run.method}: make", len(mine), len(mine) - todo) as bar:
         for batch in batches(mine, batch_size, run.to_make):
             start = time.perf_counter()
             answers = ask(method, [task.request(sample_id) for sample_id in batch])
@@ -128,10 +130,14 @@ def make_images(
             bar.update(len(batch))
 
 
-def ask(method: Method, requests: Sequence[EditRequest]) -> list[Image.Image | str]:
-    """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one."""
+def ask(method: Maker, requests: Sequence[Request]) -> list[Image.Image | str]:
+    """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one.
+
+    requests: all of one kind, which says what is asked of the method: to edit or to translate.
+    """
+    make: Any = getattr(method, "edit" if isinstance(requests[0], EditRequest) else "translate")
     try:
-        answers = method.edit(requests)
+        answers = make(requests)
         if len(answers) != len(requests):
             raise RuntimeError(f"the method returned {len(answers)} images for {len(requests)} requests")
     except Exception as error:
@@ -141,7 +147,7 @@ def ask(method: Method, requests: Sequence[EditRequest]) -> list[Image.Image | s
     return [_checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
 
 
-def _checked(answer: object, request: EditRequest) -> Image.Image | str:
+def _checked(answer: object, request: Request) -> Image.Image | str:
     if isinstance(answer, NoAnswer):
         return str(answer)[:MAX_ERROR]
     if not isinstance(answer, Image.Image):
@@ -150,8 +156,8 @@ def _checked(answer: object, request: EditRequest) -> Image.Image | str:
         answer.load()  # an image that was opened from a file may not have been read yet
     except Exception as error:
         return f"the method returned an image that can't be read: {describe(error)}"
-    if answer.size != request.image.size or answer.mode != "RGB":
-        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, request.image))
+    if answer.size != shown(request).size or answer.mode != "RGB":
+        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, shown(request)))
         return f"the method returned an image that is {got}, instead of {wanted}"
     return answer
 
@@ -199,7 +205,7 @@ def score_batch(task: Task, runs: Mapping[str, RunDirectory], batch: Sequence[st
                 elif bad := [column for column, value in answer.scores.items() if not _sound(value)]:
                     sample = replace(known, error=f"scoring gave no finite number for {', '.join(bad)}")
                 else:
-                    sample = replace(known, scores=answer.scores, undefined=answer.undefined)
+                    sample = replace(known, scores=answer.scores, undefined=answer.undefined, counts=answer.counts)
                 results.setdefault(name, []).append(sample)
     return results
 

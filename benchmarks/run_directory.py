@@ -1,9 +1,11 @@
 """A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png, samples, a lock file.
 
 samples.parquet, sorted by sample_id: sample_id; the benchmark's facts of the sample (strings; PIE-Bench: source_id,
-which is equal for samples of the same source image, edit_type, edit_type_name); status "done" or "failed"; error (text
-or null); seconds (making the image); image_sha256; one double column for each score (null: undefined); undefined (JSON
-{column: reason}, or null).
+which is equal for samples of the same source image, edit_type, edit_type_name; translation: source_id, draw); status
+"done" or "failed"; error (text or null); seconds (making the image); image_sha256; one double column for each score
+(null: undefined); undefined (JSON {column: reason}, or null); counts (JSON {name: integers}, or null; for segmentation
+{class: [pixels in both maps, in the prediction, in the label]}, of the classes that occur).
+A translation has fid.json too, see benchmarks/fid.py.
 """
 
 import hashlib
@@ -30,6 +32,8 @@ from benchmarks.samples import (
     read_logs,
     utc_now,
 )
+
+FID = "fid.json"
 
 Facts = Mapping[str, Mapping[str, str]]  # by sample id: what the parquet file says of a sample besides its results
 
@@ -139,6 +143,7 @@ class RunDirectory:
                     **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
                     scores={name: row[name] for name in self.columns} if row["status"] == "done" else None,
                     undefined=json.loads(row["undefined"]) if row["undefined"] else None,
+                    counts=json.loads(counts) if (counts := row.get("counts")) else None,
                 )
                 for row in rows
             ]
@@ -158,6 +163,7 @@ class RunDirectory:
                 **{name: getattr(sample, name) for name in ("error", "seconds", "image_sha256")},
                 **{name: (sample.scores or {}).get(name) for name in self.columns},
                 "undefined": json.dumps(dict(sample.undefined), sort_keys=True) if sample.undefined else None,
+                "counts": json.dumps(dict(sample.counts)) if sample.counts else None,
             }
             for sample in samples
         ]
@@ -166,7 +172,7 @@ class RunDirectory:
             [(name, pa.string()) for name in ("sample_id", *fact_names, "status", "error")]
             + [("seconds", pa.float64()), ("image_sha256", pa.string())]
             + [(name, pa.float64()) for name in self.columns]
-            + [("undefined", pa.string())]
+            + [("undefined", pa.string()), ("counts", pa.string())]
         )
         temporary = self.folder / f".{PARQUET}.part"  # the lock of the directory is held
         with temporary.open("wb") as file:
@@ -180,7 +186,7 @@ class RunDirectory:
         with all_logs_locked(self.folder) as logs:
             if logs is None:
                 raise RunError(f"{self.folder} is in use by another process; stop it before starting with --fresh")
-            files = [self.folder / MANIFEST, self.folder / PARQUET, *logs]
+            files = [self.folder / MANIFEST, self.folder / PARQUET, self.folder / FID, *logs]
             files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
             for path in files:
                 path.unlink(missing_ok=True)

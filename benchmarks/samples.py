@@ -30,8 +30,9 @@ class Sample:
     """One sample of one method: first its image is made (or not), then it is scored (or not).
 
     seconds: what making the image took, its share of the batch. image_sha256: of the PNG file, None without an image.
-    scores: by column, None where a score is undefined; undefined: the reasons, by column. error: why the last attempt
-    to make or score the image failed; a sample with an error is tried again at the next start.
+    scores: by column, None where a score is undefined; undefined: the reasons, by column. counts: integers by name, for
+    scores that are no means over samples. error: why the last attempt to make or score the image failed; a sample with
+    an error is tried again at the next start.
     """
 
     sample_id: str
@@ -40,6 +41,7 @@ class Sample:
     error: str | None = None
     scores: Mapping[str, float | None] | None = None
     undefined: Mapping[str, str] | None = None
+    counts: Mapping[str, Sequence[int]] | None = None
 
     @property
     def status(self) -> str:

@@ -368,6 +368,7 @@ def test_the_manifest_is_json_with_the_documented_keys(dataset: PieBench, tmp_pa
     columns = pd.read_parquet(tmp_path / "samples.parquet").columns
     assert list(columns) == [
         "sample_id", "edit_type", "status", "error", "seconds", "image_sha256", "difference", "brightest", "undefined",
+            "counts",
     ]  # fmt: skip
 
 

@@ -1,0 +1,195 @@
+"""What the benchmarks' command lines share: flags, the rows that they name, and the way from rows to finished runs."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import tyro
+
+from baselines.external import External, read_recipe
+from baselines.method import MethodContext
+from benchmarks.finished import FinishedImages
+from benchmarks.manifest import new_manifest
+from benchmarks.run import Maker, Shard, Task, run
+from benchmarks.run_directory import Facts, RunDirectory
+
+EXTERNAL = "external:"
+DEFAULT_OUT = Path("runs")
+SHOWN_FAILURES = 5  # of each method
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # becomes the name of a folder
+
+Builders = dict[str, Callable[[], Maker]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkArguments:
+    """The flags that every benchmark of methods has."""
+
+    suite: Literal["miniature", "paper"] = "miniature"
+    """miniature: embedded data and small networks, offline. paper: the official ones."""
+    methods: tuple[str, ...] = ()
+    """Names of methods, or all (the default without --images); external:RECIPE.toml is a method of your own."""
+    data: Path | None = None
+    """Folder of the data set."""
+    weights: Path | None = None
+    """Folder of weights, of the methods and of the scoring networks."""
+    out: Path = DEFAULT_OUT
+    """Where the run directories go."""
+    limit: int | None = None
+    """Only the first records, in the order of their ids."""
+    seed: int = 0
+    """All randomness comes from it."""
+    batch_size: int = 8
+    """Images at a time."""
+    shard: str | None = None
+    """i/n: this process does every n-th record, from the i-th (0 to n-1). torchrun's processes share without it."""
+    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Remove what earlier runs of these methods left."""
+    allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Render the table although samples are missing; their number is stamped on it."""
+    images: Path | None = None
+    """Score this folder of finished images."""
+    label: str | None = None
+    """The row's name for --images."""
+
+    def __post_init__(self) -> None:
+        if (self.images is None) != (self.label is None):
+            raise ValueError("--images and --label go together: the folder, and the name of its row")
+        if self.label is not None and not _LABEL.fullmatch(self.label):
+            raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")
+        for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{flag} is {value}; it must be at least 1")
+        shard = Shard.parse(self.shard)
+        if self.fresh and shard.count > 1:
+            raise ValueError(
+                "--fresh with several processes: each would remove the others' work; start one with it first"
+            )
+
+    def reports(self, suite: str) -> Path:
+        """Where the tables go: reports/<suite>/, or below --out where that was given."""
+        return (Path("reports") if self.out == DEFAULT_OUT else self.out / "reports") / suite
+
+
+A = TypeVar("A", bound=BenchmarkArguments)
+
+
+def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments: Sequence[str] | None) -> int:
+    """Runs a benchmark's command; returns its exit code. What a user can mend is told in one message, with code 2."""
+    try:
+        evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; start the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_methods(
+    args: BenchmarkArguments,
+    known: Mapping[str, Callable[[MethodContext], Maker]],
+    context: MethodContext,
+    finished: Callable[[Path], FinishedImages],
+    sample_ids: Sequence[str],
+) -> Builders:
+    """A constructor for each row, by name. Raises ValueError for unknown methods and DatasetError for absent images.
+
+    known: the methods that this benchmark can ask. finished: from the folder --images to what is in it.
+    """
+    builders: Builders = {}
+
+    def add(name: str, build: Callable[[], Maker]) -> None:
+        if name in builders:
+            raise ValueError(f"two rows are called {name!r}; change --methods, --label or the recipe's name")
+        builders[name] = build
+
+    chosen = args.methods or (() if args.images else ("all",))
+    for name in chosen:
+        if name == "all":
+            for each, constructor in known.items():
+                add(each, partial(constructor, context))
+        elif name.startswith(EXTERNAL):
+            recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
+            add(recipe.name, partial(External, recipe))
+        elif name in known:
+            add(name, partial(known[name], context))
+        else:
+            names = ", ".join(["all", *known, f"{EXTERNAL}RECIPE.toml"])
+            raise ValueError(f"there is no method {name!r}; --methods takes {names}")
+    if args.images is not None and args.label is not None:
+        images = finished(args.images)
+        if not args.allow_partial:
+            images.require(sample_ids)
+        add(args.label, lambda: images)
+    return builders
+
+
+class BenchmarkTask(Task, Protocol):
+    """A task that also says what manifest and samples have to tell of it."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def scoring(self) -> dict[str, Any]:
+        """How the images are scored, for the manifest."""
+        ...
+
+
+def run_methods(
+    args: BenchmarkArguments,
+    task: BenchmarkTask,
+    builders: Builders,
+    sample_ids: Sequence[str],
+    folder: Path,
+    **manifest: Any,
+) -> list[RunDirectory]:
+    """Makes and scores what the run directories in `folder` lack; returns them, none while other shards have work left.
+
+    manifest: the arguments of `new_manifest` that neither task nor method know (suite, benchmark, dataset, device).
+    """
+    runs = {
+        name: RunDirectory(
+            folder / name,
+            new_manifest(
+                method=name,
+                protocol=task.protocol,
+                method_settings=build().settings(),
+                scoring=task.scoring(),
+                seed=args.seed,
+                **manifest,
+            ),
+            task.columns,
+            fresh=args.fresh,
+        )
+        for name, build in builders.items()
+    }
+    run(task, runs, builders, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard))
+    merged = [each.merge(sample_ids, task.facts, allow_missing=args.allow_partial) for each in runs.values()]
+    report_failures(runs.values())
+    if not all(merged):
+        print("other processes have samples left; the last one, or the next start, renders the table", file=sys.stderr)
+        return []
+    return list(runs.values())
+
+
+def report_failures(runs: Iterable[RunDirectory]) -> None:
+    for each in runs:
+        failed = [sample for sample in each.samples.values() if sample.error is not None]
+        for sample in failed[:SHOWN_FAILURES]:
+            print(f"{each.method}: sample {sample.sample_id} failed: {sample.error}", file=sys.stderr)
+        if failed:
+            where = "samples.parquet has every error, and the next start tries again"
+            print(f"{each.method}: {len(failed)} failed; {where}", file=sys.stderr)
