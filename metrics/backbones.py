@@ -102,6 +102,15 @@ class Backbones:
     precision: str = "float32"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TranslationBackbones:
+    """features: for FID. depth, segmentation: None where the task is not scored with it."""
+
+    features: FeatureBackbone
+    depth: DepthBackbone | None = None
+    segmentation: SegmentationBackbone | None = None
+
+
 def check_precision(precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} must be one of {', '.join(PRECISIONS)} (--precision)")
@@ -125,4 +134,20 @@ def official_backbones(weights: Path | None, device: str = "cpu", precision: str
         perceptual=OfficialLpips(found[1], device=device),
         clip=OfficialClip(found[2], device=device, precision=precision),
         precision=precision,
+    )
+
+
+def official_translation_backbones(task: str, weights: Path | None, device: str = "cpu") -> TranslationBackbones:
+    """Inception, and DPT-large for depth or DeepLabV3 for segmentation, in float32. weights: as above."""
+    from metrics.deeplabv3 import OfficialDeepLabV3
+    from metrics.depth import OfficialDepth
+    from metrics.inception import OfficialInception
+    from metrics.weights import DEEPLABV3_R101, DPT_LARGE, INCEPTION, find
+
+    return TranslationBackbones(
+        features=OfficialInception(find(INCEPTION, weights), device=device),
+        depth=OfficialDepth(find(DPT_LARGE, weights), device=device) if task == "depth" else None,
+        segmentation=(
+            OfficialDeepLabV3(find(DEEPLABV3_R101, weights), device=device) if task == "segmentation" else None
+        ),
     )

@@ -1,4 +1,4 @@
-"""The perception network on disk, and as the three backbones that the miniature suite scores with."""
+"""The perception network on disk, and as the backbones that the miniature suite scores with."""
 
 import dataclasses
 import json
@@ -6,15 +6,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.miniature.perception import Perception, PerceptionConfig
+from benchmarks.miniature.perception import DENSE_HEADS, Perception, PerceptionConfig
 from editar.checkpoint import file_digest
-from metrics.backbones import Backbones, check_precision
+from metrics.backbones import Backbones, TranslationBackbones, check_precision
 
 NAME = "miniature-perception"
 
@@ -57,10 +59,10 @@ class _Backbone:
 
     def __init__(self, network: Perception, digest: str, role: str, device: str, precision: str) -> None:
         self.network, self.digest, self.name = network, digest, f"{NAME}-{role}"
-        self.device, self.bfloat16 = torch.device(device), precision == "bfloat16"
+        self.device, self.kind, self.bfloat16 = device, torch.device(device).type, precision == "bfloat16"
 
     def _maps(self, images: Tensor) -> list[Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.bfloat16):
             return [level.float() for level in self.network.features(images.to(self.device) * 2 - 1)]
 
 
@@ -85,14 +87,48 @@ class _ImageText(_Backbone):
     def image_embedding(self, images: Tensor) -> Tensor:
         """Images (B, 3, 64, 64) in [0, 1] -> unit embeddings (B, 128)."""
         maps = self._maps(images)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.bfloat16):
             return self.network.embed_images(maps).float()
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Captions -> unit embeddings (B, 128)."""
         ids = self.network.text.tokenize(texts).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.bfloat16):
             return self.network.embed_texts(ids).float()
+
+
+class _Depth(_Backbone):
+    def depth(self, images: Tensor) -> Tensor:
+        """Images (B, 3, 64, 64) in [0, 1] -> nearness (B, 32, 32)."""
+        return self.network.predict(self._maps(images))["depth"][:, 0].float()
+
+
+class _Segmentation(_Backbone):
+    classes = len(DENSE_HEADS["segmentation"])
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Images (B, 3, 64, 64) in [0, 1] -> train ids (B, 64, 64), the logits resized as DeepLab's are."""
+        logits = self.network.predict(self._maps(images))["segmentation"].float()
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear").argmax(1)
+
+
+class _Features(_Backbone):
+    """The deepest features, averaged over the image, as Inception's are."""
+
+    batch = 32
+
+    @property
+    def dimension(self) -> int:
+        return self.network.config.widths[-1]
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """An image of 64 x 64 to float32 (3, 64, 64) in [0, 1]."""
+        return np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+
+    @torch.inference_mode()
+    def features(self, prepared: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in [0, 1] -> (B, 112)."""
+        return self._maps(prepared)[-1].mean((2, 3))
 
 
 def load_backbones(path: Path, device: str = "cpu", precision: str = "float32") -> Backbones:
@@ -105,4 +141,17 @@ def load_backbones(path: Path, device: str = "cpu", precision: str = "float32") 
         perceptual=_Perceptual(network, digest, "perceptual", device, precision),
         clip=_ImageText(network, digest, "image-text", device, precision),
         precision=precision,
+    )
+
+
+def load_translation_backbones(path: Path, task: str, device: str = "cpu") -> TranslationBackbones:
+    """The stand-ins for Inception (features), DPT (depth) and DeepLab (segmentation), all from one weights file."""
+    network, digest = load_perception(path)
+    network = network.to(device)
+    return TranslationBackbones(
+        features=_Features(network, digest, "features", device, "float32"),
+        depth=_Depth(network, digest, "depth", device, "float32") if task == "depth" else None,
+        segmentation=(
+            _Segmentation(network, digest, "segmentation", device, "float32") if task == "segmentation" else None
+        ),
     )

@@ -8,14 +8,21 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.miniature.backbones import load_backbones, load_perception, save_perception
+from benchmarks.miniature.backbones import (
+    load_backbones,
+    load_perception,
+    load_translation_backbones,
+    save_perception,
+)
 from benchmarks.miniature.data import to_tensor
 from benchmarks.miniature.dataset import held_out_edits
 from benchmarks.miniature.judge import judge
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
 from benchmarks.miniature.render import render
+from benchmarks.miniature.translation_dataset import CLASS_COUNT
 from editar.pipeline import EditAR
+from metrics.fid_images import sums_of_files
 from metrics.pie_bench import PieBenchScorer
 
 SMALL = {"3": 8, "6": 8, "8": 8}
@@ -95,3 +102,27 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"broken\.safetensors"):
         load_perception(tmp_path / "broken.safetensors")
+
+
+def test_the_stand_ins_of_translation_give_maps_and_features(tmp_path):
+    torch.manual_seed(0)
+    save_perception(Perception(PerceptionConfig()), tmp_path / "perception.safetensors")
+    images = (to_tensor([render(edit.source) for edit in held_out_edits({"3": 4}, seed=5)]) + 1) / 2
+    parts = {
+        task: load_translation_backbones(tmp_path / "perception.safetensors", task)
+        for task in ("depth", "canny", "segmentation")
+    }
+    assert parts["canny"].depth is None and parts["canny"].segmentation is None
+    depth, segmentation = parts["depth"].depth, parts["segmentation"].segmentation
+    assert depth is not None and depth.depth(images).shape == (4, 32, 32)
+    assert segmentation is not None
+    labels = segmentation.labels(images)
+    assert labels.shape == (4, 64, 64) and labels.dtype == torch.int64 and labels.max() < CLASS_COUNT
+    network = parts["canny"].features
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
+    sums = sums_of_files(files, network)
+    mean = network.features(torch.from_numpy(np.stack([network.prepare(Image.open(file)) for file in files]))).mean(0)
+    assert sums.images == 4 and torch.allclose(sums.mean_and_covariance()[0].float(), mean, atol=1e-6)
+    assert {part.features.name for part in parts.values()} == {"miniature-perception-features"}

@@ -1,0 +1,73 @@
+"""The suites of the translation benchmarks, as benchmarks/suites.py has PIE-Bench's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
+from benchmarks.datasets.translation import COCO_CLASSES
+from benchmarks.miniature.render import CLASSES as MINIATURE_CLASSES
+from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
+from benchmarks.samples import lock
+from benchmarks.suites import MINIATURE_DATA, MINIATURE_WEIGHTS
+from metrics.backbones import TranslationBackbones
+
+# Which embedded set is in the schema of which of the hub's.
+EMBEDDED = {MULTIGEN_DEPTH: "depth", MULTIGEN_CANNY: "canny", COCO_STUFF: "segmentation"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationSuite:
+    """image_side: pixels. classes: of the segmentation. dataset: from the folder the user gave, or None, to the folder
+    of the data set, or None for the hub. backbones: from (task, weights folder or None, device) to the networks to
+    score with."""
+
+    name: str
+    image_side: int
+    classes: int
+    dataset: Callable[[HubDataset, Path | None], Path | None]
+    backbones: Callable[[str, Path | None, str], TranslationBackbones]
+
+
+def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
+    from benchmarks.miniature.translation_dataset import ensure_translation
+
+    if data is not None:
+        return data
+    folder = MINIATURE_DATA.parent / f"translation-{EMBEDDED[source]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.parent):  # of several processes one writes it
+        return ensure_translation(folder, EMBEDDED[source])
+
+
+def _miniature_backbones(task: str, weights: Path | None, device: str) -> TranslationBackbones:
+    from benchmarks.miniature.backbones import load_translation_backbones
+
+    return load_translation_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", task, device)
+
+
+def _paper_backbones(task: str, weights: Path | None, device: str) -> TranslationBackbones:
+    from metrics.backbones import official_translation_backbones
+
+    return official_translation_backbones(task, weights, device)
+
+
+TRANSLATION_SUITES = {
+    suite.name: suite
+    for suite in (
+        TranslationSuite(
+            name="miniature",
+            image_side=MINIATURE_SIDE,
+            classes=len(MINIATURE_CLASSES),
+            dataset=_miniature_dataset,
+            backbones=_miniature_backbones,
+        ),
+        TranslationSuite(
+            name="paper",
+            image_side=512,
+            classes=COCO_CLASSES,
+            dataset=lambda source, data: data,
+            backbones=_paper_backbones,
+        ),
+    )
+}
