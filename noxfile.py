@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s piebench | tables | speed | tests | lint`, arguments after `--`.
+"""The project's commands: `nox -s piebench | translation | tables | speed | tests | lint`, arguments after `--`.
 
 All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
 of PyTorch are installed once. It is brought up to date only when pyproject.toml, constraints.txt or this file change.
@@ -51,6 +51,14 @@ def run(session: nox.Session, *arguments: str) -> None:
 def piebench(session: nox.Session) -> None:
     """Edit, score and tabulate PIE-Bench; what a run directory already holds is not done again."""
     run(session, "-m", "benchmarks.piebench", *session.posargs)
+
+
+@nox.session
+def translation(session: nox.Session) -> None:
+    """Generate from condition maps, score and tabulate: the task that is named after --task, else all three."""
+    named = any(argument.partition("=")[0] == "--task" for argument in session.posargs)
+    for task in [()] if named else [("--task", name) for name in ("depth", "canny", "segmentation")]:
+        run(session, "-m", "benchmarks.translation", *task, *session.posargs)
 
 
 @nox.session

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.backbones import Backbones
+from metrics.backbones import Backbones, TranslationBackbones
 
 
 class _Standin:
@@ -48,4 +50,34 @@ def backbones(seed: int = 0) -> Backbones:
         structure=Structure("tiny-structure", seed),
         perceptual=Perceptual("tiny-lpips", seed),
         clip=Clip("tiny-clip", seed),
+    )
+
+
+class Depth(_Standin):
+    def depth(self, images: Tensor) -> Tensor:
+        return self.conv(images)[:, 0]
+
+
+class Segmentation(_Standin):
+    classes = 171
+
+    def labels(self, images: Tensor) -> Tensor:
+        return (images.sum(1) * 1000).long() % self.classes
+
+
+class Features(_Standin):
+    dimension, batch, device = 8, 4, "cpu"
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        return np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+
+    def features(self, prepared: Tensor) -> Tensor:
+        return self.conv(prepared).mean((2, 3))
+
+
+def translation_backbones(task: str, seed: int = 0) -> TranslationBackbones:
+    return TranslationBackbones(
+        features=Features("tiny-inception", seed),
+        depth=Depth("tiny-dpt", seed) if task == "depth" else None,
+        segmentation=Segmentation("tiny-deeplab", seed) if task == "segmentation" else None,
     )

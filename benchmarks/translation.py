@@ -1,0 +1,109 @@
+"""The translation benchmarks from the command line: `python -m benchmarks.translation --task depth`.
+
+Every method makes an image of every condition map and caption, the saved images are scored together, FID is taken of
+all of them, and the table is rendered. What a run directory holds already is not done again, so starting a second time
+only renders.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from baselines import TRANSLATORS
+from baselines.method import MethodContext
+from benchmarks.command import BenchmarkArguments, build_methods, command, run_methods
+from benchmarks.datasets.translation import read_translation
+from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
+from benchmarks.fid import reference, write_fid
+from benchmarks.finished import FinishedImages
+from benchmarks.suites import default_device
+from benchmarks.translate_task import TranslateTask
+from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
+
+REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(BenchmarkArguments):
+    """Generate images of one kind of condition maps with several methods, score them, render the table."""
+
+    task: Literal["depth", "canny", "segmentation"]
+    """The kind of condition maps."""
+    protocol: str = ALIGNED.name
+    """How images and labels are prepared and scored: translation/aligned/v1, translation/editar-released/v1 or
+    translation/controlnet++/v1."""
+    data: Path | None = None
+    """Folder with the hub's parquet files; without one the paper suite fetches them."""
+    images: Path | None = None
+    """Score this folder of finished images, named by sample id: 00000.png for the first record."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"--protocol is {self.protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return command(Arguments, evaluate, "benchmarks.translation", arguments)
+
+
+def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
+    """The whole job; returns the rendered files, none while other shards have work left.
+
+    suite: instead of the one that `args` name.
+    """
+    suite = suite or TRANSLATION_SUITES[args.suite]
+    device = default_device()
+    protocol = PROTOCOLS[args.protocol].variant(side=suite.image_side)
+    source = protocol.dataset(args.task)
+    dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
+    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
+    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
+    context = MethodContext(suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side)
+    builders = build_methods(
+        args,
+        TRANSLATORS,
+        context,
+        lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
+        sample_ids,
+    )
+    task = TranslateTask(dataset, protocol, suite.backbones(args.task, args.weights, device), args.seed, device)
+    benchmark = f"translation-{args.task}"
+    runs = run_methods(
+        args,
+        task,
+        builders,
+        sample_ids,
+        args.out / suite.name / benchmark,
+        suite=suite.name,
+        benchmark=benchmark,
+        dataset={"name": dataset.source.name, "digest": dataset.digest, "records": len(dataset.records)},
+        device=device,
+    )
+    if not runs:
+        return []
+    network = task.backbones.features
+    sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
+    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
+    for each in runs:
+        write_fid(each, draws, network, sums, digest)
+    return render(args, suite, [each.folder for each in runs])
+
+
+def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path]) -> list[Path]:
+    """Writes the tables and prints the comparison."""
+    from reports import translation
+
+    files = translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task)
+    for path in files:
+        if path.suffix == ".md":
+            print(path.read_text("utf-8"))
+    print("\n".join(f"written: {path}" for path in files))
+    return files
+
+
+if __name__ == "__main__":
+    sys.exit(main())
