@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import tyro
 
+from baselines import OFFICIAL_ONLY
 from baselines.external import External, read_recipe
 from baselines.method import MethodContext
 from benchmarks.finished import FinishedImages
@@ -33,7 +34,8 @@ class BenchmarkArguments:
     suite: Literal["miniature", "paper"] = "miniature"
     """miniature: embedded data and small networks, offline. paper: the official ones."""
     methods: tuple[str, ...] = ()
-    """Names of methods, or all (the default without --images); external:RECIPE.toml is a method of your own."""
+    """Names of methods, or all that the suite has weights for (the default without --images); external:RECIPE.toml is
+    a method of your own."""
     data: Path | None = None
     """Folder of the data set."""
     weights: Path | None = None
@@ -114,7 +116,8 @@ def build_methods(
     for name in chosen:
         if name == "all":
             for each, constructor in known.items():
-                add(each, partial(constructor, context))
+                if context.suite != "miniature" or each not in OFFICIAL_ONLY:
+                    add(each, partial(constructor, context))
         elif name.startswith(EXTERNAL):
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
             add(recipe.name, partial(External, recipe))

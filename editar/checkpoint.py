@@ -75,7 +75,13 @@ def file_digest(path: Path) -> str:
 
 
 def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An official .pt file -> its state dict (float32 copies) and its training arguments ({} if it has none).
+    """An official .pt file -> its state dict (float32 copies) and its training arguments ({} if it has none)."""
+    state, arguments = map_pickle(path)
+    return {name: value.to(torch.float32, copy=True) for name, value in state.items()}, arguments
+
+
+def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As `read_pickle`, but the tensors are the file's own: mapped from it, not copied, and of its dtypes.
 
     Only tensors, plain containers and argparse.Namespace are accepted: a pickle that would run code is refused.
     """
@@ -101,7 +107,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: no state dict found; expected one at the top or under {', '.join(NESTED_UNDER)}"
         )
-    return {name: value.to(torch.float32, copy=True) for name, value in state.items()}, arguments or {}
+    return state, arguments or {}
 
 
 def load_official_vq(path: Path, config: VQConfig | None = None) -> VQModel:
@@ -172,7 +178,7 @@ def check_state(
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
 
 
-class _Uninitialised(TorchFunctionMode):
+class Uninitialised(TorchFunctionMode):
     """Modules are built without drawing initial values: on the meta device PyTorch imports sympy for that (10 s)."""
 
     FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
@@ -185,7 +191,7 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def _filled(build: Callable[[], ModuleT], state: Mapping[str, Tensor], path: Path) -> ModuleT:
-    with torch.device("meta"), _Uninitialised():  # neither memory nor time for values that are overwritten
+    with torch.device("meta"), Uninitialised():  # neither memory nor time for values that are overwritten
         module = build()
     check_state(module, state, path)
     module.load_state_dict(state, assign=True)

@@ -1,0 +1,78 @@
+"""UniControl (salesforce/UniControl): Stable Diffusion 1.5 and one control branch for all kinds of condition maps.
+
+Sampled as by the authors' `inference_demo.py`. The task embedding is the text encoder's state at the first token of
+the instruction. The encoder is causal, so that this is the start token's, whatever the instruction says: at run time
+tasks differ by their experts alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from baselines.method import MethodContext, TranslateRequest
+from baselines.unified.files import CheckpointFile, find
+from baselines.unified.settings import SamplerSettings
+
+if TYPE_CHECKING:
+    from baselines.unified.stable_diffusion import StableDiffusion
+    from baselines.unified.unicontrol_branch import UniControlBranch
+
+CHECKPOINT = CheckpointFile(
+    name="unicontrol.ckpt", source="https://storage.googleapis.com/sfr-unicontrol-data-research/unicontrol.ckpt"
+)
+SETTINGS = SamplerSettings(steps=50, guidance=9.0, added_prompt="best quality, extremely detailed", negative_prompt="")
+# Number of the expert, and instruction.
+TASKS = {
+    "canny": (1, "canny edge to image"),
+    "segmentation": (2, "segmentation map to image"),
+    "depth": (3, "depth map to image"),
+}
+
+
+class UniControl:
+    def __init__(self, context: MethodContext) -> None:
+        self.files = find("UniControl", CHECKPOINT, context)
+        self.device = context.device
+        self._parts: tuple[StableDiffusion, UniControlBranch] | None = None
+
+    def load(self) -> None:
+        from baselines.unified.checkpoint import Sizes
+        from baselines.unified.stable_diffusion import read_stable_diffusion
+        from baselines.unified.unicontrol_branch import read_branch
+        from editar.checkpoint import map_pickle
+
+        path = self.files.checkpoint
+        state, _ = map_pickle(path)
+        sizes = Sizes.of(state, path)
+        branch = read_branch(state, sizes, path, self.device)
+        self._parts = read_stable_diffusion(state, sizes, path, self.files.tokenizer, self.device), branch
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
+        """Raises ValueError where tasks are mixed."""
+        import torch
+
+        from baselines.unified.sampling import generate, guided_text, hints
+
+        assert self._parts is not None, "call load() first"
+        model, branch = self._parts
+        tasks = {request.task for request in requests}
+        if len(tasks) != 1:
+            raise ValueError(f"the requests are of the tasks {sorted(tasks)}; give those of one task at a time")
+        expert, instruction = TASKS[tasks.pop()]
+        with torch.inference_mode():
+            task = branch.embed_task(model.encode([instruction])[:, 0])
+            hint = branch.embed_hint(hints(requests).to(self.device), expert, task).repeat(2, 1, 1, 1)
+            text = guided_text(model, requests, SETTINGS)
+            return generate(
+                model,
+                lambda latents, time, words: branch(latents, time, words, hint, task),
+                text,
+                requests,
+                SETTINGS,
+            )
+
+    def settings(self) -> dict[str, Any]:
+        tasks = {task: {"expert": expert, "instruction": words} for task, (expert, words) in TASKS.items()}
+        return {"sampler": "DDIM, eta 0", **asdict(SETTINGS), "tasks": tasks, "weights": self.files.digests()}

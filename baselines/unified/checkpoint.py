@@ -1,0 +1,106 @@
+"""LDM checkpoints: their widths, and modules filled with their tensors. Every key of a part has to be accounted for."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from editar.checkpoint import CheckpointError, Uninitialised
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+TEXT = "cond_stage_model.transformer."
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What differs between a narrow checkpoint and the official ones. What leaves no trace in the shapes is Stable
+    Diffusion 1's: 8 heads and 32 groups in the UNet, heads of 64 channels in the text encoder.
+
+    unet, vae: channels of the four levels, from the image inwards.
+    """
+
+    unet: tuple[int, ...]
+    vae: tuple[int, ...]
+    text_width: int
+    text_layers: int
+    text_mlp: int
+    text_positions: int
+    vocabulary: int
+
+    @property
+    def time_width(self) -> int:
+        """Channels of the embedding of a time step."""
+        return 4 * self.unet[0]
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Channels of what the twelve input blocks of the UNet give, in order."""
+        first, second, third, fourth = self.unet
+        return (first,) * 4 + (second,) * 3 + (third,) * 3 + (fourth,) * 2
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], path: Path) -> "Sizes":
+        """Read off a few tensors; that all the others fit is checked when they are loaded."""
+        layers = {name.split(".")[5] for name in state if name.startswith(f"{TEXT}text_model.encoder.layers.")}
+        try:
+            vocabulary, width = state[f"{TEXT}text_model.embeddings.token_embedding.weight"].shape
+            return cls(
+                unet=tuple(len(state[f"{UNET}input_blocks.{block}.0.out_layers.3.weight"]) for block in (1, 4, 7, 10)),
+                vae=tuple(len(state[f"{VAE}decoder.up.{level}.block.0.conv2.weight"]) for level in range(4)),
+                text_width=width,
+                text_layers=len(layers),
+                text_mlp=len(state[f"{TEXT}text_model.encoder.layers.0.mlp.fc1.weight"]),
+                text_positions=len(state[f"{TEXT}text_model.embeddings.position_embedding.weight"]),
+                vocabulary=vocabulary,
+            )
+        except KeyError as error:
+            raise CheckpointError(
+                f"{path}: not a Stable Diffusion 1 checkpoint in LDM's layout, {error.args[0]} is missing"
+            ) from error
+
+
+def empty(build: Callable[[], ModuleT]) -> ModuleT:
+    """The module on the meta device, which takes neither memory nor time; its buffers must all be in the checkpoint."""
+    with torch.device("meta"), Uninitialised():
+        return build()
+
+
+def fill(
+    module: ModuleT,
+    state: Mapping[str, Tensor],
+    path: Path,
+    prefix: str,
+    name: Callable[[str], str] = str,
+    unused: Collection[str] = (),
+) -> ModuleT:
+    """The module with the tensors under `prefix`, in evaluation mode; they are mapped from the file, not copied.
+
+    name: from the module's parameter names to those in the file, without the prefix. unused: names in the file that
+    the module has no use for. Raises CheckpointError naming, as in the file, every missing, unexpected and misshapen
+    key.
+    """
+    wanted = {prefix + name(own): (own, tensor.shape) for own, tensor in module.state_dict().items()}
+    faults = [f"missing {key}" for key in wanted if key not in state]
+    known = {*wanted, *(prefix + each for each in unused)}
+    faults += [f"unexpected {key}" for key in state if key.startswith(prefix) and key not in known]
+    found = {key: _as_linear(state[key], len(shape)) for key, (_, shape) in wanted.items() if key in state}
+    faults += [
+        f"{key} has shape {tuple(state[key].shape)} instead of {tuple(wanted[key][1])}"
+        for key, tensor in found.items()
+        if tensor.shape != wanted[key][1]
+    ]
+    if faults:
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
+    module.load_state_dict({wanted[key][0]: tensor.float() for key, tensor in found.items()}, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _as_linear(tensor: Tensor, dimensions: int) -> Tensor:
+    """LDM's VAE attends with convolutions of one pixel, diffusers' with linear maps."""
+    return tensor[..., 0, 0] if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) and dimensions == 2 else tensor

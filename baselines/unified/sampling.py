@@ -1,0 +1,88 @@
+"""Images from Stable Diffusion under a control: DDIM as in the samplers that the authors published.
+
+Both are CompVis' `DDIMSampler`: time steps 1, 21 .. 981 for 50 of them, in descending order, and for the step that
+leads to the image the alpha of time step 0.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+from torch import Tensor
+
+from baselines.method import TranslateRequest
+from baselines.unified.settings import SamplerSettings
+from baselines.unified.stable_diffusion import PIXELS, StableDiffusion
+
+# From latents (2B, 4, h, w), time step () and texts (2B, L, C) to what is added to the UNet's twelve skip connections
+# and to its middle. The first half of each batch has the negative prompts, the second the captions.
+Control = Callable[[Tensor, Tensor, Tensor], tuple[Sequence[Tensor], Tensor]]
+
+
+def hints(requests: Sequence[TranslateRequest]) -> Tensor:
+    """(B, 3, S, S), RGB in [0, 1]."""
+    maps = np.stack([np.asarray(request.condition.convert("RGB"), dtype=np.float32) for request in requests])
+    return torch.from_numpy(maps / 255).permute(0, 3, 1, 2)
+
+
+def guided_text(model: StableDiffusion, requests: Sequence[TranslateRequest], settings: SamplerSettings) -> Tensor:
+    """(2B, 77, C): the negative prompt for each, then the prompts."""
+    prompts = model.encode([settings.prompt(request.caption) for request in requests])
+    return torch.cat([model.encode([settings.negative_prompt]).expand_as(prompts), prompts])
+
+
+def generate(
+    model: StableDiffusion,
+    control: Control,
+    text: Tensor,
+    requests: Sequence[TranslateRequest],
+    settings: SamplerSettings,
+) -> list[Image.Image]:
+    """One image for each request, of its condition's size. text: (2B, L, C), as of `guided_text`."""
+
+    def predict(latents: Tensor, time: Tensor) -> Tensor:
+        down, middle = control(latents, time, text)
+        return model.unet(
+            latents,
+            time,
+            encoder_hidden_states=text,
+            down_block_additional_residuals=tuple(down),
+            mid_block_additional_residual=middle,
+        ).sample
+
+    noise = torch.stack([_noise(request) for request in requests]).to(model.device)
+    return model.decode(sample(predict, noise, settings))
+
+
+def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, settings: SamplerSettings) -> Tensor:
+    """Latents like `noise` (B, ...). predict: from both halves of the guidance (2B, ...) and a time step to noise."""
+    scheduler = ddim(settings.steps)
+    latents = noise
+    for time in scheduler.timesteps:
+        negative, positive = predict(torch.cat([latents, latents]), time.to(noise.device)).chunk(2)
+        guided = negative + settings.guidance * (positive - negative)
+        latents = scheduler.step(guided, time, latents).prev_sample
+    return latents
+
+
+def ddim(steps: int) -> DDIMScheduler:
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def _noise(request: TranslateRequest) -> Tensor:
+    """(4, S/8, S/8), drawn on the CPU, so that it is the same on every device and in every batch."""
+    width, height = request.condition.size
+    generator = torch.Generator().manual_seed(request.seed)
+    return torch.randn((4, height // PIXELS, width // PIXELS), generator=generator)
