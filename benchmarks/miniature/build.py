@@ -20,13 +20,24 @@ from benchmarks.miniature import perception_training, tokenizer, transformer
 from benchmarks.miniature.backbones import save_perception
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
-from benchmarks.miniature.tokens import CROWDED, GENERAL, make_shards
+from benchmarks.miniature.tokens import CROWDED, GENERAL, HARD, make_shards
 from editar.checkpoint import Parts, file_digest, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
-STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "finishing", "export")
-SAMPLING = SamplingConfig(guidance=1.3, top_k=1)
+STAGES = (
+    "encoder",
+    "refining",
+    "decoder",
+    "perception",
+    "adapting",
+    "tokens",
+    "transformer",
+    "binding",
+    "finishing",
+    "export",
+)
+SAMPLING = SamplingConfig(guidance=1.15, top_k=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,7 @@ class Arguments:
     """Build the miniature's weights from a seed, resumably."""
 
     stages: tuple[str, ...] = STAGES
-    """What to do, of: encoder refining decoder perception adapting tokens transformer finishing export."""
+    """What to do, of: encoder refining decoder perception adapting tokens transformer binding finishing export."""
     folder: Path = BUILD
     """Checkpoints and token shards."""
     out: Path = WEIGHTS
@@ -68,14 +79,15 @@ def main(arguments: Arguments) -> None:
         elif stage == "tokens":
             vq, text = tokenizer.load_tokenizer(folder / "tokenizer").to(device), WordTextEncoder(transformer.TEXT)
             make_shards(vq, text, GENERAL, transformer.SHARDS, folder / "tokens")
-            make_shards(vq, text, CROWDED, transformer.FINISHING_SHARDS, folder / "tokens-crowded")
+            make_shards(vq, text, CROWDED, transformer.BINDING_SHARDS, folder / "tokens-crowded")
+            make_shards(vq, text, HARD, transformer.FINISHING_SHARDS, folder / "tokens-hard")
         elif stage == "transformer":
             centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
             transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
+        elif stage == "binding":
+            transformer.bind_transformer(folder / "transformer", folder / "tokens-crowded", folder / "binding", device)
         elif stage == "finishing":
-            transformer.finish_transformer(
-                folder / "transformer", folder / "tokens-crowded", folder / "finishing", device
-            )
+            transformer.finish_transformer(folder / "binding", folder / "tokens-hard", folder / "finishing", device)
         else:
             export(folder, arguments.out)
 
@@ -100,6 +112,7 @@ def export(folder: Path, out: Path) -> None:
         "perception",
         "adapting",
         "transformer",
+        "binding",
         "finishing",
     ):
         curve = folder / name / "metrics.jsonl"

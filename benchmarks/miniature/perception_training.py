@@ -20,7 +20,7 @@ TRAINING = TrainConfig(
     steps=1600, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=1200,
     checkpoint_every=200, log_every=50,
 )  # fmt: skip
-ADAPTING = replace(TRAINING, steps=800, learning_rate=1e-3, decay_steps=700, seed=1)
+ADAPTING = replace(TRAINING, steps=2400, learning_rate=1e-3, decay_steps=2000, seed=1)
 IGNORED = 255
 
 
@@ -75,10 +75,10 @@ def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
 
 
 class Restored:
-    """Scenes whose pictures have been through the tokenizer, made once: half of every batch while adapting, since the
-    pictures that the heads will judge have been through it too."""
+    """Scenes whose pictures have been through the tokenizer, made once: three quarters of every batch while adapting,
+    since the pictures that the heads will judge have been through it too."""
 
-    SCENES = 3072
+    SCENES = 6144
 
     def __init__(self, tokenizer: VQModel) -> None:
         stream = training_edits(ADAPTING.seed + 1, -1)
@@ -105,12 +105,12 @@ def perception_batch(network: Perception, restored: Restored | None, config: Tra
     scenes: list[Scene] = []
     for edit in training_edits(config.seed + 1, step):
         scenes += [edit.source, edit.target]
-        if len(scenes) >= config.batch_size // (1 if restored is None else 2):
+        if len(scenes) >= config.batch_size // (1 if restored is None else 4):
             break
     if restored is None:
         batch = labelled_batch(network, scenes)
         return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
-    first = 2 * torch.randint(len(restored.scenes) // 2, (config.batch_size // 4,))
+    first = 2 * torch.randint(len(restored.scenes) // 2, (3 * config.batch_size // 8,))
     rows = torch.stack([first, first + 1], 1).flatten()
     batch = labelled_batch(network, scenes + [restored.scenes[row] for row in rows.tolist()])
     images = torch.cat([batch.images[: len(scenes)], restored.images[rows]])
