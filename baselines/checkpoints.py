@@ -37,8 +37,8 @@ class Checkpoint:
     """One folder: a network, or a whole pipeline.
 
     name: its place under --weights: the last part of the repository's name, and the subfolder. repository, revision,
-    subfolder: its place on the Hugging Face hub, repository "" where it isn't there; revision: a commit, abbreviated
-    where no full one is on record. files: the published ones that are needed, below the subfolder.
+    subfolder: its place on the Hugging Face hub, repository "" where it isn't there; revision: a commit. files: the
+    published ones that are needed, below the subfolder.
     """
 
     name: str
@@ -115,10 +115,10 @@ def _from_hub(checkpoint: Checkpoint, endpoint: str | None) -> Path:
 
     prefix = f"{checkpoint.subfolder}/" if checkpoint.subfolder else ""
 
-    def snapshot(revision: str, local: bool) -> Path:
+    def snapshot(local: bool) -> Path:
         folder = snapshot_download(
             checkpoint.repository,
-            revision=revision,
+            revision=checkpoint.revision,
             allow_patterns=[prefix + file for file in checkpoint.files],
             endpoint=endpoint,
             local_files_only=local,
@@ -127,31 +127,7 @@ def _from_hub(checkpoint: Checkpoint, endpoint: str | None) -> Path:
         checkpoint.used_files(whole)
         return whole
 
-    revision = _cached_revision(checkpoint)
     try:
-        if revision is not None:
-            return snapshot(revision, local=True)
+        return snapshot(local=True)
     except Exception:  # whatever fails, the hub may have what the cache lacks
-        pass
-    return snapshot(revision or _published_revision(checkpoint, endpoint), local=False)
-
-
-def _cached_revision(checkpoint: Checkpoint) -> str | None:
-    """The whole commit id, which downloads need; where only its beginning is known, from the cache, if it's there."""
-    if len(checkpoint.revision) == 40:
-        return checkpoint.revision
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    name = repo_folder_name(repo_id=checkpoint.repository, repo_type="model")
-    snapshots = (Path(constants.HF_HUB_CACHE) / name / "snapshots").glob(f"{checkpoint.revision}*")
-    return next((snapshot.name for snapshot in snapshots), None)
-
-
-def _published_revision(checkpoint: Checkpoint, endpoint: str | None) -> str:
-    from huggingface_hub import HfApi
-
-    for commit in HfApi(endpoint=endpoint).list_repo_commits(checkpoint.repository):
-        if commit.commit_id.startswith(checkpoint.revision):
-            return commit.commit_id
-    raise ValueError(f"{checkpoint.repository} has no commit {checkpoint.revision} any more")
+        return snapshot(local=False)

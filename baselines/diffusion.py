@@ -1,8 +1,8 @@
 """Stable Diffusion 1.5 with a second network that sees the condition map: what ControlNet and T2I-Adapter share.
 
 The rows differ in data alone: `Control` says which networks there are and how they are sampled. The published settings
-are those of ControlNet++'s evaluation (liming-ai/ControlNet_Plus_Plus, eval/eval.py), which made these rows of Table 2.
-Its images depend on the number of GPUs and on resuming, since all come from one seed; here each has its own.
+are those of ControlNet++'s evaluation (liming-ai/ControlNet_Plus_Plus, eval/eval.py), which has all these rows. Its
+images depend on the number of GPUs and on resuming, since all come from one seed; here each has its own.
 """
 
 import json

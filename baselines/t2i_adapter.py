@@ -7,7 +7,7 @@ from baselines.checkpoints import Checkpoint
 from baselines.diffusion import Control, ControlledDiffusion
 from baselines.method import MethodContext
 
-# The hub has this one in PyTorch's format only.
+# The hub has these in PyTorch's format only.
 _FILES = ("config.json", "diffusion_pytorch_model.bin")
 
 
@@ -19,7 +19,7 @@ T2I_ADAPTER = Control(
     title="T2I-Adapter",
     networks={
         "paper": {
-            "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518"),
+            "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f"),
             "canny": _tencent("t2iadapter_canny_sd15v2", "a18baf4f0ff002f34dc2f19c4b93fe00d4cce9ee"),
         },
         "miniature": {
