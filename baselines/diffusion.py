@@ -66,18 +66,19 @@ class ControlledDiffusion:
 
     def __init__(self, context: MethodContext, control: Control, dtype: str | None = None) -> None:
         networks = control.networks.get(context.suite, {})
-        if context.task not in networks:
+        task = context.task
+        if task is None or task not in networks:
             raise Unsupported(
-                f"{control.title} has no network for the task {context.task!r} in the suite {context.suite!r}; it has "
+                f"{control.title} has no network for the task {task!r} in the suite {context.suite!r}; it has "
                 f"{', '.join(networks) or 'none'}: leave it out of --methods"
             )
         if dtype is None:
             dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        self.control, self.task, self.dtype = control, context.task, dtype
+        self.control, self.task, self.dtype = control, task, dtype
         self.device, self.side = context.device, context.image_side
-        self.base, self.network = BASES[context.suite], networks[context.task]
+        self.base, self.network = BASES[context.suite], networks[task]
         self.weights = MINIATURE_WEIGHTS if context.suite == "miniature" and not context.weights else context.weights
         self.negative_prompt = NEGATIVE_PROMPTS[context.suite]
         self.pipeline: Any = None  # of diffusers, after load()

@@ -63,7 +63,7 @@ def test_images_are_those_of_the_published_way_with_canny_in_one_channel(
     pipeline = StableDiffusionAdapterPipeline.from_pretrained(weights / BASE, adapter=adapter, safety_checker=None)
     asked = requests("canny", 2)
     edges = [each.condition.getchannel("R") for each in asked]
-    assert {value for image in edges for _, value in image.getcolors()} == {0, 255}
+    assert all(set(image.tobytes()) == {0, 255} for image in edges)
     expected = pipeline(
         prompt=[each.caption for each in asked],
         image=edges,

@@ -43,7 +43,7 @@ SCHEDULER: dict[str, Any] = {
 SPECIAL = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
 
 
-def filled(module: nn.Module, seed: int) -> Any:
+def filled(module: Any, seed: int) -> Any:
     """`module` with random weights in every tensor, so that what starts as zero matters too."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -86,12 +86,13 @@ def write_base(folder: Path) -> Path:
         vocab_size=end + 1, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=77, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
-    StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=filled(vae, 1), text_encoder=filled(CLIPTextModel(config), 2),
         tokenizer=CLIPTokenizer.from_pretrained(tokenizer), unet=filled(tiny_unet(), 3),
         scheduler=PNDMScheduler.from_config(SCHEDULER), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))  # without the defaults
     return folder
 
