@@ -22,9 +22,7 @@ T2I_ADAPTER = Control(
             "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f"),
             "canny": _tencent("t2iadapter_canny_sd15v2", "a18baf4f0ff002f34dc2f19c4b93fe00d4cce9ee"),
         },
-        "miniature": {
-            task: Checkpoint(name=f"diffusion/t2i-adapter-{task}") for task in ("depth", "canny", "segmentation")
-        },
+        "miniature": {task: Checkpoint(name=f"diffusion/t2i-adapter-{task}") for task in ("depth", "canny")},
     },
     network="T2IAdapter",
     pipeline="StableDiffusionAdapterPipeline",

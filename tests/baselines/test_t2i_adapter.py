@@ -118,14 +118,20 @@ def test_the_call_uses_the_recorded_scheduler(canny: ControlledDiffusion) -> Non
     assert len(calls) == 51 and calls[:3] == [981, 961, 961] and calls[-1] == 1
 
 
-def test_it_was_never_published_for_segmentation_but_the_miniature_has_it(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unsupported, match=r"T2I-Adapter .* 'segmentation' in the suite 'paper'; it has depth, canny"):
-        t2i_adapter(context(weights, "segmentation"))
+@pytest.mark.parametrize("suite", ["paper", "miniature"])
+def test_it_was_never_published_for_segmentation(weights: Path, suite: str) -> None:
+    with pytest.raises(
+        Unsupported, match=rf"T2I-Adapter .* 'segmentation' in the suite '{suite}'; it has depth, canny"
+    ):
+        t2i_adapter(context(weights, "segmentation", suite))
+
+
+def test_the_miniature_has_folders_of_its_own(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "diffusion").mkdir()
     for part in (weights / BASE).iterdir():
         (tmp_path / "diffusion" / part.name).symlink_to(part)
-    write_adapter(tmp_path / "diffusion" / "t2i-adapter-segmentation", seed=1, channels=3)
-    method = t2i_adapter(context(tmp_path, "segmentation", suite="miniature"))
+    write_adapter(tmp_path / "diffusion" / "t2i-adapter-canny", seed=1, channels=1)
+    method = t2i_adapter(context(tmp_path, "canny", suite="miniature"))
     method.load()
     assert method.settings()["negative_prompt"] == ""
-    assert pixels(method.translate(requests("segmentation", 1))).shape == (1, SIDE, SIDE, 3)
+    assert pixels(method.translate(requests("canny", 1))).shape == (1, SIDE, SIDE, 3)
