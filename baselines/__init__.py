@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from baselines.controlnet import controlnet, controlnet_plus_plus
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
 from baselines.method import Method, MethodContext, Translator
+from baselines.t2i_adapter import t2i_adapter
 from baselines.vq_reconstruction import VQReconstruction
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {
@@ -13,5 +15,8 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "editar": EditARMethod,
 }
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
+    "t2i-adapter": t2i_adapter,
+    "controlnet": controlnet,
+    "controlnet-plus-plus": controlnet_plus_plus,
     "editar": EditARMethod,
 }
