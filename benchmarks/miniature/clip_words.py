@@ -62,13 +62,12 @@ def unused_ids() -> list[int]:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write vocab.json, merges.txt and tokenizer_config.json as `CLIPTokenizer.from_pretrained` reads them."""
+    """Write the files of Stable Diffusion's tokenizer folder, as `CLIPTokenizer.from_pretrained` reads them."""
     _, merges = byte_pairs(VOCABULARY)
-    config = {
-        "tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "bos_token": START,
-        "eos_token": END, "unk_token": END, "pad_token": END,
-    }  # fmt: skip
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, **special}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary(), indent=0, ensure_ascii=False) + "\n")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=1) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -58,7 +58,8 @@ def make_vae(config: DiffusionConfig) -> AutoencoderKL:
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     _close_branches(vae)
     # The posterior starts narrow: at a variance of 1 the decoder would see nothing but noise.
     vae.quant_conv.weight.data[config.latent_channels :] = 0.0
@@ -128,7 +129,7 @@ class TextToImage(nn.Module):
 def silence_unknown_words(text_encoder: CLIPTextModel) -> None:
     """Make tokens that training never shows read as the padding, so that a prompt of unknown words alone, "worst
     quality" for example, is the empty prompt."""
-    table = text_encoder.get_input_embeddings().weight
+    table = text_encoder.get_parameter("embeddings.token_embedding.weight")
     table[unused_ids()] = table[vocabulary()[END]].clone()
 
 

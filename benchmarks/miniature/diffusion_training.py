@@ -197,7 +197,7 @@ def load_control(plan: Plan, folder: Path, stage: str) -> ControlNetModel | T2IA
 
 def _finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
     path, steps = folder / stage / "last.pt", plan.training(stage).steps
-    state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
     if state["step"] != steps:
         raise ValueError(f"{path} is at step {state['step']} of {steps}; train it to its end first (--stages {stage})")
     return state["model"]

@@ -75,8 +75,8 @@ def main(arguments: Arguments) -> None:
             columns[guidance] += [maps, images] if maps else [images]
     print(f"true pictures: {measure(truths)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for guidance, images in columns.items():
-        rows = [np.concatenate([column[i] for column in images], axis=1) for i in range(min(IN_GRID, len(scenes)))]
+    for guidance, shown in columns.items():
+        rows = [np.concatenate([column[i] for column in shown], axis=1) for i in range(min(IN_GRID, len(scenes)))]
         Image.fromarray(np.concatenate(rows)).save(arguments.out / f"guidance-{guidance:g}.png")
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,9 +75,9 @@ def encode(vae: AutoencoderKL, pictures: Sequence[np.ndarray]) -> Tensor:
     return torch.cat(parts)
 
 
-def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
-    """What a shard holds of `scenes`: latents, words and the maps of every task."""
-    arrays = {
+def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """The arrays that a shard holds of `scenes`: latents, words and the maps of every task."""
+    arrays: dict[str, Any] = {
         "latents": encode(vae, [render(scene) for scene in scenes]).half().numpy(),
         "words": read_words(tokenizer, [caption(scene) for scene in scenes]).numpy().astype(np.int16),
     }
