@@ -37,15 +37,15 @@ GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-3
 _SCHEDULER = make_scheduler()
 
 _VAE = TrainConfig(
-    steps=2400, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=2000,
+    steps=2200, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=1800,
     checkpoint_every=200, log_every=50, seed=4,
 )  # fmt: skip
 _UNET = TrainConfig(
     steps=6000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
     decay_steps=4000, checkpoint_every=250, log_every=50, seed=4,
 )  # fmt: skip
-_CONTROLNET = replace(_UNET, steps=1200, warmup_steps=30, decay_steps=800)
-_ADAPTER = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
+_CONTROLNET = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
+_ADAPTER = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
 
 
 @dataclass(frozen=True, kw_only=True)
