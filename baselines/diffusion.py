@@ -72,6 +72,11 @@ class ControlledDiffusion:
                 f"{control.title} has no network for the task {task!r} in the suite {context.suite!r}; it has "
                 f"{', '.join(networks) or 'none'}: leave it out of --methods"
             )
+        if context.suite == "miniature" and not context.weights and not (MINIATURE_WEIGHTS / "diffusion").is_dir():
+            raise Unsupported(
+                f"{control.title}: the miniature's diffusion networks are not there; "
+                "python -m benchmarks.miniature.build_diffusion trains them"
+            )
         if dtype is None:
             dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
         if dtype not in DTYPES:

@@ -8,8 +8,6 @@ needs `decoder` and `perception`, which needs nothing; `transformer` reads the s
 two can run side by side.
 """
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +16,11 @@ import tyro
 
 from benchmarks.miniature import perception_training, tokenizer, transformer
 from benchmarks.miniature.backbones import save_perception
+from benchmarks.miniature.export import save_curve, write_digests
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
 from benchmarks.miniature.tokens import CROWDED, GENERAL, HARD, make_shards
-from editar.checkpoint import Parts, file_digest, save_folder
+from editar.checkpoint import Parts, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
@@ -106,7 +105,6 @@ def export(folder: Path, out: Path) -> None:
     network = Perception(PerceptionConfig())
     network.load_state_dict(_last(folder / "adapting"))
     save_perception(network, out / "perception.safetensors")
-    (out / "curves").mkdir(exist_ok=True)
     for name in (
         *(f"tokenizer/{stage}" for stage in tokenizer.STAGES),
         "perception",
@@ -115,12 +113,8 @@ def export(folder: Path, out: Path) -> None:
         "binding",
         "finishing",
     ):
-        curve = folder / name / "metrics.jsonl"
-        shutil.copy(curve, out / "curves" / f"{Path(name).name}.jsonl")
-        seconds = sum(json.loads(line)["seconds"] for line in curve.read_text().splitlines())
-        print(f"{name}: trained for {seconds / 60:.0f} minutes")
-    digests = {file.relative_to(out).as_posix(): file_digest(file) for file in sorted(out.rglob("*.safetensors"))}
-    (out / "digests.json").write_text(json.dumps(digests, indent=1) + "\n")
+        save_curve(folder / name, out / "curves")
+    write_digests(out)
 
 
 def _last(folder: Path) -> dict[str, torch.Tensor]:
