@@ -1,6 +1,8 @@
 """How the perception network is trained: attributes, maps and image-text pairs of the world."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -154,23 +156,23 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
 def train_perception(folder: Path, device: str = "cpu") -> Perception:
     """Train from scratch on the world's own pictures, or from where `folder` stopped."""
     torch.manual_seed(TRAINING.seed)
-    return _train(Perception(PerceptionConfig()), None, TRAINING, folder, device)
+    return _train(Perception(PerceptionConfig()), lambda: None, TRAINING, folder, device)
 
 
 def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> Perception:
     """Go on from the end of `train_perception`, with pictures that have been through the tokenizer in every batch."""
     network = Perception(PerceptionConfig())
     network.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
-    return _train(network, Restored(tokenizer), ADAPTING, folder, device)
+    return _train(network, cache(lambda: Restored(tokenizer)), ADAPTING, folder, device)  # made when a step needs it
 
 
 def _train(
-    network: Perception, restored: Restored | None, config: TrainConfig, folder: Path, device: str
+    network: Perception, restored: Callable[[], Restored | None], config: TrainConfig, folder: Path, device: str
 ) -> Perception:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def batch(step: int) -> Labelled:
-        return perception_batch(network, restored, config, step).to(device)
+        return perception_batch(network, restored(), config, step).to(device)
 
     train(network, perception_loss, batch, config, folder)
     return network
