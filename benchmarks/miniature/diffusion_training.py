@@ -33,7 +33,7 @@ from editar.training.loop import TrainConfig, train
 
 CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))
 CAPTION_DROPOUT = 0.1
-GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-3
+GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-4
 _SCHEDULER = make_scheduler()
 
 _VAE = TrainConfig(
