@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from baselines.controlnet import controlnet, controlnet_plus_plus
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
 from baselines.method import Method, MethodContext, Translator
+from baselines.t2i_adapter import t2i_adapter
 from baselines.uni_controlnet import UniControlNet
 from baselines.unicontrol import UniControl
 from baselines.vq_reconstruction import VQReconstruction
@@ -15,9 +17,10 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "editar": EditARMethod,
 }
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
-    "editar": EditARMethod,
+    "t2i-adapter": t2i_adapter,
+    "controlnet": controlnet,
+    "controlnet-plus-plus": controlnet_plus_plus,
     "unicontrol": UniControl,
     "uni-controlnet": UniControlNet,
+    "editar": EditARMethod,
 }
-# Methods that nobody trained for the miniature: there "all" leaves them out, and their constructors refuse.
-OFFICIAL_ONLY = frozenset({"unicontrol", "uni-controlnet"})

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from baselines.checkpoints import Checkpoint
 from baselines.method import MethodContext, TranslateRequest
-from baselines.unified.files import CheckpointFile, HubFiles, find
+from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 CHECKPOINT = CheckpointFile(
     name="uni.ckpt",
     source="https://huggingface.co/shihaozhao/uni-controlnet",
-    hub=HubFiles(repository="shihaozhao/uni-controlnet", revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e"),
+    hub=Checkpoint(
+        name="uni-controlnet",
+        files=("uni.ckpt",),
+        repository="shihaozhao/uni-controlnet",
+        revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e",
+        licence="MIT",
+    ),
 )
 SETTINGS = SamplerSettings(
     steps=50,
@@ -39,8 +46,8 @@ CHANNELS = {"canny": 0, "depth": 15, "segmentation": 18}
 
 class UniControlNet:
     def __init__(self, context: MethodContext) -> None:
-        self.files = find("Uni-ControlNet", CHECKPOINT, context)
-        self.device = context.device
+        refuse_miniature("Uni-ControlNet", context)
+        self.weights, self.device = context.weights, context.device
         self._parts: tuple[StableDiffusion, LocalAdapter, GlobalAdapter] | None = None
 
     def load(self) -> None:
@@ -49,11 +56,12 @@ class UniControlNet:
         from baselines.unified.stable_diffusion import read_stable_diffusion
         from editar.checkpoint import map_pickle
 
-        path = self.files.checkpoint
+        files = self._files()
+        path = files.checkpoint
         state, _ = map_pickle(path)
         sizes = Sizes.of(state, path)
         local, content = read_adapters(state, sizes, path, self.device)
-        self._parts = read_stable_diffusion(state, sizes, path, self.files.tokenizer, self.device), local, content
+        self._parts = read_stable_diffusion(state, sizes, path, files.tokenizer, self.device), local, content
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
         import torch
@@ -80,8 +88,11 @@ class UniControlNet:
             **asdict(SETTINGS),
             "hint_channels": CHANNELS,
             "global_condition": "zeros",
-            "weights": self.files.digests(),
+            "weights": self._files().digests(),
         }
+
+    def _files(self) -> Files:
+        return find_files("Uni-ControlNet", CHECKPOINT, self.weights)
 
 
 def combined_hints(requests: Sequence[TranslateRequest]) -> "Tensor":

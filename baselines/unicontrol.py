@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.method import MethodContext, TranslateRequest
-from baselines.unified.files import CheckpointFile, find
+from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ TASKS = {
 
 class UniControl:
     def __init__(self, context: MethodContext) -> None:
-        self.files = find("UniControl", CHECKPOINT, context)
-        self.device = context.device
+        refuse_miniature("UniControl", context)
+        self.weights, self.device = context.weights, context.device
         self._parts: tuple[StableDiffusion, UniControlBranch] | None = None
 
     def load(self) -> None:
@@ -43,11 +43,12 @@ class UniControl:
         from baselines.unified.unicontrol_branch import read_branch
         from editar.checkpoint import map_pickle
 
-        path = self.files.checkpoint
+        files = self._files()
+        path = files.checkpoint
         state, _ = map_pickle(path)
         sizes = Sizes.of(state, path)
         branch = read_branch(state, sizes, path, self.device)
-        self._parts = read_stable_diffusion(state, sizes, path, self.files.tokenizer, self.device), branch
+        self._parts = read_stable_diffusion(state, sizes, path, files.tokenizer, self.device), branch
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
         """Raises ValueError where tasks are mixed."""
@@ -75,4 +76,7 @@ class UniControl:
 
     def settings(self) -> dict[str, Any]:
         tasks = {task: {"expert": expert, "instruction": words} for task, (expert, words) in TASKS.items()}
-        return {"sampler": "DDIM, eta 0", **asdict(SETTINGS), "tasks": tasks, "weights": self.files.digests()}
+        return {"sampler": "DDIM, eta 0", **asdict(SETTINGS), "tasks": tasks, "weights": self._files().digests()}
+
+    def _files(self) -> Files:
+        return find_files("UniControl", CHECKPOINT, self.weights)

@@ -45,7 +45,7 @@ class LocalResnetBlock(ResnetBlock2D):
         self.norm1 = FDN(block.in_channels, injected)
         self.norm2 = FDN(block.out_channels, injected)
 
-    def forward(self, input_tensor: Tensor, temb: Tensor, features: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, input_tensor: Tensor, temb: Tensor, features: Tensor) -> Tensor:
         hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor, features)))
         hidden = hidden + self.time_emb_proj(self.nonlinearity(temb))[:, :, None, None]
         hidden = self.conv2(self.nonlinearity(self.norm2(hidden, features)))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -64,7 +65,7 @@ def read_stable_diffusion(
     return StableDiffusion(
         unet=fill(empty(lambda: build_unet(sizes)), state, path, UNET, unet_name).to(device),
         vae=fill(empty(lambda: build_vae(sizes)), state, path, VAE, vae_name).to(device),
-        text_encoder=fill(text, state, path, TEXT, text_name, unused=positions).to(device),
+        text_encoder=fill(text, state, path, TEXT, text_name, unused=positions).to(device),  # type: ignore[arg-type]
         tokenizer=read_tokenizer(tokenizer),
         device=device,
     )
@@ -73,7 +74,7 @@ def read_stable_diffusion(
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
     """From vocab.json and merges.txt alone, whose digests are recorded, whatever else the folder holds."""
     lines = (folder / "merges.txt").read_text("utf-8").split("\n")
-    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    merges: list[Any] = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     return CLIPTokenizer(vocab=json.loads((folder / "vocab.json").read_text("utf-8")), merges=merges)
 
 

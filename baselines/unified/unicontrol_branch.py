@@ -68,7 +68,7 @@ class UniControlBranch(nn.Module):
             latents, time, encoder_hidden_states=text, controlnet_cond=hint, return_dict=False
         )
         down = [
-            _modulated(zero_conv[0], each, style(task))
+            _modulated(zero_conv, each, style(task))
             for each, zero_conv, style in zip(features, self.zero_convs, self.task_id_layernet, strict=True)
         ]
         return down, self.middle_block_out(middle)

@@ -1,6 +1,7 @@
 """Uni-ControlNet with narrow random weights in the official layout, against a slow transcription of the published
 code."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -13,15 +14,16 @@ from huggingface_hub import constants
 from transformers import CLIPTokenizer
 
 from baselines import TRANSLATORS
-from baselines.method import MethodContext
+from baselines.method import MethodContext, Unsupported
 from baselines.uni_controlnet import UniControlNet, combined_hints
 from baselines.unified.checkpoint import Sizes
 from baselines.unified.local_adapter import read_adapters
 from baselines.unified.stable_diffusion import read_stable_diffusion
 from editar.checkpoint import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
+from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import NARROW, OFFICIAL, POSITIONS, Touch, random_state, uni_controlnet, write_weights
-from tests.baselines.tiny_translation import SIDE, pixels, relative, requests
+from tests.baselines.tiny_diffusion import SIDE, requests
 
 CHANNELS = {"canny": (0, 3), "depth": (15, 18), "segmentation": (18, 21)}
 NEGATIVE = (
@@ -86,8 +88,9 @@ def test_control_and_noise_are_those_of_the_published_architecture(context: Meth
 
 
 def test_an_image_is_that_of_the_published_script(method: UniControlNet, exact: slow.State) -> None:
-    asked = requests(2, "segmentation")
-    tokenizer = CLIPTokenizer.from_pretrained(method.files.tokenizer)
+    asked = requests("segmentation", 2)
+    assert method.weights is not None
+    tokenizer = CLIPTokenizer.from_pretrained(method.weights / "clip-vit-large-patch14")
 
     def tokens(texts: list[str]) -> torch.Tensor:
         return tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt")["input_ids"]
@@ -113,7 +116,7 @@ def test_an_image_is_that_of_the_published_script(method: UniControlNet, exact: 
 
 @pytest.mark.parametrize("task", sorted(CHANNELS))
 def test_a_map_lands_in_its_kinds_channels(task: str) -> None:
-    asked = requests(2, task)
+    asked = requests(task, 2)
     hint = combined_hints(asked)
     assert hint.shape == (2, 21, SIDE, SIDE) and hint.dtype == torch.float32
     first, last = CHANNELS[task]
@@ -124,7 +127,7 @@ def test_a_map_lands_in_its_kinds_channels(task: str) -> None:
 
 
 def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControlNet) -> None:
-    asked = requests(3, "depth")
+    asked = requests("depth", 2)
     together = pixels(method.translate(asked))
     alone = np.concatenate([pixels(method.translate([request])) for request in reversed(asked)])[::-1]
     assert np.abs(together - alone).max() <= 1  # rounding differs with the size of a batch
@@ -199,9 +202,11 @@ def test_the_official_checkpoint_maps_one_to_one() -> None:
 
 def test_weights_are_found_in_the_hubs_cache_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     nowhere = MethodContext(suite="paper", weights=None, device="cpu", image_side=SIDE)
-    with pytest.raises(FileNotFoundError, match=r"needs uni\.ckpt: fetch it from https://huggingface\.co/shihaozhao"):
-        TRANSLATORS["uni-controlnet"](nowhere)
+    method = TRANSLATORS["uni-controlnet"](nowhere)
+    with pytest.raises(FileNotFoundError, match=r"Fetch uni\.ckpt of the hub's shihaozhao/uni-controlnet"):
+        method.settings()
     for repository, revision, names in (
         ("shihaozhao--uni-controlnet", "bf7c447d577e82a15d9f54d9f2db401fa7f82a4e", ["uni.ckpt"]),
         (
@@ -213,8 +218,8 @@ def test_weights_are_found_in_the_hubs_cache_or_asked_for(tmp_path: Path, monkey
         folder = tmp_path / "hub" / f"models--{repository}" / "snapshots" / revision
         folder.mkdir(parents=True)
         for name in names:
-            (folder / name).touch()
-    files = UniControlNet(nowhere).files
-    assert files.checkpoint.name == "uni.ckpt" and files.tokenizer.name.startswith("32bd6428")
-    with pytest.raises(ValueError, match="pass --suite paper"):
+            (folder / name).write_text(name)
+    digests = method.settings()["weights"]
+    assert digests["uni.ckpt"] == hashlib.sha256(b"uni.ckpt").hexdigest() and len(digests) == 3
+    with pytest.raises(Unsupported, match="Uni-ControlNet has no networks for the suite 'miniature': leave it out"):
         TRANSLATORS["uni-controlnet"](replace(nowhere, suite="miniature"))

@@ -12,15 +12,16 @@ from huggingface_hub import constants
 from transformers import CLIPTokenizer
 
 from baselines import TRANSLATORS
-from baselines.method import MethodContext
+from baselines.method import MethodContext, Unsupported
 from baselines.unicontrol import UniControl
 from baselines.unified.checkpoint import Sizes
 from baselines.unified.stable_diffusion import read_stable_diffusion
 from baselines.unified.unicontrol_branch import read_branch
 from editar.checkpoint import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
+from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import NARROW, OFFICIAL, POSITIONS, Touch, random_state, unicontrol, write_weights
-from tests.baselines.tiny_translation import SIDE, pixels, relative, requests
+from tests.baselines.tiny_diffusion import SIDE, requests
 
 EXPERTS = {"canny": 1, "segmentation": 2, "depth": 3}
 INSTRUCTIONS = {
@@ -90,8 +91,9 @@ def test_control_and_noise_are_those_of_the_published_architecture(
 
 @pytest.mark.parametrize("task", sorted(EXPERTS))
 def test_an_image_is_that_of_the_published_script(method: UniControl, exact: slow.State, task: str) -> None:
-    asked = requests(1, task)
-    tokenizer = CLIPTokenizer.from_pretrained(method.files.tokenizer)
+    asked = requests(task, 1)
+    assert method.weights is not None
+    tokenizer = CLIPTokenizer.from_pretrained(method.weights / "clip-vit-large-patch14")
 
     def tokens(texts: list[str]) -> torch.Tensor:
         return tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt")["input_ids"]
@@ -115,7 +117,7 @@ def test_an_image_is_that_of_the_published_script(method: UniControl, exact: slo
 
 
 def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControl) -> None:
-    asked = requests(3, "depth")
+    asked = requests("depth", 2)
     together = pixels(method.translate(asked))
     alone = np.concatenate([pixels(method.translate([request])) for request in reversed(asked)])[::-1]
     assert np.abs(together - alone).max() <= 1  # rounding differs with the size of a batch
@@ -131,7 +133,7 @@ def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniContro
 
 def test_tasks_are_not_mixed(method: UniControl) -> None:
     with pytest.raises(ValueError, match="one task at a time"):
-        method.translate([*requests(1, "depth"), *requests(1, "canny")])
+        method.translate([*requests("depth", 1), *requests("canny", 1)])
 
 
 def test_settings_say_how_and_with_which_files(context: MethodContext) -> None:
@@ -185,11 +187,13 @@ def test_the_official_checkpoint_maps_one_to_one() -> None:
 
 def test_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     nowhere = MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=SIDE)
+    method = TRANSLATORS["unicontrol"](nowhere)
     with pytest.raises(FileNotFoundError, match=r"UniControl needs unicontrol\.ckpt: fetch it from https://storage"):
-        TRANSLATORS["unicontrol"](nowhere)
+        method.settings()
     (tmp_path / "unicontrol.ckpt").touch()
-    with pytest.raises(FileNotFoundError, match=r"merges\.txt and vocab\.json of CLIP's tokenizer are missing"):
-        TRANSLATORS["unicontrol"](nowhere)
-    with pytest.raises(ValueError, match="pass --suite paper"):
+    with pytest.raises(FileNotFoundError, match=r"Fetch merges\.txt, vocab\.json of the hub's openai/clip-vit-large"):
+        method.settings()
+    with pytest.raises(Unsupported, match="UniControl has no networks for the suite 'miniature': leave it out"):
         TRANSLATORS["unicontrol"](replace(nowhere, suite="miniature"))

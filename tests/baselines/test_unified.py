@@ -11,16 +11,14 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTokenizer
 
-from baselines import OFFICIAL_ONLY, TRANSLATORS
-from baselines.method import MethodContext
 from baselines.unified.checkpoint import Sizes
 from baselines.unified.names import unet_name, vae_name
 from baselines.unified.sampling import ddim, sample
 from baselines.unified.settings import SamplerSettings
 from baselines.unified.stable_diffusion import read_stable_diffusion
-from benchmarks.command import BenchmarkArguments, build_methods
 from editar.checkpoint import CheckpointError
 from tests.baselines import ldm_reference as slow
+from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import (
     NARROW,
     OFFICIAL,
@@ -30,7 +28,6 @@ from tests.baselines.ldm_layout import (
     unicontrol,
     write_weights,
 )
-from tests.baselines.tiny_translation import pixels, relative
 
 PATH = Path("sd.ckpt")
 
@@ -163,12 +160,3 @@ def test_old_transformers_buffer_is_no_fault(tokenizer: Path) -> None:
     state = shapes_only(stable_diffusion(NARROW))
     del state[POSITIONS]
     read_stable_diffusion(state, Sizes.of(state, PATH), PATH, tokenizer, "meta")
-
-
-def test_all_leaves_them_out_of_the_miniature() -> None:
-    def names(suite: str) -> set[str]:
-        context = MethodContext(suite=suite, weights=None, device="cpu", image_side=64)
-        return set(build_methods(BenchmarkArguments(), TRANSLATORS, context, lambda folder: pytest.fail(), []))
-
-    assert OFFICIAL_ONLY <= names("paper") == set(TRANSLATORS)
-    assert names("miniature") == set(TRANSLATORS) - OFFICIAL_ONLY
