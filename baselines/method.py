@@ -58,13 +58,15 @@ class MethodContext:
     """What a method may know of the benchmark that builds it.
 
     suite: "miniature" or "paper". weights: the folder that the user gave, None for the suite's own.
-    device: a torch device string. image_side: pixels along one side of the square images.
+    device: a torch device string. image_side: pixels along one side of the square images. cache: a folder for what
+    methods can compute again, by its fingerprint; None: nothing is kept.
     """
 
     suite: str
     weights: Path | None
     device: str
     image_side: int
+    cache: Path | None = None
 
 
 class NoAnswer(Exception):
