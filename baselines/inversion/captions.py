@@ -14,7 +14,8 @@ from baselines.method import MethodContext
 
 REPOSITORY = "Salesforce/blip-image-captioning-base"
 FOLDER = REPOSITORY.split("/")[1]
-FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt")
+WEIGHTS = "model.safetensors"
+FILES = (WEIGHTS, "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt")  # must be there
 PROMPT = "a picture of"
 GENERATION = {"num_beams": 3, "min_length": 10, "max_length": 30, "do_sample": False}
 
@@ -36,13 +37,22 @@ def find_captioner(context: MethodContext) -> Path:
     return folder
 
 
+def captioner_files(folder: Path) -> list[str]:
+    """All that is read of a folder: the weights, configurations and the tokenizer."""
+    return sorted({WEIGHTS, *(path.name for pattern in ("*.json", "*.txt") for path in folder.glob(pattern))})
+
+
 class Captioner:
     def __init__(self, folder: Path, device: str) -> None:
         from transformers import BlipForConditionalGeneration, BlipProcessor
 
         self.device = device
-        self.processor = BlipProcessor.from_pretrained(folder)
-        model = BlipForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
+        self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
+        model, report = BlipForConditionalGeneration.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+        if missing := sorted(report["missing_keys"]):  # transformers would only warn and leave them random
+            raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
         self.model = model.requires_grad_(False).eval().to(device)
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ Without noise (eta = 0) a step of equation (12) leads from one noise level to an
     x' = sqrt(a') (x - sqrt(1 - a) e) / sqrt(a) + sqrt(1 - a') e        a, a': cumulative alphas, e: predicted noise
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ def sample(
     model: StableDiffusion,
     schedule: Schedule,
     latents: Tensor,
-    unconditional: Sequence[Tensor],
+    unconditional: Iterable[Tensor],
     conditional: Tensor,
     guidance: float,
     after_step: Callable[[int, Tensor], Tensor],
@@ -96,8 +96,8 @@ def sample(
     halves in one batch, the unconditional one first. after_step: gets the number of the step and its latents, and
     returns those to go on with.
     """
-    for step, timestep in enumerate(schedule.timesteps):
-        embeddings = torch.cat((unconditional[step], conditional))
+    for step, (timestep, empty) in enumerate(zip(schedule.timesteps, unconditional, strict=True)):
+        embeddings = torch.cat((empty, conditional))
         without, given = model.noise(torch.cat((latents, latents)), timestep, embeddings).chunk(2)
         noise = without + guidance * (given - without)
         latents = after_step(step, schedule.move(latents, noise, timestep, timestep - schedule.stride))

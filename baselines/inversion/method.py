@@ -7,14 +7,13 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.inversion.stable_diffusion import StableDiffusion, digests, find_folder
+from baselines.inversion.stable_diffusion import StableDiffusion, digests, files_read, find_folder
 from baselines.method import EditRequest, MethodContext
 
 
@@ -51,7 +50,7 @@ class InversionMethod(ABC):
         return Image.fromarray((pixels * 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
     def settings(self) -> dict[str, Any]:
-        return {**asdict(self.config), "weights": digests(self.folder)}
+        return {**asdict(self.config), "weights": self._digests()}
 
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""
@@ -70,6 +69,9 @@ class InversionMethod(ABC):
         """(B, C, h, w), the images' latents; one image at a time, which bounds the memory."""
         return torch.stack([self.model.encode(request.image) for request in requests])
 
+    def _digests(self) -> dict[str, str]:
+        return digests(self.folder, files_read(self.folder))
+
     def _fingerprint(self, request: EditRequest) -> str:
         facts = {
             "what": "DDIM inversion without guidance, version 1",
@@ -78,7 +80,7 @@ class InversionMethod(ABC):
             "steps_offset": self.config.steps_offset,
             "dtype": self.config.dtype,
             "device": torch.device(self.device).type,
-            "weights": digests(self.folder),
+            "weights": self._digests(),
             "packages": {name: version(name) for name in ("diffusers", "torch", "transformers")},
         }
         return fingerprint(facts, request.image)

@@ -16,8 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.inversion.attention import Layer, controlled
-from baselines.inversion.captions import GENERATION, PROMPT, Captioner, find_captioner
-from baselines.inversion.captions import FILES as CAPTIONER_FILES
+from baselines.inversion.captions import GENERATION, PROMPT, Captioner, captioner_files, find_captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.inversion.method import InversionMethod
 from baselines.inversion.stable_diffusion import digests
@@ -56,7 +55,7 @@ class Pix2PixZero(InversionMethod):
     def settings(self) -> dict[str, Any]:
         caption: dict[str, Any] | str = "the source prompt"
         if self._captioner_folder is not None:
-            weights = digests(self._captioner_folder, CAPTIONER_FILES)
+            weights = digests(self._captioner_folder, captioner_files(self._captioner_folder))
             caption = {"prompt": PROMPT, "generation": GENERATION, "weights": weights}
         return {**super().settings(), "caption": caption}
 

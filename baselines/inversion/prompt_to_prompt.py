@@ -176,7 +176,7 @@ class PromptToPrompt(InversionMethod):
         with controlled(self.model.unet, control):
             final = sample(
                 self.model, self.schedule, torch.cat((trajectory[-1], trajectory[-1])),
-                [torch.cat((each, each)) for each in unconditional], self.model.embed(prompts), self.config.guidance,
+                (torch.cat((each, each)) for each in unconditional), self.model.embed(prompts), self.config.guidance,
                 after_step,
             )  # fmt: skip
         return final.unflatten(0, (2, -1))

@@ -5,7 +5,7 @@ user's weights, else CompVis/stable-diffusion-v1-4 in the hub's cache. Nothing i
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ FOLDER = REPOSITORY.split("/")[1]
 MINIATURE_FOLDER = "diffusion"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-# All that is read, and so all that a result can depend on. Pickled weights (.bin) are not read.
+# What must be there. Pickled weights (.bin) are not read.
 FILES = (
     "unet/config.json",
     "unet/diffusion_pytorch_model.safetensors",
@@ -66,7 +66,13 @@ def _official_folder(weights: Path | None) -> Path:
     return Path(cached).parents[1] if isinstance(cached, str) else (weights or Path("weights")) / FOLDER
 
 
-def digests(folder: Path, files: Sequence[str] = FILES) -> dict[str, str]:
+def files_read(folder: Path) -> list[str]:
+    """All that is read of a folder, and so all that a result can depend on: FILES and what else a tokenizer has."""
+    tokenizer = {path.relative_to(folder).as_posix() for path in (folder / "tokenizer").iterdir()}
+    return sorted(tokenizer.union(FILES))
+
+
+def digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of each file, by name; read once in a process, since several methods share gigabytes."""
     return {name: _digest(folder / name, *_stamp(folder / name)) for name in files}
 
@@ -91,14 +97,16 @@ class StableDiffusion:
         self.device, self.dtype = torch.device(device), DTYPES[dtype]
         self.scheduler_config = _scheduler_config(folder)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
-        diffusers: dict[str, Any] = {**options, "dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.unet = self._ready(UNet2DConditionModel.from_pretrained(folder / "unet", **diffusers))
-        self.vae = self._ready(AutoencoderKL.from_pretrained(folder / "vae", **diffusers))
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=self.dtype, **options)
-        self.text_encoder = self._ready(text_encoder)
+        self.unet = self._load(UNet2DConditionModel, folder / "unet", low_cpu_mem_usage=False)
+        self.vae = self._load(AutoencoderKL, folder / "vae", low_cpu_mem_usage=False)
+        self.text_encoder = self._load(CLIPTextModel, folder / "text_encoder")
 
-    def _ready(self, network: Any) -> Any:
+    def _load(self, kind: Any, folder: Path, **options: Any) -> Any:
+        network, report = kind.from_pretrained(
+            folder, dtype=self.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        )
+        if missing := sorted(report["missing_keys"]):  # the libraries would only warn and leave them random
+            raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
         return network.requires_grad_(False).eval().to(self.device)
 
     @property

@@ -1,6 +1,8 @@
 """What must come out whatever the weights are, on a small Stable Diffusion, and what must not move a result."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -94,7 +96,8 @@ def test_blending_keeps_the_source_outside_of_the_words(p2p, make_request: MakeR
     words = make_request(blend_words=("cat", "dog"))
     source, target = p2p(blend_start=0.0, blend_threshold=1.0).latents([words])  # nowhere is above the greatest
     assert torch.equal(source, target)
-    source, target = p2p(blend_threshold=0.9).latents([words])
+    large = replace(words, image=words.image.resize((128, 128)))  # the coarsest attention is 4 x 4
+    source, target = p2p(blend_threshold=0.99).latents([large])
     outside = (source == target).all(1)
     assert 0 < outside.sum() < outside.numel()
     everywhere = p2p(blend_threshold=0.0, word_weight=1.0).latents([words])
@@ -196,8 +199,10 @@ def test_pix2pix_zeros_randomness_is_the_requests_seed(methods, make_request: Ma
     assert torch.equal(one, again) and not same(other, one, 1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_networks_in_half_precision(context: MethodContext, methods, make_request: MakeRequest, dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 0.03), ("bfloat16", 0.25)])
+def test_networks_in_half_precision(
+    context: MethodContext, methods, make_request: MakeRequest, dtype: Literal["float16", "bfloat16"], tolerance: float
+) -> None:
     requests = [make_request(0, blend_words=("cat", "dog"))]
     for name, method in (
         ("pnp-inversion", PnPInversion(context, PromptToPromptSettings(steps=STEPS, dtype=dtype))),
@@ -205,7 +210,7 @@ def test_networks_in_half_precision(context: MethodContext, methods, make_reques
         ("pix2pix-zero", Pix2PixZero(context, Pix2PixZeroSettings(steps=STEPS, dtype=dtype))),
     ):
         result = loaded(method).latents(requests)
-        assert result.dtype == torch.float32 and same(result, methods[name].latents(requests), 0.1)
+        assert result.dtype == torch.float32 and same(result, methods[name].latents(requests), tolerance)
 
 
 def test_null_text_needs_full_precision() -> None:

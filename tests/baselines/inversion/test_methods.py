@@ -51,7 +51,8 @@ def test_settings_are_the_published_ones_and_follow_the_weights(context: MethodC
     settings = kind(context).settings()
     assert json.loads(json.dumps(settings)) == settings
     assert (settings["steps"], settings["guidance"], settings["steps_offset"]) == (50, 7.5, 1)
-    assert len(settings["weights"]) == 10 and all(len(digest) == 64 for digest in settings["weights"].values())
+    assert {"unet/config.json", "tokenizer/merges.txt"} <= set(settings["weights"])
+    assert all(len(digest) == 64 for digest in settings["weights"].values())
     assert context.weights is not None
     shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
     network = tmp_path / "diffusion" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -72,8 +73,43 @@ def test_a_network_that_predicts_something_else_is_refused(context: MethodContex
         PromptToPrompt(replace(context, weights=tmp_path)).load()
 
 
+def rename(path: Path, *changes: tuple[str, str]) -> None:
+    tensors = load_file(path)
+    for old, new in changes:
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    save_file(tensors, path, {"format": "pt"})
+
+
+def test_the_official_files_names_of_weights_are_read(context: MethodContext, make_request, tmp_path: Path) -> None:
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "diffusion"
+    attention = ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn."))
+    rename(folder / "vae" / "diffusion_pytorch_model.safetensors", *attention)
+    text = folder / "text_encoder" / "model.safetensors"
+    tensors = {name.removeprefix("text_model."): tensor for name, tensor in load_file(text).items()}
+    official = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+    position_ids = {"text_model.embeddings.position_ids": torch.arange(20)[None]}
+    save_file({**official, **position_ids}, text, {"format": "pt"})
+    methods = [PromptToPrompt(replace(context, weights=each), TWO_STEPS) for each in (context.weights, tmp_path)]
+    for method in methods:
+        method.load()
+    ours, officials = (method.latents([make_request()]) for method in methods)
+    assert torch.equal(ours, officials)
+
+
+def test_missing_weights_are_not_left_random(context: MethodContext, tmp_path: Path) -> None:
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    rename(tmp_path / "diffusion" / "text_encoder" / "model.safetensors", ("final_layer_norm.bias", "elsewhere"))
+    with pytest.raises(ValueError, match=r"text_encoder lacks 1 of its weights, .*final_layer_norm\.bias first"):
+        PromptToPrompt(replace(context, weights=tmp_path)).load()
+
+
 def test_the_published_timesteps() -> None:
-    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "_class_name": "PNDMScheduler"}
+    config = {
+        "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    }  # fmt: skip
     schedule = Schedule(config, DiffusionSettings())
     assert schedule.timesteps == list(range(981, 0, -20)) and schedule.stride == 20
     assert Schedule(config, DiffusionSettings(steps=4)).timesteps == [751, 501, 251, 1]
@@ -114,7 +150,7 @@ def test_methods_share_their_inversions(context: MethodContext, make_request, tm
     assert all(path.stat().st_mtime_ns == 0 for path in paths)
 
     paths[0].write_bytes(b"")
-    with pytest.raises(ValueError, match="is damaged .*; delete it"):
+    with pytest.raises(ValueError, match=r"is damaged .*; delete it"):
         second.trajectories(requests)
 
 

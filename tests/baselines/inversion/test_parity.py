@@ -1,4 +1,4 @@
-"""The final latents of the authors' own code on a tiny Stable Diffusion of the real topology (tests/parity/README.md)."""
+"""The final latents of the authors' own code on a tiny Stable Diffusion of the real topology, see tests/parity."""
 
 import runpy
 import sys
