@@ -4,6 +4,11 @@ from collections.abc import Callable
 
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
+from baselines.inversion.masactrl import MasaCtrl
+from baselines.inversion.null_text import NullTextInversion
+from baselines.inversion.pix2pix_zero import Pix2PixZero
+from baselines.inversion.pnp_inversion import PnPInversion
+from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.vq_reconstruction import VQReconstruction
 
@@ -11,6 +16,11 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "copy-source": CopySource,
     "vq-reconstruction": VQReconstruction,
     "editar": EditARMethod,
+    "prompt-to-prompt": PromptToPrompt,
+    "null-text-inversion": NullTextInversion,
+    "pnp-inversion": PnPInversion,
+    "pix2pix-zero": Pix2PixZero,
+    "masactrl": MasaCtrl,
 }
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "editar": EditARMethod,

@@ -6,6 +6,7 @@ takes its place, with the same prompt, beams and lengths. A conversion of the pu
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -48,9 +49,10 @@ class Captioner:
 
         self.device = device
         self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
-        model, report = BlipForConditionalGeneration.from_pretrained(
+        loaded: Any = BlipForConditionalGeneration.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        model, report = loaded
         if missing := sorted(report["missing_keys"]):  # transformers would only warn and leave them random
             raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
         self.model = model.requires_grad_(False).eval().to(device)

@@ -6,7 +6,7 @@ side; in the early steps the target branch gets the source's attention, in the g
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -62,17 +62,18 @@ class PromptEdit:
     blend: Tensor
 
 
-def read_edits(tokenizer: object, requests: Sequence[EditRequest], config: PromptToPromptSettings) -> PromptEdit:
+def read_edits(tokenizer: Any, requests: Sequence[EditRequest], config: PromptToPromptSettings) -> PromptEdit:
     """Raises WordError for a blend word that is not in its prompt."""
-    tokens = tokenizer.model_max_length  # type: ignore[attr-defined]
+    tokens = tokenizer.model_max_length
     align = refinement if config.mapping == "refine" else replacement
     maps, weights, blend = [], torch.ones(len(requests), tokens), torch.zeros(2, len(requests), tokens)
     for number, request in enumerate(requests):
-        prompts = [read_prompt(tokenizer, text) for text in (request.source_prompt, request.target_prompt)]
-        maps.append(align(*prompts, tokens))
+        source = read_prompt(tokenizer, request.source_prompt)
+        target = read_prompt(tokenizer, request.target_prompt)
+        maps.append(align(source, target, tokens))
         if request.blend_words is not None:
-            for branch in (0, TARGET):
-                blend[branch, number, find_word(prompts[branch], request.blend_words[branch])] = 1
+            for branch, (prompt, word) in enumerate(zip((source, target), request.blend_words, strict=True)):
+                blend[branch, number, find_word(prompt, word)] = 1
             weights[number, blend[TARGET, number] == 1] = config.word_weight
     mix, keep = (torch.stack([getattr(each, name) for each in maps]) for name in ("mix", "keep"))
     return PromptEdit(mix=mix, keep=keep, weights=weights, blend=blend)

@@ -27,7 +27,7 @@ def write_stable_diffusion(folder: Path, seed: int = 0) -> None:
         "up_block_types": ("UpDecoderBlock2D",) * 4,
         "block_out_channels": (8,) * 4,
     }
-    StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         vae=AutoencoderKL(**blocks, layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=SIDE),
         text_encoder=CLIPTextModel(
             CLIPTextConfig(
@@ -42,7 +42,8 @@ def write_stable_diffusion(folder: Path, seed: int = 0) -> None:
         ),
         scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
 
 
 def write_tokenizer(folder: Path) -> int:

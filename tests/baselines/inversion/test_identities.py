@@ -54,9 +54,14 @@ def same(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> bool:
 def plain(method: InversionMethod, noisy: Tensor, prompts: Sequence[str]) -> list[Tensor]:
     """The latents of guided sampling after each step, with diffusers' own attention."""
     seen: list[Tensor] = []
+
+    def after_step(step: int, latents: Tensor) -> Tensor:
+        seen.append(latents)
+        return latents
+
     sample(
         method.model, method.schedule, noisy, [method.model.embed([""] * len(prompts))] * STEPS,
-        method.model.embed(prompts), method.config.guidance, lambda step, latents: seen.append(latents) or latents,
+        method.model.embed(prompts), method.config.guidance, after_step,
     )  # fmt: skip
     return seen
 

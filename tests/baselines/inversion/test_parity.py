@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.method import InversionMethod
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
+from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
@@ -33,6 +35,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> MethodContext:
         patch.syspath_prepend(str(PARITY))  # for hashfill
         patch.setattr(sys, "argv", ["make_tiny_sd.py", str(weights / "stable-diffusion-v1-4")])
         runpy.run_path(str(PARITY / "make_tiny_sd.py"))
+    (weights / "diffusion").symlink_to("stable-diffusion-v1-4")
     return MethodContext(suite="paper", weights=weights, device="cpu", image_side=512, cache=weights / "cache")
 
 
@@ -77,3 +80,11 @@ def test_masactrl(official, expected) -> None:
     found = edited(MasaCtrl(official, MasaCtrlSettings(steps=STEPS, first_step=1)), None)[:, 0]
     for branch in (0, 1):
         assert distance(found[branch], expected["masactrl"][branch]) < 1e-3
+
+
+def test_pix2pix_zero(official) -> None:
+    expected = load_file(PARITY / "pix2pix_zero_expected.safetensors")["pix2pix-zero"]
+    uncaptioned = replace(official, suite="miniature")  # inverts with the source prompt, as the expected values do
+    found = edited(Pix2PixZero(uncaptioned, Pix2PixZeroSettings(steps=STEPS)), None)[:, 0]
+    for branch in (0, 1):
+        assert distance(found[branch], expected[branch]) < 1e-3
