@@ -5,6 +5,11 @@ from collections.abc import Callable
 from baselines.controlnet import controlnet, controlnet_plus_plus
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
+from baselines.inversion.masactrl import MasaCtrl
+from baselines.inversion.null_text import NullTextInversion
+from baselines.inversion.pix2pix_zero import Pix2PixZero
+from baselines.inversion.pnp_inversion import PnPInversion
+from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.t2i_adapter import t2i_adapter
 from baselines.uni_controlnet import UniControlNet
@@ -15,6 +20,11 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "copy-source": CopySource,
     "vq-reconstruction": VQReconstruction,
     "editar": EditARMethod,
+    "prompt-to-prompt": PromptToPrompt,
+    "null-text-inversion": NullTextInversion,
+    "pnp-inversion": PnPInversion,
+    "pix2pix-zero": Pix2PixZero,
+    "masactrl": MasaCtrl,
 }
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "t2i-adapter": t2i_adapter,

@@ -59,7 +59,8 @@ class MethodContext:
 
     suite: "miniature" or "paper". weights: the folder that the user gave, None for the suite's own.
     device: a torch device string. image_side: pixels along one side of the square images. task: that of all requests
-    to translate, None where the benchmark edits.
+    to translate, None where the benchmark edits. cache: a folder for what methods can compute again, by its
+    fingerprint; None: nothing is kept.
     """
 
     suite: str
@@ -67,6 +68,7 @@ class MethodContext:
     device: str
     image_side: int
     task: str | None = None
+    cache: Path | None = None
 
 
 class Unsupported(ValueError):

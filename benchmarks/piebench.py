@@ -48,7 +48,13 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     device = default_device()
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
-    context = MethodContext(suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side)
+    context = MethodContext(
+        suite=suite.name,
+        weights=args.weights,
+        device=device,
+        image_side=suite.image_side,
+        cache=args.out / suite.name / "cache",
+    )
     names = {record.sample_id: record.image_name for record in dataset.records}
     builders = build_methods(
         args, METHODS, context, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids

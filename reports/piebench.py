@@ -25,7 +25,14 @@ REFERENCES = {
     "copy-source": "nothing edited, the floor for editing and the ceiling for preservation",
     "vq-reconstruction": "the ceiling of EditAR's tokenizer",
 }
-KINDS = {"editar": "feed-forward"}
+KINDS = {
+    "editar": "feed-forward",
+    "prompt-to-prompt": "inversion",
+    "null-text-inversion": "inversion",
+    "pnp-inversion": "inversion",
+    "pix2pix-zero": "inversion",
+    "masactrl": "inversion",
+}
 PUBLISHED = Path(__file__).parent / "published" / "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"

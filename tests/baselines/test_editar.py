@@ -69,7 +69,7 @@ def pixels(images: list[Image.Image]) -> list[bytes]:
     return [image.tobytes() for image in images]
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", ["copy-source", "editar", "vq-reconstruction"])
 def test_a_method_follows_seeds_and_not_batches(weights: Path, name: str) -> None:
     method = METHODS[name](context(weights))
     if load := getattr(method, "load", None):

@@ -1,0 +1,106 @@
+"""What the inversion methods have in common as methods of the benchmark."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from baselines.inversion.cache import TensorCache, fingerprint
+from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
+from baselines.inversion.stable_diffusion import StableDiffusion, digests, files_read, find_folder
+from baselines.method import EditRequest, MethodContext
+
+
+class InversionMethod(ABC):
+    """A method is its settings and `latents`, which does the work."""
+
+    def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
+        self.folder = find_folder(context)
+        self.config = config
+        self.device = context.device
+        self._cache = TensorCache(context.cache / "inversions" if context.cache else None)
+        self._model: StableDiffusion | None = None
+
+    def load(self) -> None:
+        self._model = StableDiffusion(self.folder, self.device, self.config.dtype)
+        self.schedule = Schedule(self._model.scheduler_config, self.config)
+
+    @property
+    def model(self) -> StableDiffusion:
+        assert self._model is not None, "call load() first"
+        return self._model
+
+    @abstractmethod
+    def latents(self, requests: Sequence[EditRequest]) -> Tensor:
+        """The final latents (2, B, C, h, w): of the source branch, and of the target branch, the edit."""
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        with reproducible(self.device):
+            return [self.image(self.model.decode(latent)) for latent in self.latents(requests)[1]]
+
+    @staticmethod
+    def image(pixels: Tensor) -> Image.Image:
+        """(3, H, W) in [0, 1] -> RGB. Rounded down, as in the published runs."""
+        return Image.fromarray((pixels * 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+    def settings(self) -> dict[str, Any]:
+        return {**asdict(self.config), "weights": self._digests()}
+
+    def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
+        """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""
+        keys = [self._fingerprint(request) for request in requests]
+        found = {key: self._cache.get(key) for key in keys}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if found[key] is None}
+        if missing:
+            prompts = self.model.embed([request.source_prompt for request in missing.values()])
+            computed = invert(self.model, self.schedule, self.encode(list(missing.values())), prompts)
+            for key, trajectory in zip(missing, computed.unbind(1), strict=True):
+                self._cache.put(key, trajectory)
+                found[key] = trajectory
+        return torch.stack([_present(found[key]).to(self.device) for key in keys], dim=1)
+
+    def encode(self, requests: Sequence[EditRequest]) -> Tensor:
+        """(B, C, h, w), the images' latents; one image at a time, which bounds the memory."""
+        return torch.stack([self.model.encode(request.image) for request in requests])
+
+    def _digests(self) -> dict[str, str]:
+        return digests(self.folder, files_read(self.folder))
+
+    def _fingerprint(self, request: EditRequest) -> str:
+        facts = {
+            "what": "DDIM inversion without guidance, version 1",
+            "prompt": request.source_prompt,
+            "steps": self.config.steps,
+            "steps_offset": self.config.steps_offset,
+            "dtype": self.config.dtype,
+            "device": torch.device(self.device).type,
+            "weights": self._digests(),
+            "packages": {name: version(name) for name in ("diffusers", "torch", "transformers")},
+        }
+        return fingerprint(facts, request.image)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
+
+
+@contextmanager
+def reproducible(device: str) -> Iterator[None]:
+    """On a GPU within it: algorithms that give the same numbers each time (the published runs fixed cuDNN's)."""
+    if torch.device(device).type == "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])

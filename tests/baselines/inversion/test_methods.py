@@ -1,0 +1,174 @@
+"""The rows as the benchmark sees them: where weights come from, settings, the cache of inversions."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from baselines.inversion.ddim import DiffusionSettings, Schedule
+from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
+from baselines.inversion.null_text import NullTextInversion, NullTextSettings
+from baselines.inversion.pix2pix_zero import Pix2PixZero
+from baselines.inversion.pnp_inversion import PnPInversion
+from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
+from baselines.method import MethodContext
+
+CLASSES = (PromptToPrompt, NullTextInversion, PnPInversion, MasaCtrl, Pix2PixZero)
+TWO_STEPS = PromptToPromptSettings(steps=2)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_missing_weights_are_asked_for(tmp_path: Path, kind) -> None:
+    with pytest.raises(ValueError, match=r"no Stable Diffusion: unet/config\.json, .* --weights DIR"):
+        kind(MethodContext(suite="miniature", weights=tmp_path, device="cpu", image_side=64))
+    with pytest.raises(ValueError, match=r"CompVis/stable-diffusion-v1-4 .* --weights DIR"):
+        kind(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=512))
+
+
+def test_a_missing_file_is_named(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stable-diffusion-v1-4"
+    shutil.copytree(weights / "diffusion", folder)
+    paper = MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64)
+    PromptToPrompt(paper)
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"Diffusion: vae/diffusion_pytorch_model\.safetensors missing"):
+        PromptToPrompt(paper)
+
+
+def test_pix2pix_zero_asks_for_its_captioner(weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights / "diffusion", tmp_path / "stable-diffusion-v1-4")
+    with pytest.raises(ValueError, match=r"is no BLIP, .* Salesforce/blip-image-captioning-base"):
+        Pix2PixZero(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_settings_are_the_published_ones_and_follow_the_weights(context: MethodContext, tmp_path: Path, kind) -> None:
+    settings = kind(context).settings()
+    assert json.loads(json.dumps(settings)) == settings
+    assert (settings["steps"], settings["guidance"], settings["steps_offset"]) == (50, 7.5, 1)
+    assert {"unet/config.json", "tokenizer/merges.txt"} <= set(settings["weights"])
+    assert all(len(digest) == 64 for digest in settings["weights"].values())
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    network = tmp_path / "diffusion" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(network)
+    tensors["conv_in.bias"] += 1
+    save_file(tensors, network, {"format": "pt"})
+    other = kind(replace(context, weights=tmp_path)).settings()
+    changed = {name for name in settings["weights"] if settings["weights"][name] != other["weights"][name]}
+    assert changed == {"unet/diffusion_pytorch_model.safetensors"}
+
+
+def test_a_network_that_predicts_something_else_is_refused(context: MethodContext, tmp_path: Path) -> None:
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "diffusion" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"epsilon"', '"v_prediction"'))
+    with pytest.raises(ValueError, match="predicts 'v_prediction'"):
+        PromptToPrompt(replace(context, weights=tmp_path)).load()
+
+
+def rename(path: Path, *changes: tuple[str, str]) -> None:
+    tensors = load_file(path)
+    for old, new in changes:
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    save_file(tensors, path, {"format": "pt"})
+
+
+def test_the_official_files_names_of_weights_are_read(context: MethodContext, make_request, tmp_path: Path) -> None:
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "diffusion"
+    attention = ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value."), (".to_out.0.", ".proj_attn."))
+    rename(folder / "vae" / "diffusion_pytorch_model.safetensors", *attention)
+    text = folder / "text_encoder" / "model.safetensors"
+    tensors = {name.removeprefix("text_model."): tensor for name, tensor in load_file(text).items()}
+    official = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+    position_ids = {"text_model.embeddings.position_ids": torch.arange(20)[None]}
+    save_file({**official, **position_ids}, text, {"format": "pt"})
+    methods = [PromptToPrompt(replace(context, weights=each), TWO_STEPS) for each in (context.weights, tmp_path)]
+    for method in methods:
+        method.load()
+    ours, officials = (method.latents([make_request()]) for method in methods)
+    assert torch.equal(ours, officials)
+
+
+def test_missing_weights_are_not_left_random(context: MethodContext, tmp_path: Path) -> None:
+    assert context.weights is not None
+    shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
+    rename(tmp_path / "diffusion" / "text_encoder" / "model.safetensors", ("final_layer_norm.bias", "elsewhere"))
+    with pytest.raises(ValueError, match=r"text_encoder lacks 1 of its weights, .*final_layer_norm\.bias first"):
+        PromptToPrompt(replace(context, weights=tmp_path)).load()
+
+
+def test_the_published_timesteps() -> None:
+    config = {
+        "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    }  # fmt: skip
+    schedule = Schedule(config, DiffusionSettings())
+    assert schedule.timesteps == list(range(981, 0, -20)) and schedule.stride == 20
+    assert Schedule(config, DiffusionSettings(steps=4)).timesteps == [751, 501, 251, 1]
+    latents, noise = torch.randn(2, 4, 8, 8).double()
+    there_and_back = schedule.move(schedule.move(latents, noise, -19, 981), noise, 981, -19)
+    assert torch.allclose(there_and_back, latents, atol=1e-9)
+    with pytest.raises(ValueError, match="1000 steps with an offset of 1 start at timestep 1000"):
+        Schedule(config, DiffusionSettings(steps=1000))
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="steps is 0"):
+        DiffusionSettings(steps=0)
+    with pytest.raises(ValueError, match=r"cross_replace is 1\.5; it must be from 0 to 1"):
+        PromptToPromptSettings(cross_replace=1.5)
+    with pytest.raises(ValueError, match="first_step is 9; it must be from 0 to the 4 steps"):
+        MasaCtrlSettings(steps=4, first_step=9)
+    with pytest.raises(ValueError, match="falls to 0 within 100"):
+        NullTextSettings(steps=200)
+
+
+def test_methods_share_their_inversions(context: MethodContext, make_request, tmp_path: Path) -> None:
+    cached = replace(context, cache=tmp_path)
+    first, second = PromptToPrompt(cached, TWO_STEPS), PnPInversion(cached, TWO_STEPS)
+    first.load()
+    second.load()
+    requests = [make_request(0), make_request(1)]
+    expected = first.trajectories(requests)
+    paths = list(tmp_path.rglob("*.safetensors"))
+    assert len(paths) == 2 and not list(tmp_path.rglob("*.tmp"))
+    assert torch.equal(second.trajectories(requests[::-1]), expected.flip(1))
+
+    written = [path.stat().st_mtime_ns for path in paths]
+    for path in paths:  # what is read is what lies there
+        save_file({"tensor": load_file(path)["tensor"] + 1}, path)
+        os.utime(path, ns=(0, 0))
+    assert torch.equal(second.trajectories(requests), expected + 1) and all(written)
+    assert all(path.stat().st_mtime_ns == 0 for path in paths)
+
+    paths[0].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is damaged .*; delete it"):
+        second.trajectories(requests)
+
+
+@pytest.mark.parametrize("changes", [{"source_prompt": "a cat"}, {"image": None}, {"steps": 3}])
+def test_another_inversion_is_another_entry(context: MethodContext, make_request, tmp_path: Path, changes) -> None:
+    cached = replace(context, cache=tmp_path)
+    method = PromptToPrompt(cached, TWO_STEPS)
+    method.load()
+    method.trajectories([make_request()])
+    if "image" in changes:
+        changes = {"image": make_request(1).image}
+    other = PromptToPrompt(cached, replace(TWO_STEPS, steps=changes.pop("steps", 2)))
+    other.load()
+    other.trajectories([make_request(**changes)])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+def test_without_a_folder_nothing_is_kept(context: MethodContext, make_request) -> None:
+    method = PromptToPrompt(context, TWO_STEPS)
+    method.load()
+    assert torch.equal(method.trajectories([make_request()]), method.trajectories([make_request()]))
