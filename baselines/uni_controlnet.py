@@ -86,6 +86,7 @@ class UniControlNet:
         return {
             "sampler": "DDIM, eta 0",
             **asdict(SETTINGS),
+            "dtype": "float32",
             "hint_channels": CHANNELS,
             "global_condition": "zeros",
             "weights": self._files().digests(),

@@ -76,7 +76,13 @@ class UniControl:
 
     def settings(self) -> dict[str, Any]:
         tasks = {task: {"expert": expert, "instruction": words} for task, (expert, words) in TASKS.items()}
-        return {"sampler": "DDIM, eta 0", **asdict(SETTINGS), "tasks": tasks, "weights": self._files().digests()}
+        return {
+            "sampler": "DDIM, eta 0",
+            **asdict(SETTINGS),
+            "dtype": "float32",
+            "tasks": tasks,
+            "weights": self._files().digests(),
+        }
 
     def _files(self) -> Files:
         return find_files("UniControl", CHECKPOINT, self.weights)
