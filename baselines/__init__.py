@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from baselines.controlnet import controlnet, controlnet_plus_plus
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
 from baselines.inversion.masactrl import MasaCtrl
@@ -10,6 +11,7 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
+from baselines.t2i_adapter import t2i_adapter
 from baselines.vq_reconstruction import VQReconstruction
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {
@@ -23,5 +25,8 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "masactrl": MasaCtrl,
 }
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
+    "t2i-adapter": t2i_adapter,
+    "controlnet": controlnet,
+    "controlnet-plus-plus": controlnet_plus_plus,
     "editar": EditARMethod,
 }

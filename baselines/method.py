@@ -58,15 +58,21 @@ class MethodContext:
     """What a method may know of the benchmark that builds it.
 
     suite: "miniature" or "paper". weights: the folder that the user gave, None for the suite's own.
-    device: a torch device string. image_side: pixels along one side of the square images. cache: a folder for what
-    methods can compute again, by its fingerprint; None: nothing is kept.
+    device: a torch device string. image_side: pixels along one side of the square images. task: that of all requests
+    to translate, None where the benchmark edits. cache: a folder for what methods can compute again, by its
+    fingerprint; None: nothing is kept.
     """
 
     suite: str
     weights: Path | None
     device: str
     image_side: int
+    task: str | None = None
     cache: Path | None = None
+
+
+class Unsupported(ValueError):
+    """Raised by the constructor of a method that has no networks for the context's suite and task."""
 
 
 class NoAnswer(Exception):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import tyro
 
 from baselines.external import External, read_recipe
-from baselines.method import MethodContext
+from baselines.method import MethodContext, Unsupported
 from benchmarks.finished import FinishedImages
 from benchmarks.manifest import new_manifest
 from benchmarks.run import Maker, Shard, Task, run
@@ -33,7 +33,8 @@ class BenchmarkArguments:
     suite: Literal["miniature", "paper"] = "miniature"
     """miniature: embedded data and small networks, offline. paper: the official ones."""
     methods: tuple[str, ...] = ()
-    """Names of methods, or all (the default without --images); external:RECIPE.toml is a method of your own."""
+    """Names of methods, or all that the suite has networks for (the default without --images); external:RECIPE.toml
+    is a method of your own."""
     data: Path | None = None
     """Folder of the data set."""
     weights: Path | None = None
@@ -114,7 +115,12 @@ def build_methods(
     for name in chosen:
         if name == "all":
             for each, constructor in known.items():
-                add(each, partial(constructor, context))
+                try:
+                    constructor(context)
+                except Unsupported as reason:
+                    print(f"{each} is left out: {reason}", file=sys.stderr)
+                else:
+                    add(each, partial(constructor, context))
         elif name.startswith(EXTERNAL):
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
             add(recipe.name, partial(External, recipe))

@@ -20,13 +20,12 @@ from benchmarks.run import Scored, sample_seed
 from benchmarks.run_directory import Facts
 from metrics.backbones import TranslationBackbones
 from metrics.depth import DEPTH_COLUMNS, score_depth
-from metrics.edges import EDGE_COLUMNS, cv2_edges, kornia_edges, score_edges
+from metrics.edges import EDGE_COLUMNS, EDGES, score_edges
 from metrics.segmentation import class_counts
 
 COLUMNS: dict[str, tuple[str, ...]] = {"depth": DEPTH_COLUMNS, "canny": EDGE_COLUMNS, "segmentation": ()}
-# What the protocols' options are in metrics/.
+# What the protocols' option is called in metrics/.
 DEPTH_NORMALISATIONS = {"min-max": "editar-released", "max": "controlnet++"}
-EDGES = {"kornia": kornia_edges, "cv2": cv2_edges}
 
 
 class TranslateTask:

@@ -62,7 +62,9 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
-    context = MethodContext(suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side)
+    context = MethodContext(
+        suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
+    )
     builders = build_methods(
         args,
         TRANSLATORS,

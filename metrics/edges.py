@@ -40,7 +40,7 @@ def cv2_edges(images: Tensor) -> Tensor:
     return (torch.stack(edges)[:, None] / 255).to(images)
 
 
-EDGES: dict[str, Callable[[Tensor], Tensor]] = {"kornia-0.1-0.2": kornia_edges, "cv2-100-200": cv2_edges}
+EDGES: dict[str, Callable[[Tensor], Tensor]] = {"kornia": kornia_edges, "cv2": cv2_edges}
 
 
 @torch.inference_mode()

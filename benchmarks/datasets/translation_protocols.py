@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from benchmarks.datasets.canny import CANNY
+from benchmarks.datasets.canny import canny_map
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import TASKS, TranslationRow
+from metrics.edges import EDGES
 
 Fit = Literal["crop", "squash"]
 CANNY_SETS = {"depth": MULTIGEN_DEPTH, "canny": MULTIGEN_CANNY}
@@ -58,7 +59,7 @@ class TranslationProtocol:
             ("label_fit", ("crop", "squash")),
             ("resampling", tuple(_RESAMPLING)),
             ("canny_set", tuple(CANNY_SETS)),
-            ("canny", tuple(CANNY)),
+            ("canny", tuple(EDGES)),
             ("depth_normalisation", DEPTH_NORMALISATIONS),
         ):
             if (value := getattr(self, field)) not in choices:
@@ -94,7 +95,7 @@ class TranslationProtocol:
     def condition(self, row: TranslationRow) -> Image.Image:
         """The condition map that a method gets, RGB, side x side; canny's edges are taken of the prepared image."""
         if row.record.task == "canny":
-            return Image.fromarray(CANNY[self.canny](self.image(row))).convert("RGB")
+            return Image.fromarray(canny_map(np.asarray(self.image(row)), self.canny)).convert("RGB")
         return _fit(row.condition(), self.side, self.fit, self.resampling)
 
     def label(self, row: TranslationRow) -> np.ndarray:

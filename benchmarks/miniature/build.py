@@ -8,8 +8,6 @@ needs `decoder` and `perception`, which needs nothing; `transformer` reads the s
 two can run side by side.
 """
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +16,27 @@ import tyro
 
 from benchmarks.miniature import perception_training, tokenizer, transformer
 from benchmarks.miniature.backbones import save_perception
+from benchmarks.miniature.export import save_curve, write_digests
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.perception import Perception, PerceptionConfig
-from benchmarks.miniature.tokens import CROWDED, GENERAL, make_shards
-from editar.checkpoint import Parts, file_digest, save_folder
+from benchmarks.miniature.tokens import CROWDED, GENERAL, HARD, make_shards
+from editar.checkpoint import Parts, save_folder
 from editar.config import SamplingConfig
 from editar.text import WordTextEncoder
 
-STAGES = ("encoder", "refining", "decoder", "perception", "adapting", "tokens", "transformer", "finishing", "export")
-SAMPLING = SamplingConfig(guidance=1.3, top_k=1)
+STAGES = (
+    "encoder",
+    "refining",
+    "decoder",
+    "perception",
+    "adapting",
+    "tokens",
+    "transformer",
+    "binding",
+    "finishing",
+    "export",
+)
+SAMPLING = SamplingConfig(guidance=1.15, top_k=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +44,7 @@ class Arguments:
     """Build the miniature's weights from a seed, resumably."""
 
     stages: tuple[str, ...] = STAGES
-    """What to do, of: encoder refining decoder perception adapting tokens transformer finishing export."""
+    """What to do, of: encoder refining decoder perception adapting tokens transformer binding finishing export."""
     folder: Path = BUILD
     """Checkpoints and token shards."""
     out: Path = WEIGHTS
@@ -68,14 +78,15 @@ def main(arguments: Arguments) -> None:
         elif stage == "tokens":
             vq, text = tokenizer.load_tokenizer(folder / "tokenizer").to(device), WordTextEncoder(transformer.TEXT)
             make_shards(vq, text, GENERAL, transformer.SHARDS, folder / "tokens")
-            make_shards(vq, text, CROWDED, transformer.FINISHING_SHARDS, folder / "tokens-crowded")
+            make_shards(vq, text, CROWDED, transformer.BINDING_SHARDS, folder / "tokens-crowded")
+            make_shards(vq, text, HARD, transformer.FINISHING_SHARDS, folder / "tokens-hard")
         elif stage == "transformer":
             centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
             transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
+        elif stage == "binding":
+            transformer.bind_transformer(folder / "transformer", folder / "tokens-crowded", folder / "binding", device)
         elif stage == "finishing":
-            transformer.finish_transformer(
-                folder / "transformer", folder / "tokens-crowded", folder / "finishing", device
-            )
+            transformer.finish_transformer(folder / "binding", folder / "tokens-hard", folder / "finishing", device)
         else:
             export(folder, arguments.out)
 
@@ -94,20 +105,16 @@ def export(folder: Path, out: Path) -> None:
     network = Perception(PerceptionConfig())
     network.load_state_dict(_last(folder / "adapting"))
     save_perception(network, out / "perception.safetensors")
-    (out / "curves").mkdir(exist_ok=True)
     for name in (
         *(f"tokenizer/{stage}" for stage in tokenizer.STAGES),
         "perception",
         "adapting",
         "transformer",
+        "binding",
         "finishing",
     ):
-        curve = folder / name / "metrics.jsonl"
-        shutil.copy(curve, out / "curves" / f"{Path(name).name}.jsonl")
-        seconds = sum(json.loads(line)["seconds"] for line in curve.read_text().splitlines())
-        print(f"{name}: trained for {seconds / 60:.0f} minutes")
-    digests = {file.relative_to(out).as_posix(): file_digest(file) for file in sorted(out.rglob("*.safetensors"))}
-    (out / "digests.json").write_text(json.dumps(digests, indent=1) + "\n")
+        save_curve(folder / name, out / "curves")
+    write_digests(out)
 
 
 def _last(folder: Path) -> dict[str, torch.Tensor]:

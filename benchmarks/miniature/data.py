@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.datasets.canny import canny_map
 from benchmarks.miniature.edits import Edit, random_edit
 from benchmarks.miniature.render import PALETTE, depth, render, segmentation
 from benchmarks.miniature.scene import Scene
@@ -31,15 +32,7 @@ def condition(scene: Scene, task: str) -> np.ndarray:
     """The condition image of a translation task, uint8 (64, 64, 3)."""
     if task == "segmentation":
         return PALETTE[segmentation(scene)]
-    return np.repeat((depth(scene) if task == "depth" else edges(render(scene)))[..., None], 3, axis=-1)
-
-
-def edges(image: np.ndarray) -> np.ndarray:
-    """Canny edges (kornia, 0.1 / 0.2) of a uint8 image, uint8 (64, 64), 0 or 255."""
-    from kornia.filters import canny
-
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    return (canny(tensor, 0.1, 0.2)[1][0, 0].numpy() * 255).astype(np.uint8)
+    return np.repeat((depth(scene) if task == "depth" else canny_map(render(scene), "kornia"))[..., None], 3, axis=-1)
 
 
 def tokenizer_batch(seed: int, step: int, size: int) -> Tensor:

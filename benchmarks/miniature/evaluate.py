@@ -68,12 +68,13 @@ def main(arguments: Arguments) -> None:
     for guidance in arguments.guidance or (model.sampling.guidance,):
         edited = _edit(model, edits, sources, guidance)
         verdicts = judge(network, to_tensor(edited), edits)
+        groups = {KINDS[each]: [i for i, edit in enumerate(edits) if edit.type_id == each] for each in COUNTS}
         rows = {
-            KINDS[type_id]: _row(
-                [i for i, edit in enumerate(edits) if edit.type_id == type_id], edits, sources, truths, edited,
+            kind: _row(
+                indices, edits, sources, truths, edited,
                 restored_sources, restored_truths, verdicts, ceiling, restored_ceiling,
             )
-            for type_id in COUNTS
+            for kind, indices in {**groups, "all": list(range(len(edits)))}.items()
         }  # fmt: skip
         results[f"{guidance:g}"] = rows
         table = markdown(rows)
@@ -176,7 +177,7 @@ def bar_markdown(rows: dict[str, dict]) -> str:
             "<",
             rows[kind]["error_copy_source"],
         )
-        for kind in ("colour", "background", "delete", "add", "material")
+        for kind in CLOSER
     ]
     checks += [(f"{kind}: instruction followed", rows[kind]["followed"], ">=", 0.8) for kind in FOLLOWED]
     checks += [

@@ -1,6 +1,8 @@
 """How the perception network is trained: attributes, maps and image-text pairs of the world."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ TRAINING = TrainConfig(
     steps=1600, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=1200,
     checkpoint_every=200, log_every=50,
 )  # fmt: skip
-ADAPTING = replace(TRAINING, steps=800, learning_rate=1e-3, decay_steps=700, seed=1)
+ADAPTING = replace(TRAINING, steps=2400, learning_rate=1e-3, decay_steps=2000, seed=1)
 IGNORED = 255
 
 
@@ -75,10 +77,10 @@ def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
 
 
 class Restored:
-    """Scenes whose pictures have been through the tokenizer, made once: half of every batch while adapting, since the
-    pictures that the heads will judge have been through it too."""
+    """Scenes whose pictures have been through the tokenizer, made once: three quarters of every batch while adapting,
+    since the pictures that the heads will judge have been through it too."""
 
-    SCENES = 3072
+    SCENES = 6144
 
     def __init__(self, tokenizer: VQModel) -> None:
         stream = training_edits(ADAPTING.seed + 1, -1)
@@ -105,12 +107,12 @@ def perception_batch(network: Perception, restored: Restored | None, config: Tra
     scenes: list[Scene] = []
     for edit in training_edits(config.seed + 1, step):
         scenes += [edit.source, edit.target]
-        if len(scenes) >= config.batch_size // (1 if restored is None else 2):
+        if len(scenes) >= config.batch_size // (1 if restored is None else 4):
             break
     if restored is None:
         batch = labelled_batch(network, scenes)
         return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
-    first = 2 * torch.randint(len(restored.scenes) // 2, (config.batch_size // 4,))
+    first = 2 * torch.randint(len(restored.scenes) // 2, (3 * config.batch_size // 8,))
     rows = torch.stack([first, first + 1], 1).flatten()
     batch = labelled_batch(network, scenes + [restored.scenes[row] for row in rows.tolist()])
     images = torch.cat([batch.images[: len(scenes)], restored.images[rows]])
@@ -154,23 +156,23 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
 def train_perception(folder: Path, device: str = "cpu") -> Perception:
     """Train from scratch on the world's own pictures, or from where `folder` stopped."""
     torch.manual_seed(TRAINING.seed)
-    return _train(Perception(PerceptionConfig()), None, TRAINING, folder, device)
+    return _train(Perception(PerceptionConfig()), lambda: None, TRAINING, folder, device)
 
 
 def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> Perception:
     """Go on from the end of `train_perception`, with pictures that have been through the tokenizer in every batch."""
     network = Perception(PerceptionConfig())
     network.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
-    return _train(network, Restored(tokenizer), ADAPTING, folder, device)
+    return _train(network, cache(lambda: Restored(tokenizer)), ADAPTING, folder, device)  # made when a step needs it
 
 
 def _train(
-    network: Perception, restored: Restored | None, config: TrainConfig, folder: Path, device: str
+    network: Perception, restored: Callable[[], Restored | None], config: TrainConfig, folder: Path, device: str
 ) -> Perception:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def batch(step: int) -> Labelled:
-        return perception_batch(network, restored, config, step).to(device)
+        return perception_batch(network, restored(), config, step).to(device)
 
     train(network, perception_loss, batch, config, folder)
     return network

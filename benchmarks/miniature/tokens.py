@@ -37,6 +37,7 @@ class Mixture:
 # The types that the miniature's bar is about come twice.
 GENERAL = Mixture(seed=0, types="122334566778899")
 CROWDED = Mixture(seed=1, types="12233456677889", things=(2, 3))  # whose instructions tell things apart
+HARD = Mixture(seed=2, types="122223345666778889", things=(1, 2, 3))  # what is learned last comes oftener
 
 
 @dataclass(frozen=True, kw_only=True)

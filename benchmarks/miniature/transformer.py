@@ -25,12 +25,13 @@ CONFIG = TransformerConfig(
 TRAINING = TrainConfig(
     steps=2400, batch_size=32, learning_rate=1e-3, warmup_steps=100, checkpoint_every=100, log_every=25,
 )  # fmt: skip
-FINISHING = replace(TRAINING, steps=2900, warmup_steps=50, decay_steps=1100, seed=1)
-SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 50
+BINDING = replace(TRAINING, steps=2900, warmup_steps=50, decay_steps=1100, seed=1)
+FINISHING = replace(TRAINING, steps=6000, decay_steps=4500, seed=2)
+SHARDS, BINDING_SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 24, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
-SEQUENCES_ALIKE = True  # while finishing, sequences weigh alike, else those that change everywhere drown the others
-CORRUPTED_FROM = 800  # step of the finishing from which on earlier tokens are corrupted, see `corrupted`
+SEQUENCES_ALIKE = True  # from the second stage on, else sequences that change everywhere drown the others
+CORRUPTED_FROM = 800  # step of the second stage from which on earlier tokens are corrupted, see `corrupted`
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
 EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
 EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
@@ -103,12 +104,23 @@ def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str
     return _train(module, shards, TRAINING, folder, device, lambda step: (False, False))
 
 
-def finish_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
-    """Go on from the end of `train_transformer` in `trained`, on the crowded scenes in `tokens`."""
-    module = MiniatureEditAR()
-    module.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
+def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+    """Go on from the end of `train_transformer` in `trained`: crowded scenes, where instructions tell things apart."""
+    shards = Shards(tokens, BINDING_SHARDS, STEPS_PER_SHARD)
+    module = _trained(trained)
+    return _train(module, shards, BINDING, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
+
+
+def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+    """Go on from the end of `bind_transformer` in `bound`, with more of the edits that are learned last."""
     shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    return _train(module, shards, FINISHING, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
+    return _train(_trained(bound), shards, FINISHING, folder, device, lambda step: (SEQUENCES_ALIKE, True))
+
+
+def _trained(folder: Path) -> MiniatureEditAR:
+    module = MiniatureEditAR()
+    module.load_state_dict(torch.load(folder / "last.pt", map_location="cpu", weights_only=True)["model"])
+    return module
 
 
 def _train(

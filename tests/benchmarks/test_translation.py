@@ -302,6 +302,7 @@ def test_a_table_of_an_unfinished_run_is_refused(tmp_path: Path, recipe: str) ->
     [
         (["--methods", "magic"], "there is no method 'magic'; --methods takes all, "),
         (["--methods", "copy-source"], "there is no method 'copy-source'"),
+        (["--methods", "controlnet-plus-plus"], "ControlNet++ has no network for the task 'depth' in the suite"),
         (["--images", "gone", "--label", "x"], "gone is no folder"),
         (["--data", "gone"], "no such folder"),
         (["--task", "segmentation"], "'control_seg': it is missing"),

@@ -1,0 +1,72 @@
+"""ControlNet v1.1 and ControlNet++: a copy of the encoder that reads the condition.
+
+ControlNet++ is v1.1 trained further with rewards: the same architecture, base and settings. Both get the condition as
+the suite has it, in three channels: nearness, white edges on black, and for segmentation the colours of control_seg,
+COCO-Stuff's. v1.1 was trained with ADE20K's colours and COCO's; ControlNet++ was tuned to control_seg.
+"""
+
+from collections.abc import Mapping
+
+from baselines.checkpoints import Checkpoint
+from baselines.diffusion import Control, ControlledDiffusion
+from baselines.method import MethodContext
+
+TASKS = ("depth", "canny", "segmentation")
+
+
+def _v11(name: str, revision: str) -> Checkpoint:
+    return Checkpoint(name=name, repository=f"lllyasviel/{name}", revision=revision, licence="CreativeML OpenRAIL-M")
+
+
+def _reward(subfolder: str) -> Checkpoint:
+    return Checkpoint(
+        name=f"reward_controlnet/{subfolder}",
+        repository="limingcv/reward_controlnet",
+        revision="ce65cb27c438461c121eaab9a296b437efd2f0dc",
+        subfolder=subfolder,
+        licence="MIT",
+    )
+
+
+def _control(title: str, networks: Mapping[str, Mapping[str, Checkpoint]]) -> Control:
+    return Control(
+        title=title,
+        networks=networks,
+        network="ControlNetModel",
+        pipeline="StableDiffusionControlNetPipeline",
+        role="controlnet",
+        channels="conditioning_channels",
+        scheduler="UniPCMultistepScheduler",
+        steps=20,
+    )
+
+
+CONTROLNET = _control(
+    "ControlNet v1.1",
+    {
+        "paper": {
+            "depth": _v11("control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
+            "canny": _v11("control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
+            "segmentation": _v11("control_v11p_sd15_seg", "210682041b41097834006a910b8773f423343900"),
+        },
+        "miniature": {task: Checkpoint(name=f"diffusion/controlnet-{task}") for task in TASKS},
+    },
+)
+CONTROLNET_PLUS_PLUS = _control(
+    "ControlNet++",
+    {
+        "paper": {
+            "depth": _reward("checkpoints/depth/controlnet"),
+            "canny": _reward("checkpoints/canny/controlnet"),
+            "segmentation": _reward("checkpoints/cocostuff/reward_5k"),
+        },
+    },
+)
+
+
+def controlnet(context: MethodContext, dtype: str | None = None) -> ControlledDiffusion:
+    return ControlledDiffusion(context, CONTROLNET, dtype)
+
+
+def controlnet_plus_plus(context: MethodContext, dtype: str | None = None) -> ControlledDiffusion:
+    return ControlledDiffusion(context, CONTROLNET_PLUS_PLUS, dtype)

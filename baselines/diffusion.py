@@ -1,0 +1,176 @@
+"""Stable Diffusion 1.5 with a second network that sees the condition map: what ControlNet and T2I-Adapter share.
+
+The rows differ in data alone: `Control` says which networks there are and how they are sampled. The published settings
+are those of ControlNet++'s evaluation (liming-ai/ControlNet_Plus_Plus, eval/eval.py), which has all these rows. Its
+images depend on the number of GPUs and on resuming, since all come from one seed; here each has its own.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from baselines.checkpoints import PIPELINE_FILES, Checkpoint, find
+from baselines.method import MethodContext, NoAnswer, TranslateRequest, Unsupported
+
+if TYPE_CHECKING:
+    import torch
+
+# runwayml/stable-diffusion-v1-5, which the published rows name, is gone; this is its mirror.
+STABLE_DIFFUSION_15 = Checkpoint(
+    name="stable-diffusion-v1-5",
+    files=PIPELINE_FILES,
+    repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+    licence="CreativeML OpenRAIL-M",
+)
+BASES = {"paper": STABLE_DIFFUSION_15, "miniature": Checkpoint(name="diffusion", files=PIPELINE_FILES)}
+MINIATURE_WEIGHTS = Path(__file__).parents[1] / "benchmarks" / "miniature" / "weights"
+NEGATIVE_PROMPTS = {
+    "paper": "worst quality, low quality",  # T2I-Adapter got it too
+    "miniature": "",  # its world has no word for quality
+}
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One row: Stable Diffusion and what controls it.
+
+    networks: by suite, then task. network, pipeline: classes of diffusers. role: what the pipeline calls the network.
+    channels: what the network's config calls the number of channels that it reads. scheduler: a class of diffusers,
+    set up from the config of the base's own; None for the base's own.
+    """
+
+    title: str
+    networks: Mapping[str, Mapping[str, Checkpoint]]
+    network: str
+    pipeline: str
+    role: str
+    channels: str
+    scheduler: str | None
+    steps: int
+    guidance: float = 7.5
+
+
+class ControlledDiffusion:
+    """The method of a `Control`.
+
+    dtype: of all networks, one of DTYPES; without one float32, and float16 where the published rows had it: in the
+    paper suite, on anything but a CPU. Raises Unsupported where there is no network for the suite and task.
+    """
+
+    def __init__(self, context: MethodContext, control: Control, dtype: str | None = None) -> None:
+        networks = control.networks.get(context.suite, {})
+        task = context.task
+        if task is None or task not in networks:
+            raise Unsupported(
+                f"{control.title} has no network for the task {task!r} in the suite {context.suite!r}; it has "
+                f"{', '.join(networks) or 'none'}: leave it out of --methods"
+            )
+        if context.suite == "miniature" and not context.weights and not (MINIATURE_WEIGHTS / "diffusion").is_dir():
+            raise Unsupported(
+                f"{control.title}: the miniature's diffusion networks are not there; "
+                "python -m benchmarks.miniature.build_diffusion trains them"
+            )
+        if dtype is None:
+            dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
+        self.control, self.task, self.dtype = control, task, dtype
+        self.device, self.side = context.device, context.image_side
+        self.base, self.network = BASES[context.suite], networks[task]
+        self.weights = MINIATURE_WEIGHTS if context.suite == "miniature" and not context.weights else context.weights
+        self.negative_prompt = NEGATIVE_PROMPTS[context.suite]
+        self.pipeline: Any = None  # of diffusers, after load()
+
+    def load(self) -> None:
+        import diffusers
+        import torch
+
+        # Without accelerate, which nothing else here needs, diffusers has no other way to load.
+        options = {"dtype": getattr(torch, self.dtype), "local_files_only": True, "low_cpu_mem_usage": False}
+        base, folder = find(self.base, self.weights), find(self.network, self.weights)
+        safetensors = any(path.suffix == ".safetensors" for path in self.network.used_files(folder))
+        network = getattr(diffusers, self.control.network).from_pretrained(
+            folder, use_safetensors=safetensors, **options
+        )
+        pipeline = getattr(diffusers, self.control.pipeline).from_pretrained(
+            base,
+            **{self.control.role: network},
+            scheduler=self._scheduler(base),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            **options,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline = pipeline.to(self.device)
+
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
+        """Raises ValueError for requests of another task than the context's."""
+        assert self.pipeline is not None, "call load() first"
+        if others := sorted({request.task for request in requests} - {self.task}):
+            raise ValueError(
+                f"{self.control.title} was set up for {self.task}; the requests are of {', '.join(others)}"
+            )
+        pipeline = self.pipeline
+        side = self.side // pipeline.vae_scale_factor
+        latents = noise([request.seed for request in requests], (pipeline.unet.config.in_channels, side, side))
+        channels = getattr(pipeline, self.control.role).config[self.control.channels]
+        pixels = pipeline(
+            prompt=[request.caption for request in requests],
+            negative_prompt=[self.negative_prompt] * len(requests),
+            image=[request.condition.convert("L" if channels == 1 else "RGB") for request in requests],
+            num_inference_steps=self.control.steps,
+            guidance_scale=self.control.guidance,
+            latents=latents.to(self.device, pipeline.unet.dtype),
+            output_type="np",
+        ).images
+        return [self._answer(each) for each in pixels]
+
+    def settings(self) -> dict[str, Any]:
+        """Finds the weights, and fetches what is missing of them: they are part of the settings."""
+        base, network = find(self.base, self.weights), find(self.network, self.weights)
+        scheduler = self._scheduler(base)
+        config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+        return {
+            "steps": self.control.steps,
+            "guidance": self.control.guidance,
+            "negative_prompt": self.negative_prompt,
+            "scheduler": {"class": type(scheduler).__name__, **config},
+            "dtype": self.dtype,
+            "safety_checker": "off",
+            "weights": {**self.base.digests(base), **self.network.digests(network)},
+        }
+
+    def _scheduler(self, base: Path) -> Any:
+        import diffusers
+
+        folder = base / "scheduler"
+        name = json.loads((folder / "scheduler_config.json").read_text("utf-8"))["_class_name"]
+        scheduler = getattr(diffusers, name).from_pretrained(folder)
+        if self.control.scheduler is None:
+            return scheduler
+        return getattr(diffusers, self.control.scheduler).from_config(scheduler.config)
+
+    def _answer(self, pixels: np.ndarray) -> Image.Image | NoAnswer:
+        """pixels: float (height, width, 3) in [0, 1]."""
+        if not np.isfinite(pixels).all():  # in float16 the decoder may overflow; rounded, that would be a black image
+            return NoAnswer(f"the image is not finite in {self.dtype}")
+        return Image.fromarray((pixels * 255).round().astype(np.uint8))
+
+
+def noise(seeds: Sequence[int], shape: Sequence[int]) -> "torch.Tensor":
+    """Gaussian noise, float32 (len(seeds), *shape) on the CPU, each row from a generator of its own.
+
+    Drawn here and not by the pipeline, so that it depends on neither dtype nor device.
+    """
+    import torch
+
+    rows = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)

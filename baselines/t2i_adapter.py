@@ -1,0 +1,37 @@
+"""T2I-Adapter: a small network that reads the condition once, before sampling, and adds to the encoder's features.
+
+Published for depth (three channels) and canny (one). Sampled with the base's own scheduler, PNDM.
+"""
+
+from baselines.checkpoints import Checkpoint
+from baselines.diffusion import Control, ControlledDiffusion
+from baselines.method import MethodContext
+
+# The hub has these in PyTorch's format only.
+_FILES = ("config.json", "diffusion_pytorch_model.bin")
+
+
+def _tencent(name: str, revision: str) -> Checkpoint:
+    return Checkpoint(name=name, files=_FILES, repository=f"TencentARC/{name}", revision=revision, licence="Apache-2.0")
+
+
+T2I_ADAPTER = Control(
+    title="T2I-Adapter",
+    networks={
+        "paper": {
+            "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f"),
+            "canny": _tencent("t2iadapter_canny_sd15v2", "a18baf4f0ff002f34dc2f19c4b93fe00d4cce9ee"),
+        },
+        "miniature": {task: Checkpoint(name=f"diffusion/t2i-adapter-{task}") for task in ("depth", "canny")},
+    },
+    network="T2IAdapter",
+    pipeline="StableDiffusionAdapterPipeline",
+    role="adapter",
+    channels="in_channels",
+    scheduler=None,
+    steps=50,
+)
+
+
+def t2i_adapter(context: MethodContext, dtype: str | None = None) -> ControlledDiffusion:
+    return ControlledDiffusion(context, T2I_ADAPTER, dtype)

@@ -1,0 +1,124 @@
+"""Makes the miniature's latent diffusion from a seed: autoencoder, latents, text-to-image model, ControlNets and
+T2I-Adapters, then the export as diffusers folders.
+
+    python -m benchmarks.miniature.build_diffusion                                    everything, one after the other
+    python -m benchmarks.miniature.build_diffusion --stages controlnet-depth --threads 1      one stage of several that
+                                                                                              can run side by side
+
+Each stage goes on where it stopped, and a finished one does nothing. `latents` needs `vae`, `unet` needs `latents`, and
+what steers it needs `unet`; the ControlNets and T2I-Adapters do not need one another.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from diffusers import StableDiffusionPipeline
+
+from benchmarks.miniature.clip_words import write_tokenizer
+from benchmarks.miniature.diffusion import make_scheduler
+from benchmarks.miniature.diffusion_training import (
+    CONTROLS,
+    Plan,
+    load_control,
+    load_text_to_image,
+    load_vae,
+    train_control,
+    train_unet,
+    train_vae,
+)
+from benchmarks.miniature.diffusion_validation import validate
+from benchmarks.miniature.export import save_curve, write_digests
+from benchmarks.miniature.latents import load_tokenizer, make_shards
+from benchmarks.miniature.paths import BUILD, WEIGHTS
+
+TRAINED = ("vae", "unet", *CONTROLS)
+STAGES = ("vae", "latents", "unet", *CONTROLS, "export")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Build the miniature's latent diffusion from a seed, resumably."""
+
+    stages: tuple[str, ...] = STAGES
+    """What to do, of: vae latents unet controlnet-depth controlnet-canny controlnet-segmentation t2i-adapter-depth
+    t2i-adapter-canny export."""
+    folder: Path = BUILD / "diffusion"
+    """Checkpoints and shards of latents."""
+    out: Path = WEIGHTS
+    """Where the finished weights go, to its folder diffusion/."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    threads: int = 0
+    """CPU threads; 0: torch's choice."""
+
+    def __post_init__(self):
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise ValueError(f"--stages {stage}: must be one of {' '.join(STAGES)}")
+
+
+def main(arguments: Arguments, plan: Plan | None = None) -> None:
+    """Run the stages in their order, whatever order they were named in, and say how long each took; plan: instead of
+    the miniature's own."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    plan, folder, device = plan or Plan(), arguments.folder, arguments.device
+    for stage in STAGES:
+        if stage not in arguments.stages:
+            continue
+        print(f"stage {stage}", flush=True)
+        started = time.perf_counter()
+        if stage == "vae":
+            train_vae(plan, folder, device)
+        elif stage == "latents":
+            make_shards(load_vae(plan, folder).to(device), folder / "latents", plan.shards, plan.scenes)
+        elif stage == "unet":
+            train_unet(plan, folder, device)
+        elif stage in CONTROLS:
+            train_control(plan, folder, stage, device)
+        else:
+            export(plan, folder, arguments.out)
+        measured = validate(plan, folder, stage, device) if stage in TRAINED else {}
+        values = "".join(f", {name} {value:.4f}" for name, value in measured.items())
+        print(f"stage {stage}: {(time.perf_counter() - started) / 60:.1f} minutes{values}", flush=True)
+
+
+def export(plan: Plan, folder: Path, out: Path) -> None:
+    """Write the finished weights (float16) as diffusers folders, the training curves and the digests."""
+    target = out / "diffusion"
+    base = load_text_to_image(plan, folder)
+    pipeline = StableDiffusionPipeline(
+        vae=load_vae(plan, folder).half(),
+        text_encoder=base.text_encoder.half(),
+        tokenizer=load_tokenizer(folder / "tokenizer"),
+        unet=base.unet.half(),
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(target)
+    _as_float32(target / "text_encoder" / "config.json")
+    shutil.rmtree(target / "tokenizer")  # transformers writes another format than Stable Diffusion's folders have
+    write_tokenizer(target / "tokenizer")
+    for stage in CONTROLS:
+        load_control(plan, folder, stage).half().save_pretrained(target / stage)
+    for stage in TRAINED:
+        save_curve(folder / stage, out / "curves" / "diffusion")
+    write_digests(out)
+    size = sum(file.stat().st_size for file in target.rglob("*.safetensors"))
+    print(f"{target}: {size / 1e6:.1f} MB of weights")
+
+
+def _as_float32(config: Path) -> None:
+    """transformers makes a network of the type that its configuration names, diffusers of float32 unless told else;
+    without this a pipeline would mix the two."""
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
