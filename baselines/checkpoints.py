@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from baselines.method import Unsupported
+
 NETWORK_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 PIPELINE_FILES = (
     "model_index.json",
@@ -76,6 +78,24 @@ class Checkpoint:
     @property
     def _source(self) -> str:
         return f"{self.repository} (revision {self.revision})"
+
+
+def miniature_weights(weights: Path | None) -> Path:
+    """The folder that holds the miniature's `diffusion/`: the user's, else the suite's own.
+
+    Raises Unsupported where the suite's own has not been made.
+    """
+    if weights is not None:
+        return weights
+    from editar.pipeline import miniature_weights as editar_weights
+
+    own = editar_weights().parent
+    if not (own / "diffusion").is_dir():
+        raise Unsupported(
+            "the miniature's diffusion networks are not there; python -m benchmarks.miniature.build_diffusion trains "
+            "them"
+        )
+    return own
 
 
 def find(checkpoint: Checkpoint, weights: Path | None, *, endpoint: str | None = None) -> Path:

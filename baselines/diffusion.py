@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint, find
+from baselines.checkpoints import PIPELINE_FILES, Checkpoint, find, miniature_weights
 from baselines.method import MethodContext, NoAnswer, TranslateRequest, Unsupported
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ STABLE_DIFFUSION_15 = Checkpoint(
     licence="CreativeML OpenRAIL-M",
 )
 BASES = {"paper": STABLE_DIFFUSION_15, "miniature": Checkpoint(name="diffusion", files=PIPELINE_FILES)}
-MINIATURE_WEIGHTS = Path(__file__).parents[1] / "benchmarks" / "miniature" / "weights"
 NEGATIVE_PROMPTS = {
     "paper": "worst quality, low quality",  # T2I-Adapter got it too
     "miniature": "",  # its world has no word for quality
@@ -72,11 +71,7 @@ class ControlledDiffusion:
                 f"{control.title} has no network for the task {task!r} in the suite {context.suite!r}; it has "
                 f"{', '.join(networks) or 'none'}: leave it out of --methods"
             )
-        if context.suite == "miniature" and not context.weights and not (MINIATURE_WEIGHTS / "diffusion").is_dir():
-            raise Unsupported(
-                f"{control.title}: the miniature's diffusion networks are not there; "
-                "python -m benchmarks.miniature.build_diffusion trains them"
-            )
+        self.weights = miniature_weights(context.weights) if context.suite == "miniature" else context.weights
         if dtype is None:
             dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
         if dtype not in DTYPES:
@@ -84,7 +79,6 @@ class ControlledDiffusion:
         self.control, self.task, self.dtype = control, task, dtype
         self.device, self.side = context.device, context.image_side
         self.base, self.network = BASES[context.suite], networks[task]
-        self.weights = MINIATURE_WEIGHTS if context.suite == "miniature" and not context.weights else context.weights
         self.negative_prompt = NEGATIVE_PROMPTS[context.suite]
         self.pipeline: Any = None  # of diffusers, after load()
 

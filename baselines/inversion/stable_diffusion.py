@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint
-from baselines.diffusion import BASES, MINIATURE_WEIGHTS
-from baselines.method import MethodContext, Unsupported
+from baselines.checkpoints import PIPELINE_FILES, Checkpoint, miniature_weights
+from baselines.diffusion import BASES
+from baselines.method import MethodContext
 
 STABLE_DIFFUSION_14 = Checkpoint(
     name="stable-diffusion-v1-4",
@@ -28,13 +28,7 @@ def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
     miniature has none."""
     if context.suite != "miniature":
         return STABLE_DIFFUSION_14, context.weights
-    checkpoint = BASES["miniature"]
-    if context.weights is None and not (MINIATURE_WEIGHTS / checkpoint.name).is_dir():
-        raise Unsupported(
-            "the miniature's diffusion networks are not there; "
-            "python -m benchmarks.miniature.build_diffusion trains them"
-        )
-    return checkpoint, context.weights or MINIATURE_WEIGHTS
+    return BASES["miniature"], miniature_weights(context.weights)
 
 
 class StableDiffusion:

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from baselines.inversion import stable_diffusion
+import editar.pipeline
 from baselines.inversion.ddim import DiffusionSettings, Schedule
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
@@ -35,7 +35,7 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_miniature_may_have_no_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind) -> None:
-    monkeypatch.setattr(stable_diffusion, "MINIATURE_WEIGHTS", tmp_path)
+    monkeypatch.setattr(editar.pipeline, "miniature_weights", lambda: tmp_path / "editar")
     context = MethodContext(suite="miniature", weights=None, device="cpu", image_side=64)
     with pytest.raises(Unsupported, match=r"benchmarks\.miniature\.build_diffusion trains them"):
         kind(context)
