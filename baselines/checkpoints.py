@@ -7,6 +7,7 @@ user is taken by its name, whatever it holds, and the digests of its files are r
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from baselines.method import Unsupported
@@ -69,8 +70,8 @@ class Checkpoint:
         """The SHA-256 of every file that is loaded of a copy in `folder`, by name and file."""
         digests = {}
         for path in self.used_files(folder):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            status = path.stat()
+            digest = _digest(path, status.st_size, status.st_mtime_ns)
             digests[f"{self.name}/{path.relative_to(folder).as_posix()}"] = digest
         return digests
 
@@ -120,6 +121,13 @@ def find(checkpoint: Checkpoint, weights: Path | None, *, endpoint: str | None =
             f"{' in ' + checkpoint.subfolder if checkpoint.subfolder else ''} where there is a network, put them at "
             f"{place}{where}."
         ) from error
+
+
+@cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    """Read once in a process, unless the file changes: several rows share gigabytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _candidates(path: Path) -> Iterator[Path]:

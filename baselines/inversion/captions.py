@@ -11,36 +11,20 @@ from typing import Any
 import torch
 from PIL import Image
 
-from baselines.method import MethodContext
+from baselines.checkpoints import Checkpoint
 
-REPOSITORY = "Salesforce/blip-image-captioning-base"
-FOLDER = REPOSITORY.split("/")[1]
-WEIGHTS = "model.safetensors"
-FILES = (WEIGHTS, "config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.txt")  # must be there
+BLIP = Checkpoint(
+    name="blip-image-captioning-base",
+    files=(
+        "config.json", "preprocessor_config.json", "pytorch_model.bin", "special_tokens_map.json", "tokenizer.json",
+        "tokenizer_config.json", "vocab.txt",
+    ),
+    repository="Salesforce/blip-image-captioning-base",
+    revision="82a37760796d32b1411fe092ab5d4e227313294b",
+    licence="BSD-3-Clause",
+)  # fmt: skip
 PROMPT = "a picture of"
 GENERATION = {"num_beams": 3, "min_length": 10, "max_length": 30, "do_sample": False}
-
-
-def find_captioner(context: MethodContext) -> Path:
-    """The folder with all of FILES, in the user's weights or the hub's cache. Raises ValueError where there is none."""
-    if context.weights is not None and (context.weights / FOLDER).is_dir():
-        folder = context.weights / FOLDER
-    else:
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(REPOSITORY, FILES[0])
-        folder = Path(cached).parent if isinstance(cached, str) else (context.weights or Path("weights")) / FOLDER
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise ValueError(
-            f"{folder} is no BLIP, which captions images for Pix2Pix-Zero: {', '.join(missing)} missing; put the files "
-            f"of {REPOSITORY} there, as --weights DIR, or fetch it into the hub's cache"
-        )
-    return folder
-
-
-def captioner_files(folder: Path) -> list[str]:
-    """All that is read of a folder: the weights, configurations and the tokenizer."""
-    return sorted({WEIGHTS, *(path.name for pattern in ("*.json", "*.txt") for path in folder.glob(pattern))})
 
 
 class Captioner:
@@ -50,7 +34,7 @@ class Captioner:
         self.device = device
         self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
         loaded: Any = BlipForConditionalGeneration.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder, local_files_only=True, output_loading_info=True
         )
         model, report = loaded
         if missing := sorted(report["missing_keys"]):  # transformers would only warn and leave them random

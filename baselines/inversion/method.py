@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from baselines.checkpoints import find
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.inversion.stable_diffusion import StableDiffusion, digests, files_read, find_folder
+from baselines.inversion.stable_diffusion import StableDiffusion, base
 from baselines.method import EditRequest, MethodContext
 
 
@@ -21,14 +22,16 @@ class InversionMethod(ABC):
     """A method is its settings and `latents`, which does the work."""
 
     def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
-        self.folder = find_folder(context)
+        self.checkpoint, self.weights = base(context)
         self.config = config
         self.device = context.device
         self._cache = TensorCache(context.cache / "inversions" if context.cache else None)
         self._model: StableDiffusion | None = None
 
     def load(self) -> None:
-        self._model = StableDiffusion(self.folder, self.device, self.config.dtype)
+        folder = find(self.checkpoint, self.weights)
+        self._digests = self.checkpoint.digests(folder)
+        self._model = StableDiffusion(folder, self.device, self.config.dtype)
         self.schedule = Schedule(self._model.scheduler_config, self.config)
 
     @property
@@ -50,7 +53,8 @@ class InversionMethod(ABC):
         return Image.fromarray((pixels * 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
     def settings(self) -> dict[str, Any]:
-        return {**asdict(self.config), "weights": self._digests()}
+        """Finds the weights, and fetches what is missing of them: they are part of the settings."""
+        return {**asdict(self.config), "weights": self.checkpoint.digests(find(self.checkpoint, self.weights))}
 
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""
@@ -69,9 +73,6 @@ class InversionMethod(ABC):
         """(B, C, h, w), the images' latents; one image at a time, which bounds the memory."""
         return torch.stack([self.model.encode(request.image) for request in requests])
 
-    def _digests(self) -> dict[str, str]:
-        return digests(self.folder, files_read(self.folder))
-
     def _fingerprint(self, request: EditRequest) -> str:
         facts = {
             "what": "DDIM inversion without guidance, version 1",
@@ -80,7 +81,7 @@ class InversionMethod(ABC):
             "steps_offset": self.config.steps_offset,
             "dtype": self.config.dtype,
             "device": torch.device(self.device).type,
-            "weights": self._digests(),
+            "weights": self._digests,
             "packages": {name: version(name) for name in ("diffusers", "torch", "transformers")},
         }
         return fingerprint(facts, request.image)

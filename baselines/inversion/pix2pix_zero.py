@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from baselines.checkpoints import find
 from baselines.inversion.attention import Layer, controlled
-from baselines.inversion.captions import GENERATION, PROMPT, Captioner, captioner_files, find_captioner
+from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.inversion.method import InversionMethod
-from baselines.inversion.stable_diffusion import digests
 from baselines.method import EditRequest, MethodContext
 
 COARSEST = 8  # pixels; autocorrelation looks at no smaller noise than that
@@ -44,20 +44,21 @@ class Pix2PixZero(InversionMethod):
     def __init__(self, context: MethodContext, config: Pix2PixZeroSettings | None = None) -> None:
         super().__init__(context, config or Pix2PixZeroSettings())
         # The miniature has no captioner: the source prompt says what is to be seen.
-        self._captioner_folder = None if context.suite == "miniature" else find_captioner(context)
+        self._captions_wanted = context.suite != "miniature"
         self._captioner: Captioner | None = None
 
     def load(self) -> None:
         super().load()
-        if self._captioner_folder is not None:
-            self._captioner = Captioner(self._captioner_folder, self.device)
+        if self._captions_wanted:
+            self._captioner = Captioner(find(BLIP, self.weights), self.device)
 
     def settings(self) -> dict[str, Any]:
+        settings = super().settings()
         caption: dict[str, Any] | str = "the source prompt"
-        if self._captioner_folder is not None:
-            weights = digests(self._captioner_folder, captioner_files(self._captioner_folder))
+        if self._captions_wanted:
+            weights = BLIP.digests(find(BLIP, self.weights))
             caption = {"prompt": PROMPT, "generation": GENERATION, "weights": weights}
-        return {**super().settings(), "caption": caption}
+        return {**settings, "caption": caption}
 
     @staticmethod
     def image(pixels: Tensor) -> Image.Image:

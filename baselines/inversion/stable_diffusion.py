@@ -1,12 +1,6 @@
-"""Stable Diffusion 1.x from a diffusers folder: images to latents and back, prompts to embeddings, noise predictions.
+"""Stable Diffusion 1.x from a diffusers folder: images to latents and back, prompts to embeddings, predicted noise."""
 
-The folder is `diffusion/` beside the miniature's other weights, and for the paper suite `stable-diffusion-v1-4/` in the
-user's weights, else CompVis/stable-diffusion-v1-4 in the hub's cache. Nothing is downloaded.
-"""
-
-import os
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +9,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import miniature_weights
+from baselines.checkpoints import PIPELINE_FILES, Checkpoint, miniature_weights
+from baselines.diffusion import BASES
 from baselines.method import MethodContext
-from editar.checkpoint import file_digest
 
-REPOSITORY = "CompVis/stable-diffusion-v1-4"
-FOLDER = REPOSITORY.split("/")[1]
-MINIATURE_FOLDER = "diffusion"
+STABLE_DIFFUSION_14 = Checkpoint(
+    name="stable-diffusion-v1-4",
+    files=PIPELINE_FILES,
+    repository="CompVis/stable-diffusion-v1-4",
+    revision="133a221b8aa7292a167afc5127cb63fb5005638b",
+    licence="CreativeML OpenRAIL-M",
+)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-# What must be there. Pickled weights (.bin) are not read.
-FILES = (
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder/config.json",
-    "text_encoder/model.safetensors",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer_config.json",
-    "scheduler/scheduler_config.json",
-)
 
-
-def find_folder(context: MethodContext) -> Path:
-    """The folder with all of FILES. Raises ValueError where there is none, or files are missing, and Unsupported where
-    the miniature's own has not been made."""
-    if context.suite == "miniature":
-        folder = miniature_weights(context.weights) / MINIATURE_FOLDER
-        remedy = "--weights DIR names the folder that holds it"
-    else:
-        folder = _official_folder(context.weights)
-        remedy = f"put the safetensors files of {REPOSITORY} there, as --weights DIR, or fetch it into the hub's cache"
-    if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} is no Stable Diffusion: {', '.join(missing)} missing; {remedy}")
-    return folder
-
-
-def _official_folder(weights: Path | None) -> Path:
-    if weights is not None and (weights / FOLDER).is_dir():
-        return weights / FOLDER
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(REPOSITORY, FILES[0])
-    return Path(cached).parents[1] if isinstance(cached, str) else (weights or Path("weights")) / FOLDER
-
-
-def files_read(folder: Path) -> list[str]:
-    """All that is read of a folder, and so all that a result can depend on: FILES and what else a tokenizer has."""
-    tokenizer = {path.relative_to(folder).as_posix() for path in (folder / "tokenizer").iterdir()}
-    return sorted(tokenizer.union(FILES))
-
-
-def digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each file, by name; read once in a process, since several methods share gigabytes."""
-    return {name: _digest(folder / name, *_stamp(folder / name)) for name in files}
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-@cache
-def _digest(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)
+def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
+    """The checkpoint of the suite, and the folder of weights to look for it in first. Raises Unsupported where the
+    miniature has none."""
+    if context.suite != "miniature":
+        return STABLE_DIFFUSION_14, context.weights
+    return BASES["miniature"], miniature_weights(context.weights)
 
 
 class StableDiffusion:
@@ -99,7 +47,7 @@ class StableDiffusion:
 
     def _load(self, kind: Any, folder: Path, **options: Any) -> Any:
         network, report = kind.from_pretrained(
-            folder, dtype=self.dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            folder, dtype=self.dtype, local_files_only=True, output_loading_info=True, **options
         )
         if missing := sorted(report["missing_keys"]):  # the libraries would only warn and leave them random
             raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")

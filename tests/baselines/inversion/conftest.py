@@ -40,7 +40,9 @@ def write_stable_diffusion(folder: Path, seed: int = 0) -> None:
             sample_size=SIDE // 8, block_out_channels=(16, 32, 32, 32), layers_per_block=1, cross_attention_dim=16,
             attention_head_dim=2, norm_num_groups=8,
         ),
-        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        ),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder)

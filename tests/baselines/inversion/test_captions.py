@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines.inversion.captions import FOLDER, PROMPT, Captioner
+from baselines.inversion.captions import BLIP, PROMPT, Captioner
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
 from baselines.method import MethodContext
 
@@ -17,9 +17,9 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "picture", "of", "ca
 
 @pytest.fixture(scope="module")
 def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import BlipConfig, BlipForConditionalGeneration
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
-    folder = tmp_path_factory.mktemp("captions") / FOLDER
+    folder = tmp_path_factory.mktemp("captions") / BLIP.name
     tiny = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(0)
     config = BlipConfig(
@@ -32,7 +32,8 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     BlipForConditionalGeneration(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": "[PAD]", "unk_token": "[UNK]"}))
     preprocessor = {"image_processor_type": "BlipImageProcessor", "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps({**preprocessor, "processor_class": "BlipProcessor"}))
     return folder
@@ -50,11 +51,11 @@ def test_captions_are_of_the_published_length_and_without_their_prompt(blip: Pat
 
 def test_pix2pix_zero_inverts_with_the_caption(blip: Path, weights: Path, make_request, tmp_path: Path) -> None:
     shutil.copytree(weights / "diffusion", tmp_path / "stable-diffusion-v1-4")
-    shutil.copytree(blip, tmp_path / FOLDER)
+    shutil.copytree(blip, tmp_path / BLIP.name)
     paper = MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64)
     method = Pix2PixZero(paper, Pix2PixZeroSettings(steps=1))
     caption = method.settings()["caption"]
-    assert caption["prompt"] == PROMPT and {"model.safetensors", "vocab.txt"} <= set(caption["weights"])
+    assert caption["prompt"] == PROMPT and f"{BLIP.name}/vocab.txt" in caption["weights"]
     method.load()
     request = make_request()
     (text,) = Captioner(blip, "cpu")([request.image])

@@ -8,42 +8,46 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+import editar.pipeline
 from baselines.inversion.ddim import DiffusionSettings, Schedule
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
-from baselines.method import MethodContext
+from baselines.method import MethodContext, Unsupported
 
 CLASSES = (PromptToPrompt, NullTextInversion, PnPInversion, MasaCtrl, Pix2PixZero)
 TWO_STEPS = PromptToPromptSettings(steps=2)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_missing_weights_are_asked_for(tmp_path: Path, kind) -> None:
-    with pytest.raises(ValueError, match=r"no Stable Diffusion: unet/config\.json, .* --weights DIR"):
-        kind(MethodContext(suite="miniature", weights=tmp_path, device="cpu", image_side=64))
-    with pytest.raises(ValueError, match=r"CompVis/stable-diffusion-v1-4 .* --weights DIR"):
-        kind(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=512))
+def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*diffusion"):
+        kind(MethodContext(suite="miniature", weights=tmp_path, device="cpu", image_side=64)).settings()
+    with pytest.raises(FileNotFoundError, match=r"unet/config\.json.* of the hub's CompVis/stable-diffusion-v1-4"):
+        kind(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=512)).settings()
 
 
-def test_a_missing_file_is_named(weights: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "stable-diffusion-v1-4"
-    shutil.copytree(weights / "diffusion", folder)
-    paper = MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64)
-    PromptToPrompt(paper)
-    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"Diffusion: vae/diffusion_pytorch_model\.safetensors missing"):
-        PromptToPrompt(paper)
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_miniature_may_have_no_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind) -> None:
+    monkeypatch.setattr(editar.pipeline, "miniature_weights", lambda: tmp_path / "editar")
+    context = MethodContext(suite="miniature", weights=None, device="cpu", image_side=64)
+    with pytest.raises(Unsupported, match=r"benchmarks\.miniature\.build_diffusion trains them"):
+        kind(context)
+    (tmp_path / "diffusion").mkdir()
+    kind(context)
 
 
-def test_pix2pix_zero_asks_for_its_captioner(weights: Path, tmp_path: Path) -> None:
+def test_pix2pix_zero_asks_for_its_captioner(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     shutil.copytree(weights / "diffusion", tmp_path / "stable-diffusion-v1-4")
-    with pytest.raises(ValueError, match=r"is no BLIP, .* Salesforce/blip-image-captioning-base"):
-        Pix2PixZero(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64))
+    with pytest.raises(FileNotFoundError, match=r"vocab\.txt of the hub's Salesforce/blip-image-captioning-base"):
+        Pix2PixZero(MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=64)).settings()
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -51,7 +55,7 @@ def test_settings_are_the_published_ones_and_follow_the_weights(context: MethodC
     settings = kind(context).settings()
     assert json.loads(json.dumps(settings)) == settings
     assert (settings["steps"], settings["guidance"], settings["steps_offset"]) == (50, 7.5, 1)
-    assert {"unet/config.json", "tokenizer/merges.txt"} <= set(settings["weights"])
+    assert {"diffusion/unet/config.json", "diffusion/tokenizer/merges.txt"} <= set(settings["weights"])
     assert all(len(digest) == 64 for digest in settings["weights"].values())
     assert context.weights is not None
     shutil.copytree(context.weights, tmp_path, dirs_exist_ok=True)
@@ -61,7 +65,7 @@ def test_settings_are_the_published_ones_and_follow_the_weights(context: MethodC
     save_file(tensors, network, {"format": "pt"})
     other = kind(replace(context, weights=tmp_path)).settings()
     changed = {name for name in settings["weights"] if settings["weights"][name] != other["weights"][name]}
-    assert changed == {"unet/diffusion_pytorch_model.safetensors"}
+    assert changed == {"diffusion/unet/diffusion_pytorch_model.safetensors"}
 
 
 def test_a_network_that_predicts_something_else_is_refused(context: MethodContext, tmp_path: Path) -> None:
