@@ -41,8 +41,8 @@ _VAE = TrainConfig(
     checkpoint_every=200, log_every=50, seed=4,
 )  # fmt: skip
 _UNET = TrainConfig(
-    steps=6000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
-    decay_steps=4000, checkpoint_every=250, log_every=50, seed=4,
+    steps=5000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
+    decay_steps=3500, checkpoint_every=250, log_every=50, seed=4,
 )  # fmt: skip
 _CONTROLNET = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
 _ADAPTER = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
