@@ -47,7 +47,7 @@ _UNET = TrainConfig(
 )  # fmt: skip
 _CONTROLNET = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
 _ADAPTER = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
-_INSTRUCT = replace(_UNET, steps=4500, decay_steps=3500)
+_INSTRUCT = replace(_UNET, steps=4000, decay_steps=3000)
 
 
 @dataclass(frozen=True, kw_only=True)
