@@ -45,9 +45,9 @@ _UNET = TrainConfig(
     steps=5000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
     decay_steps=3500, checkpoint_every=250, log_every=50, seed=4,
 )  # fmt: skip
-_CONTROLNET = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
-_ADAPTER = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
-_INSTRUCT = replace(_UNET, steps=4000, decay_steps=3000)
+_CONTROLNET = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
+_ADAPTER = replace(_UNET, steps=500, warmup_steps=30, decay_steps=350)
+_INSTRUCT = replace(_UNET, steps=3000, decay_steps=2200)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Plan:
     adapter: TrainConfig = _ADAPTER
     instruct: TrainConfig = _INSTRUCT
     shards: int = 24
-    pair_shards: int = 10
+    pair_shards: int = 8
     scenes: int = 1024
     sample: int = 256
 
