@@ -38,10 +38,8 @@ def make_instruct(base: TextToImage) -> TextToImage:
     unet, narrow = model.unet, model.unet.conv_in
     channels = narrow.in_channels
     wide = nn.Conv2d(2 * channels, narrow.out_channels, narrow.kernel_size, padding=narrow.padding)
-    with torch.no_grad():
-        wide.weight[:, :channels] = narrow.weight
-        wide.weight[:, channels:] = 0.0
-        wide.bias.copy_(narrow.bias)
+    state = narrow.state_dict()
+    wide.load_state_dict({**state, "weight": torch.cat([state["weight"], torch.zeros_like(state["weight"])], 1)})
     unet.conv_in = wide.to(narrow.weight.device)
     unet.register_to_config(in_channels=2 * channels)
     return model
