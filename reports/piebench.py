@@ -75,7 +75,10 @@ def _comparison(runs: Sequence[Run]) -> list[Table]:
 
 def _row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
     """`samples` are the run's own or some of them, `expected` counts how many there should be."""
-    estimates = (mean_interval(samples[column.key], samples["source_id"]) for column in COLUMNS)
+    estimates = (
+        comparison.explained(mean_interval(samples[column.key], samples["source_id"]), samples, column.key)
+        for column in COLUMNS
+    )
     return _measured_row(run.method, estimates, len(samples), expected)
 
 
