@@ -93,7 +93,8 @@ def _write(
 
 def _lines(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:
     """`text` in at most `most` lines of at most `width` pixels, broken between words where that is possible."""
-    rest, lines = one_line(text), []
+    rest = one_line(text)
+    lines: list[str] = []
     while rest and len(lines) < most:
         end = 1
         while end < len(rest) and font.getlength(rest[: end + 1]) <= width:
