@@ -68,7 +68,7 @@ def weights_folder(title: str, published: Published, context: MethodContext) -> 
 
 
 def find_networks(title: str, published: Published, suite: str, weights: Path | None) -> Files | Folders:
-    """The row's files: in the user's folder the checkpoint, then the port; else the hub's checkpoint, fetched if need be.
+    """The row's files: the user's checkpoint, else the user's port, else the hub's checkpoint, fetched if need be.
 
     weights: of `weights_folder`. Raises FileNotFoundError that says what to put where.
     """

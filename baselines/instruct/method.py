@@ -64,7 +64,7 @@ class InstructedDiffusion:
         images = torch.stack([encode(model, request.image) for request in requests])
         texts = embed(model, [request.instruction for request in requests], row.guidance)
 
-        def guide(both: Tensor, image: Tensor, third: Tensor) -> Tensor:
+        def guide(both: "Tensor", image: "Tensor", third: "Tensor") -> "Tensor":
             return GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
 
         latents = sample(model, scheduler, images, texts, [request.seed for request in requests], guide)
