@@ -39,6 +39,14 @@ def write_folder(folder: Path, name: str, seed: int) -> Path:
     (unet / "diffusion_pytorch_model.safetensors").unlink()
     filled(tiny_unet(inputs=8), seed).save_pretrained(unet, safe_serialization=name != "magicbrush")
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULERS[name]))
+    if name == "instruct-pix2pix":  # of a time when diffusers called the VAE's attention so
+        path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+        old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+        state = load_file(path)
+        for new, former in old.items():
+            state = {key.replace(new, former): value for key, value in state.items()}
+        assert "encoder.mid_block.attentions.0.query.weight" in state
+        save_file(state, path, metadata={"format": "pt"})
     if name == "magicbrush":  # the hub has it in PyTorch's format alone
         text_encoder = folder / "text_encoder"
         torch.save(load_file(text_encoder / "model.safetensors"), text_encoder / "pytorch_model.bin")
