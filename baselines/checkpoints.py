@@ -4,13 +4,12 @@ Lookup order: the folder the user names (`--weights DIR`), in it by `name`; the 
 user is taken by its name, whatever it holds, and the digests of its files are recorded; the hub's are pinned.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from baselines.method import Unsupported
+from editar.digests import file_digest
 
 NETWORK_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 PIPELINE_FILES = (
@@ -68,12 +67,9 @@ class Checkpoint:
 
     def digests(self, folder: Path) -> dict[str, str]:
         """The SHA-256 of every file that is loaded of a copy in `folder`, by name and file."""
-        digests = {}
-        for path in self.used_files(folder):
-            status = path.stat()
-            digest = _digest(path, status.st_size, status.st_mtime_ns)
-            digests[f"{self.name}/{path.relative_to(folder).as_posix()}"] = digest
-        return digests
+        return {
+            f"{self.name}/{path.relative_to(folder).as_posix()}": file_digest(path) for path in self.used_files(folder)
+        }
 
     @property
     def _source(self) -> str:
@@ -121,13 +117,6 @@ def find(checkpoint: Checkpoint, weights: Path | None, *, endpoint: str | None =
             f"{' in ' + checkpoint.subfolder if checkpoint.subfolder else ''} where there is a network, put them at "
             f"{place}{where}."
         ) from error
-
-
-@cache
-def _digest(path: Path, size: int, modified: int) -> str:
-    """Read once in a process, unless the file changes: several rows share gigabytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _candidates(path: Path) -> Iterator[Path]:

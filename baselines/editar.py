@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.method import EditRequest, MethodContext, TranslateRequest
+from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
@@ -70,7 +71,7 @@ def weights_folder(context: MethodContext) -> Path:
 
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file that the model is made of; a text encoder that the hub gives is named only."""
-    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ, file_digest
+    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ
     from editar.pipeline import is_official
 
     if not is_official(folder):

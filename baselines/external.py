@@ -25,7 +25,6 @@ A missing or unusable answer fails its sample. An exit status other than 0 fails
 image at a time, so that one bad sample costs no other. The end of what the command printed goes into the error.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -41,6 +40,7 @@ from typing import Any
 from PIL import Image
 
 from baselines.method import EditRequest, NoAnswer, TranslateRequest, shown
+from editar.digests import file_digest
 
 FOLDER = "{folder}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -108,10 +108,7 @@ class External:
 
     def settings(self) -> dict[str, Any]:
         recipe = self.recipe
-        digests = {}
-        for name in recipe.files:
-            with (recipe.folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        digests = {name: file_digest(recipe.folder / name) for name in recipe.files}
         return {"command": list(recipe.command), "files": digests, "settings": recipe.settings}
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from baselines.editar import weights_folder
 from baselines.method import EditRequest, MethodContext
+from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.vq import VQModel
@@ -40,8 +41,6 @@ class VQReconstruction:
         return answers
 
     def settings(self) -> dict[str, Any]:
-        from editar.checkpoint import file_digest
-
         return {"weights": {self._file().name: file_digest(self._file())}}
 
     def _file(self) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from baselines.checkpoints import Checkpoint, find
 from baselines.method import MethodContext, Unsupported
+from editar.digests import file_digest
 
 TOKENIZER = Checkpoint(
     name="clip-vit-large-patch14",
@@ -34,8 +35,6 @@ class Files:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each file, by name."""
-        from editar.checkpoint import file_digest
-
         return {self.checkpoint.name: file_digest(self.checkpoint), **TOKENIZER.digests(self.tokenizer)}
 
 
