@@ -40,6 +40,7 @@ from typing import Any
 from PIL import Image
 
 from baselines.method import EditRequest, NoAnswer, TranslateRequest, shown
+from baselines.needs import NeededFile, Needs
 from editar.digests import file_digest
 
 FOLDER = "{folder}"
@@ -110,6 +111,12 @@ class External:
         recipe = self.recipe
         digests = {name: file_digest(recipe.folder / name) for name in recipe.files}
         return {"command": list(recipe.command), "files": digests, "settings": recipe.settings}
+
+    def needs(self) -> Needs:
+        files = tuple(
+            NeededFile(name=name, source="the recipe", path=self.recipe.folder / name) for name in self.recipe.files
+        )
+        return Needs(files=files, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         return self._ask(requests)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from baselines.checkpoints import Checkpoint
 from baselines.method import MethodContext, TranslateRequest
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
+from baselines.needs import Needs
+from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class UniControlNet:
             "global_condition": "zeros",
             "weights": self._files().digests(),
         }
+
+    def needs(self) -> Needs:
+        return unified_needs(CHECKPOINT, self.weights, SETTINGS)
 
     def _files(self) -> Files:
         return find_files("Uni-ControlNet", CHECKPOINT, self.weights)
