@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.needs import NeededFile
-from benchmarks.datasets.piebench import IMAGES, MAPPING
+from benchmarks.miniature.dataset import COUNTS
 from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
+from benchmarks.needed_files import embedded, official_piebench
 from benchmarks.samples import lock
 from metrics.backbones import Backbones
-from metrics.weights import PIE_BENCH, HubFolder, WeightFile, locate
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
 MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
@@ -20,7 +20,7 @@ MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
 class Suite:
     """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder.
     backbones: from (weights folder or None, device, precision) to the networks to score with. files: from the folders
-    of data and weights, or None, to the files of both; nothing is read of them. records: how many the data set has."""
+    of data and weights, or None, to the files that these two load. records: of the suite's own data set."""
 
     name: str
     image_side: int
@@ -55,51 +55,6 @@ def _miniature_backbones(weights: Path | None, device: str, precision: str) -> B
     return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
 
 
-def _miniature_files(data: Path | None, weights: Path | None) -> Sequence[NeededFile]:
-    root = data or MINIATURE_DATA
-    path = root if root.is_dir() else None
-    drawn = NeededFile(
-        name=f"{root.name}/", source="benchmarks.miniature.dataset", path=path, comes="given" if data else "made"
-    )
-    return drawn, perception_file(weights)
-
-
-def perception_file(weights: Path | None) -> NeededFile:
-    """The network that scores in the miniature."""
-    path = (weights or MINIATURE_WEIGHTS) / "perception.safetensors"
-    found = path if path.is_file() else None
-    return NeededFile(name=path.name, source="benchmarks.miniature.build", path=found)
-
-
-def _paper_files(data: Path | None, weights: Path | None) -> Sequence[NeededFile]:
-    parts = {name: None if data is None or not (data / name).exists() else data / name for name in (MAPPING, IMAGES)}
-    dataset = [
-        NeededFile(name=f"PIE-Bench_v1/{name}", source="its authors, on request: github.com/cure-lab/PnPInversion", path=path)
-        for name, path in parts.items()
-    ]
-    return *dataset, *scoring_files(PIE_BENCH, weights)
-
-
-def scoring_files(items: Sequence[WeightFile | HubFolder], weights: Path | None) -> list[NeededFile]:
-    """The files of official networks."""
-    files = []
-    for item in items:
-        hub = isinstance(item, HubFolder)
-        mine = hub and weights is not None and (weights / item.name).exists()
-        for name, path in locate(item, weights).items():
-            files.append(
-                NeededFile(
-                    name=name,
-                    source=f"hub: {item.repository} @ {item.revision[:7]}" if isinstance(item, HubFolder) else item.url,
-                    size=item.size if not isinstance(item, HubFolder) or name.endswith(f"/{item.weights}") else None,
-                    licence=item.licence,
-                    path=path,
-                    comes="given" if mine else "fetched",
-                )
-            )
-    return files
-
-
 def _paper_dataset(data: Path | None) -> Path:
     if data is None:
         raise ValueError(
@@ -118,7 +73,21 @@ def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backb
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(name="miniature", image_side=MINIATURE_SIDE, dataset=_miniature_dataset, backbones=_miniature_backbones),
-        Suite(name="paper", image_side=512, dataset=_paper_dataset, backbones=_paper_backbones),
+        Suite(
+            name="miniature",
+            image_side=MINIATURE_SIDE,
+            dataset=_miniature_dataset,
+            backbones=_miniature_backbones,
+            files=lambda data, weights: embedded(MINIATURE_DATA, data, MINIATURE_WEIGHTS, weights),
+            records=sum(COUNTS.values()),
+        ),
+        Suite(
+            name="paper",
+            image_side=512,
+            dataset=_paper_dataset,
+            backbones=_paper_backbones,
+            files=official_piebench,
+            records=700,
+        ),
     )
 }
