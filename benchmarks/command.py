@@ -34,8 +34,8 @@ class BenchmarkArguments:
     suite: Literal["miniature", "paper"] = "miniature"
     """miniature: embedded data and small networks, offline. paper: the official ones."""
     methods: tuple[str, ...] = ()
-    """Names of methods, or all that the suite has networks for. Without it and --images: PIE-Bench's quick rows (QUICK in
-    baselines/__init__.py), all of translation. external:RECIPE.toml is a method of your own."""
+    """Names of methods, or all that there are networks for; external:RECIPE.toml is a method of your own. Without names
+    and --images: PIE-Bench's quick rows (QUICK in baselines/__init__.py), all of translation."""
     data: Path | None = None
     """Folder of the data set."""
     weights: Path | None = None
@@ -112,8 +112,8 @@ class NamedRow:
             return str(reason)
         if not absent:
             return None
-        more = f" and {len(absent) - 1} more files" if len(absent) > 1 else ""
-        return f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run lists them"
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        return f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all"
 
 
 def needs_of(method: Maker) -> Needs:

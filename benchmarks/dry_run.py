@@ -69,7 +69,7 @@ def _show_group(title: str, files: Sequence[NeededFile], seen: dict[str, str], n
             facts = (file.licence or "licence unknown", file.source) if file.source else ()
             lines.append((f"  {_state(file)}", file.name, size_text(_size(file)), ", ".join(facts)))
     for other, again in known.items():
-        print(f"  {len(again)} files as under {other}, {_total(again)}")
+        print(f"  {_count(again)} as under {other}, {_total(again)}")
     _show_table(lines)
 
 
@@ -87,6 +87,10 @@ def size_text(size: int | None) -> str:
         return "size unknown"
     unit, name = next(((unit, name) for unit, name in ((GB, "GB"), (MB, "MB"), (KB, "kB")) if size >= unit), (1, "B"))
     return f"{size / unit:.3g} {name}"
+
+
+def _count(files: Sequence[NeededFile]) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"
 
 
 def _total(files: Iterable[NeededFile]) -> str:
@@ -128,9 +132,9 @@ def _show_table(lines: Sequence[tuple[str, ...]]) -> None:
 
 def _show_totals(files: Sequence[NeededFile]) -> None:
     once = list({f"{file.name} {file.source}": file for file in files}.values())
-    print(f"\nin all, each file once: {len(once)} files, {_total(once)}")
+    print(f"\nin all, each file once: {_count(once)}, {_total(once)}")
     for state in ("here", *STATES.values()):
         some = [file for file in once if _state(file) == state]
         if some:
-            print(f"  {state}: {len(some)} files, {_total(some)}")
+            print(f"  {state}: {_count(some)}, {_total(some)}")
     print("weights: bytes on disk; loaded, they take at least as much of memory in the precision that they are kept in")

@@ -1,8 +1,8 @@
 """The peak of memory of a part of a process: on the GPU where there is one, else in main memory.
 
-Methods run one after another in one process, so the peak has to be forgotten in between. Linux does that for main memory
-(/proc/self/clear_refs); elsewhere, or where that may not be written, the peak is the process's own since it began, and
-`kind` says so. What other processes hold, an external method's for one, is not in it.
+Methods run one after another in one process, so the peak has to be forgotten in between. Linux does that for main
+memory (/proc/self/clear_refs); elsewhere, or where that may not be written, the peak is that of the process since it
+began, and `kind` says so. What other processes hold, an external method's for one, is not in it.
 """
 
 import resource
