@@ -32,6 +32,7 @@ CHECKPOINT = CheckpointFile(
         repository="shihaozhao/uni-controlnet",
         revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e",
         licence="MIT",
+        sizes={"uni.ckpt": 6_100_000_000},  # as the hub shows it, rounded
     ),
 )
 SETTINGS = SamplerSettings(

@@ -131,10 +131,14 @@ def _show_table(lines: Sequence[tuple[str, ...]]) -> None:
 
 
 def _show_totals(files: Sequence[NeededFile]) -> None:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
     once = list({f"{file.name} {file.source}": file for file in files}.values())
     print(f"\nin all, each file once: {_count(once)}, {_total(once)}")
     for state in ("here", *STATES.values()):
         some = [file for file in once if _state(file) == state]
         if some:
             print(f"  {state}: {_count(some)}, {_total(some)}")
+    if HF_HUB_OFFLINE:
+        print("HF_HUB_OFFLINE is set: a run would fetch nothing from the hub")
     print("weights: bytes on disk; loaded, they take at least as much of memory in the precision that they are kept in")
