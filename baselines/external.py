@@ -25,7 +25,6 @@ A missing or unusable answer fails its sample. An exit status other than 0 fails
 image at a time, so that one bad sample costs no other. The end of what the command printed goes into the error.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -41,6 +40,8 @@ from typing import Any
 from PIL import Image
 
 from baselines.method import EditRequest, NoAnswer, TranslateRequest, shown
+from baselines.needs import NeededFile, Needs
+from editar.digests import file_digest
 
 FOLDER = "{folder}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -108,11 +109,14 @@ class External:
 
     def settings(self) -> dict[str, Any]:
         recipe = self.recipe
-        digests = {}
-        for name in recipe.files:
-            with (recipe.folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        digests = {name: file_digest(recipe.folder / name) for name in recipe.files}
         return {"command": list(recipe.command), "files": digests, "settings": recipe.settings}
+
+    def needs(self) -> Needs:
+        files = tuple(
+            NeededFile(name=name, source="the recipe", path=self.recipe.folder / name) for name in self.recipe.files
+        )
+        return Needs(files=files, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         return self._ask(requests)

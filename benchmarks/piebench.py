@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from baselines import METHODS
+from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, run_methods
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.piebench import IMAGES, read_piebench
+from benchmarks.dry_run import show_plan
 from benchmarks.edit_task import EditTask
 from benchmarks.finished import FinishedImages
 from benchmarks.sheet import write_sheet
@@ -42,15 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
-    """The whole job; returns the rendered files, none while other shards have work left.
+    """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
     The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
     """
     suite = suite or SUITES[args.suite]
     device = default_device()
-    dataset = read_piebench(suite.dataset(args.data), suite.image_side)
-    sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     context = MethodContext(
         suite=suite.name,
         weights=args.weights,
@@ -58,10 +57,14 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         image_side=suite.image_side,
         cache=args.out / suite.name / "cache",
     )
+    rows = named_rows(args, METHODS, context, QUICK)
+    if args.dry_run:
+        show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
+        return []
+    dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}
-    builders = build_methods(
-        args, METHODS, context, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids
-    )
+    builders = build_methods(args, rows, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids)
     task = EditTask(dataset, suite.backbones(args.weights, device, args.precision), args.precision, args.seed, device)
     runs = run_methods(
         args,

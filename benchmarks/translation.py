@@ -13,9 +13,10 @@ from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, run_methods
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
+from benchmarks.dry_run import show_plan
 from benchmarks.fid import reference, write_fid
 from benchmarks.finished import FinishedImages
 from benchmarks.sheet import write_sheet
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
-    """The whole job; returns the rendered files, none while other shards have work left.
+    """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
     The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
@@ -62,21 +63,25 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     device = default_device()
     protocol = PROTOCOLS[args.protocol].variant(side=suite.image_side)
     source = protocol.dataset(args.task)
-    dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
-    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
-    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     context = MethodContext(
         suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
     )
+    rows = named_rows(args, TRANSLATORS, context)
+    benchmark = f"translation-{args.task}"
+    if args.dry_run:
+        files = suite.files(args.task, source, args.data, args.weights)
+        show_plan(args, rows, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
+        return []
+    dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
+    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
+    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(
         args,
-        TRANSLATORS,
-        context,
+        rows,
         lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
         sample_ids,
     )
     task = TranslateTask(dataset, protocol, suite.backbones(args.task, args.weights, device), args.seed, device)
-    benchmark = f"translation-{args.task}"
     runs = run_methods(
         args,
         task,

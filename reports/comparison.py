@@ -25,15 +25,16 @@ def write_pages(pages: Mapping[str, Sequence[Table]], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, tables in pages.items():
-        written.append(_write(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
-        written.append(_write(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
-        written.append(_write(out / f"{name}.csv", markup.to_csv(tables)))
+        written.append(write_text(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
+        written.append(write_text(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
+        written.append(write_text(out / f"{name}.csv", markup.to_csv(tables)))
     names = sorted(path.stem for pattern in TABLES for path in out.glob(pattern))
-    written.append(_write(out / DOCUMENT, markup.latex_document(names)))
+    written.append(write_text(out / DOCUMENT, markup.latex_document(names)))
     return written
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Replaces a file, whole or not at all; returns its path."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # several shards may end at once
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.cost import write_cost
 from reports.runs import Run, read_runs
 from reports.statistics import Estimate, mean_interval, paired_difference
 from reports.tables import Block, Column, Row, Table
@@ -59,7 +60,8 @@ BASELINE = "editar"  # differences are taken to this method where it is there
 
 
 def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> list[Path]:
-    """Write piebench, piebench-by-type and piebench-differences as .md, .tex and .csv, and tables.tex that shows them.
+    """Write piebench, piebench-by-type and piebench-differences as .md, .tex and .csv, and tables.tex that shows them;
+    of runs that measured it also piebench-cost as .md and .csv.
 
     Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
     averages what is done and prints n/N. Returns the files written.
@@ -71,7 +73,7 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> 
     else:
         for path in out.glob("piebench-differences.*"):  # of an earlier rendering
             path.unlink()
-    return write_pages(pages, out)
+    return write_pages(pages, out) + write_cost(runs, out, "piebench")
 
 
 def _comparison(runs: Sequence[Run]) -> list[Table]:

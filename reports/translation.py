@@ -16,6 +16,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.cost import write_cost
 from reports.runs import ReportError, Run, read_runs
 from reports.statistics import Estimate, mean_interval, mean_iou_interval
 from reports.tables import Block, Column, Row
@@ -62,7 +63,8 @@ AGAIN = "start the benchmark again"
 
 
 def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False, *, task: str) -> list[Path]:
-    """Write translation-<task> as .md, .tex and .csv, and tables.tex that shows it; returns the files written.
+    """Write translation-<task> as .md, .tex and .csv, and tables.tex that shows it, and of runs that measured it
+    translation-<task>-cost as .md and .csv; returns the files written.
 
     Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
     averages what is done and prints n/N.
@@ -89,7 +91,7 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False, *, 
         differences=comparison.not_as_published(first.manifest, columns, shown, PROTOCOL, RECORDS),
         notes=(MARKS, *edges, *_fid_notes(runs, fids), *_draw_notes(runs), *undefined_notes(runs, columns)),
     )
-    return write_pages({f"translation-{task}": tables}, out)
+    return write_pages({f"translation-{task}": tables}, out) + write_cost(runs, out, f"translation-{task}")
 
 
 def read_fid(run: Run) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the inversion methods have in common as methods of the benchmark."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.inversion.stable_diffusion import StableDiffusion, base
 from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.needs import Needs
 
 
 class InversionMethod(ABC):
@@ -42,6 +43,15 @@ class InversionMethod(ABC):
     @abstractmethod
     def latents(self, requests: Sequence[EditRequest]) -> Tensor:
         """The final latents (2, B, C, h, w): of the source branch, and of the target branch, the edit."""
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """How often the networks are run for one image, see `Needs`. Here: the inversion, then two branches, each with
+        and without its prompt."""
+        return {"UNet": 5 * self.config.steps}
+
+    def needs(self) -> Needs:
+        return Needs(files=self.checkpoint.needed(self.weights), passes=self.passes)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         with reproducible(self.device):

@@ -4,7 +4,7 @@ For each step the embedding that stands for no prompt is optimised, so that guid
 on the inversion's trajectory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,12 @@ class NullTextInversion(PromptToPrompt):
     def __init__(self, context: MethodContext, config: NullTextSettings | None = None) -> None:
         # The miniature's networks are so small that one image alone would leave the processor waiting.
         super().__init__(context, config or NullTextSettings(at_once=8 if context.suite == "miniature" else 1))
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        steps = self.config.steps
+        # Each step takes the noise with the prompt once, and is made with the embedding that was found.
+        return {"UNet": 7 * steps, "UNet with gradient, at most": steps * self.config.inner_steps}
 
     def unconditional(self, requests: Sequence[EditRequest], trajectory: Tensor) -> Sequence[Tensor]:
         prompts = [request.source_prompt for request in requests]

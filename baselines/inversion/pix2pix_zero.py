@@ -6,8 +6,8 @@ pulled, each step, to where the cross-attention is that of the former. diffusers
 inversion goes through other noise levels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.inversion.method import InversionMethod
 from baselines.method import EditRequest, MethodContext
+from baselines.needs import Needs
 
 COARSEST = 8  # pixels; autocorrelation looks at no smaller noise than that
 
@@ -63,6 +64,17 @@ class Pix2PixZero(InversionMethod):
             weights = BLIP.digests(find(BLIP, self.weights))
             caption = {"prompt": PROMPT, "generation": GENERATION, "weights": weights}
         return {**settings, "caption": caption}
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """Inversion, source branch and both halves of the edit; both halves once more to pull them."""
+        steps = self.config.steps
+        captions = {"BLIP's captions": 1} if self._captions_wanted else {}
+        return {"UNet": 4 * steps, "UNet with gradient": 2 * steps, **captions}
+
+    def needs(self) -> Needs:
+        needs = super().needs()
+        return replace(needs, files=needs.files + BLIP.needed(self.weights)) if self._captions_wanted else needs
 
     @staticmethod
     def levels(pixels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint, miniature_weights
+from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, miniature_weights
 from baselines.diffusion import BASES
 from baselines.method import MethodContext
 
@@ -19,6 +19,11 @@ STABLE_DIFFUSION_14 = Checkpoint(
     repository="CompVis/stable-diffusion-v1-4",
     revision="133a221b8aa7292a167afc5127cb63fb5005638b",
     licence="CreativeML OpenRAIL-M",
+    sizes={
+        **STABLE_DIFFUSION_SIZES,
+        "text_encoder/model.safetensors": 492_265_879,
+        "unet/diffusion_pytorch_model.safetensors": 3_438_167_534,
+    },
 )
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

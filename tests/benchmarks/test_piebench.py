@@ -44,7 +44,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial",
-        "images", "label", "precision",
+        "dry_run", "images", "label", "precision",
     }  # fmt: skip
     assert {"editar", "copy-source", "vq-reconstruction"} <= set(METHODS)
 
@@ -56,7 +56,7 @@ def test_every_flag_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for flag in (
         "--suite", "--methods", "--data", "--weights", "--out", "--limit", "--seed", "--batch-size", "--shard",
-        "--fresh", "--allow-partial", "--images", "--label", "--precision",
+        "--fresh", "--allow-partial", "--dry-run", "--images", "--label", "--precision",
     ):  # fmt: skip
         assert f"{flag} " in text
 

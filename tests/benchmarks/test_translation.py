@@ -96,7 +96,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "task", "protocol", "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard",
-        "fresh", "allow_partial", "images", "label",
+        "fresh", "allow_partial", "dry_run", "images", "label",
     }  # fmt: skip
     assert "editar" in TRANSLATORS
 
@@ -116,8 +116,8 @@ def test_from_data_to_table(task: str, tmp_path: Path, recipe: str, capsys: pyte
     args = arguments(task, data, out, methods=(recipe,), batch_size=4)
     written = evaluate(args, TINY)
     assert {path.name for path in written} == {f"translation-{task}.{kind}" for kind in ("md", "tex", "csv", "png")} | {
-        "tables.tex"
-    }
+        "tables.tex", f"translation-{task}-cost.md", f"translation-{task}-cost.csv",
+    }  # fmt: skip
     assert "| mirror |" in capsys.readouterr().out
 
     dataset, table = read(data, task), rows(out, task, "mirror")
