@@ -99,7 +99,7 @@ def test_a_missing_or_unusable_answer_fails_its_sample_only(method: External) ->
     answers = method.edit([request("a", "skip"), request("b"), request("c", "small"), request("d", "torn")])
     assert [isinstance(answer, NoAnswer) for answer in answers] == [True, False, True, True]
     assert "no answers/a.png" in str(answers[0]) and "skipping a" in str(answers[0])
-    assert "(8, 8)" in str(answers[2]) and "no readable PNG" in str(answers[3])
+    assert "(8, 8)" in str(answers[2]) and "d.png is not readable" in str(answers[3])
 
 
 def test_a_failing_command_says_how_it_ended(method: External) -> None:
