@@ -5,6 +5,7 @@ from collections.abc import Callable
 from baselines.controlnet import controlnet, controlnet_plus_plus
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
+from baselines.instruct_pix2pix import instruct_diffusion, instruct_pix2pix, magicbrush
 from baselines.inversion.masactrl import MasaCtrl
 from baselines.inversion.null_text import NullTextInversion
 from baselines.inversion.pix2pix_zero import Pix2PixZero
@@ -20,6 +21,9 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "copy-source": CopySource,
     "vq-reconstruction": VQReconstruction,
     "editar": EditARMethod,
+    "instruct-pix2pix": instruct_pix2pix,
+    "magicbrush": magicbrush,
+    "instruct-diffusion": instruct_diffusion,
     "prompt-to-prompt": PromptToPrompt,
     "null-text-inversion": NullTextInversion,
     "pnp-inversion": PnPInversion,

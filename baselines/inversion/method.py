@@ -31,7 +31,7 @@ class InversionMethod(ABC):
     def load(self) -> None:
         folder = find(self.checkpoint, self.weights)
         self._digests = self.checkpoint.digests(folder)
-        self._model = StableDiffusion(folder, self.device, self.config.dtype)
+        self._model = StableDiffusion.from_folder(folder, self.device, self.config.dtype)
         self.schedule = Schedule(self._model.scheduler_config, self.config)
 
     @property

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x from a diffusers folder: images to latents and back, prompts to embeddings, predicted noise."""
+"""Stable Diffusion 1.x of diffusers' modules: images to latents and back, prompts to embeddings, predicted noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,26 +32,48 @@ def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
 
 
 class StableDiffusion:
-    """The networks in evaluation mode. Latents and embeddings are float32; `dtype` is what the networks compute in."""
+    """The networks in evaluation mode. Latents and embeddings are float32; `dtype` is what the networks compute in.
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+    scheduler_config: the noise schedule of the training, as diffusers' schedulers are configured.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler_config: dict[str, Any],
+        device: str,
+        dtype: str,
+    ) -> None:
+        self.device, self.dtype = torch.device(device), DTYPES[dtype]
+        self.tokenizer, self.scheduler_config = tokenizer, scheduler_config
+        self.unet, self.vae, self.text_encoder = (
+            network.requires_grad_(False).eval().to(self.device, self.dtype) for network in (unet, vae, text_encoder)
+        )
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, device: str, dtype: str, *, unet: Path | None = None, text_encoder: Path | None = None
+    ) -> "StableDiffusion":
+        """unet, text_encoder: folders of networks that take the place of the folder's own."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        self.device, self.dtype = torch.device(device), DTYPES[dtype]
-        self.scheduler_config = _scheduler_config(folder)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.unet = self._load(UNet2DConditionModel, folder / "unet", low_cpu_mem_usage=False)
-        self.vae = self._load(AutoencoderKL, folder / "vae", low_cpu_mem_usage=False)
-        self.text_encoder = self._load(CLIPTextModel, folder / "text_encoder")
+        def load(kind: Any, place: Path, **options: Any) -> Any:
+            return _load(kind, place, dtype=DTYPES[dtype], **options)
 
-    def _load(self, kind: Any, folder: Path, **options: Any) -> Any:
-        network, report = kind.from_pretrained(
-            folder, dtype=self.dtype, local_files_only=True, output_loading_info=True, **options
+        return cls(
+            unet=load(UNet2DConditionModel, unet or folder / "unet", low_cpu_mem_usage=False),
+            vae=load(AutoencoderKL, folder / "vae", low_cpu_mem_usage=False),
+            text_encoder=load(CLIPTextModel, text_encoder or folder / "text_encoder"),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            scheduler_config=read_scheduler_config(folder),
+            device=device,
+            dtype=dtype,
         )
-        if missing := sorted(report["missing_keys"]):  # the libraries would only warn and leave them random
-            raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
-        return network.requires_grad_(False).eval().to(self.device)
 
     @property
     def tokens(self) -> int:
@@ -82,13 +104,27 @@ class StableDiffusion:
         pixels = self.vae.decode((latent[None] / self.vae.config.scaling_factor).to(self.dtype)).sample
         return (pixels[0].float() / 2 + 0.5).clamp(0, 1)
 
-    def noise(self, latents: Tensor, timestep: int, embeddings: Tensor) -> Tensor:
+    def noise(self, latents: Tensor, timestep: int | Tensor, embeddings: Tensor) -> Tensor:
         """The predicted noise (B, C, h, w) of latents at a timestep, given embeddings (B, tokens, dim)."""
         predicted = self.unet(latents.to(self.dtype), timestep, encoder_hidden_states=embeddings.to(self.dtype))
         return predicted.sample.float()
 
 
-def _scheduler_config(folder: Path) -> dict[str, Any]:
+def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    # The libraries would only warn, and leave what is missing random.
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
+    if foreign := sorted(report["unexpected_keys"]):
+        raise ValueError(
+            f"{folder} has {len(foreign)} weights that its configuration has no place for, {foreign[0]} first; get its "
+            "files again"
+        )
+    return network
+
+
+def read_scheduler_config(folder: Path) -> dict[str, Any]:
+    """The noise schedule of a pipeline's folder. Raises ValueError where it is not for predicting the noise."""
     from diffusers import DDIMScheduler
 
     config = DDIMScheduler.load_config(folder / "scheduler")
