@@ -38,7 +38,7 @@ import signal
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,7 +58,10 @@ AnswerT = TypeVar("AnswerT")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to start an external method; `folder` is where the recipe lies, and the command's working folder."""
+    """How to start an external method; `folder` is where the recipe lies, and the command's working folder.
+
+    variables: take the place of environment variables.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -67,6 +70,7 @@ class Recipe:
     files: tuple[str, ...] = ()
     answer_side: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises Unsupported where an environment variable is not set, ValueError for everything else."""
@@ -79,10 +83,17 @@ class Recipe:
         if self.answer_side is not None and self.answer_side < 1:
             raise ValueError(f"answer_side is {self.answer_side}; it must be at least 1 pixel")
         for part in self.command:
-            _expanded(part)
+            self.expanded(part)
         for name in self.files:
-            if not (self.folder / _expanded(name)).exists():
-                raise ValueError(f"files names {name!r}: there is no {self.folder / _expanded(name)}")
+            if not (self.folder / self.expanded(name)).exists():
+                raise ValueError(f"files names {name!r}: there is no {self.folder / self.expanded(name)}")
+
+    def expanded(self, text: str) -> str:
+        """`text` with the variables' values. Raises Unsupported for one that is not set."""
+        for name in _VARIABLE.findall(text):
+            if name not in self.variables and name not in os.environ:
+                raise Unsupported(f"{text!r} needs the environment variable {name}, which is not set")
+        return _VARIABLE.sub(lambda found: self.variables.get(found[1]) or os.environ[found[1]], text)
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of `files`, of a folder that of each file in it, by name."""
@@ -90,7 +101,7 @@ class Recipe:
 
         digests = {}
         for name in self.files:
-            path = self.folder / _expanded(name)
+            path = self.folder / self.expanded(name)
             if path.is_file():
                 digests[name] = file_digest(path)
             for file in sorted(each for each in path.rglob("*") if each.is_file()):
@@ -98,8 +109,9 @@ class Recipe:
         return digests
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises ValueError with the file, the field and what it has to be."""
+def read_recipe(path: Path, **variables: str) -> Recipe:
+    """The recipe in a TOML file. variables: see Recipe. Raises ValueError with the file, the field and what it has to
+    be."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
@@ -122,7 +134,7 @@ def read_recipe(path: Path) -> Recipe:
         table[name] = tuple(table.get(name, ()))
     try:
         json.dumps(table.get("settings", {}), allow_nan=False)
-        return Recipe(folder=path.parent.resolve(), **table)
+        return Recipe(folder=path.parent.resolve(), variables=variables, **table)
     except Unsupported as error:
         raise Unsupported(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:  # a TOML date in the settings is no JSON
@@ -173,7 +185,7 @@ def ask(
 
 def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
     """Runs the command; returns the end of its output. Raises RuntimeError when it fails or takes too long."""
-    command = [_expanded(part).replace(FOLDER, str(folder)) for part in recipe.command]
+    command = [recipe.expanded(part).replace(FOLDER, str(folder)) for part in recipe.command]
     log = folder / "output.log"
     with log.open("wb") as stream:
         try:
@@ -196,14 +208,6 @@ def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
     if status != 0:
         raise RuntimeError(f"{recipe.name}: the command ended with status {status}{_tail(log)}")
     return _tail(log)
-
-
-def _expanded(text: str) -> str:
-    """`text` with the values of environment variables. Raises Unsupported for one that is not set."""
-    for name in _VARIABLE.findall(text):
-        if name not in os.environ:
-            raise Unsupported(f"{text!r} needs the environment variable {name}, which is not set")
-    return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
 
 
 def _write_requests(folder: Path, requests: Requests) -> None:

@@ -1,0 +1,107 @@
+"""MGIE: LLaVA-7B rewrites the instruction and ends it with eight image tokens; its hidden states at these become, by
+the edit head, the prompt of an InstructPix2Pix with a UNet of its own.
+
+LLaVA pins old libraries and runs in its own environment, by `recipes/mgie.toml`, once for each batch; all else is here.
+Settings are those of demo.ipynb of apple/ml-mgie, which leaves the pipeline's defaults.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from baselines.checkpoints import Checkpoint, find
+from baselines.external import External, ask, read_recipe
+from baselines.instruct.method import InstructedDiffusion
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
+from baselines.method import EditRequest, MethodContext, NoAnswer, Request, Unsupported
+from baselines.recipes import MGIE as RECIPE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from baselines.edit_head import EditHead
+
+ROW = replace(
+    INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None)
+)
+CHECKPOINT = Checkpoint(name="mgie_7b", files=("mllm.pt", "unet.pt"), licence="CC-BY-NC")
+SOURCE = "https://docs-assets.developer.apple.com/ml-research/models/mgie/mgie_7b.tar.gz"
+
+
+class MGIE:
+    """dtype: of edit head and diffusion model, one of DTYPES; without one float16 as published, on a CPU float32.
+
+    Raises Unsupported in the miniature, without a folder of weights and without the variables that the recipe names.
+    """
+
+    def __init__(self, context: MethodContext, dtype: str | None = None) -> None:
+        if dtype is None:
+            dtype = "float32" if context.device == "cpu" else "float16"
+        self.diffusion = InstructedDiffusion(context, ROW, dtype)
+        if context.weights is None:
+            raise Unsupported(
+                f"MGIE needs LLaVA-7B-v1/ and {CHECKPOINT.name}/ (unpacked from {SOURCE}) in a folder DIR: pass "
+                "--weights DIR; docs/baselines.md says more"
+            )
+        self.weights = context.weights.resolve()
+        self.recipe = read_recipe(RECIPE, WEIGHTS=str(self.weights))
+        self._head: EditHead | None = None
+
+    def load(self) -> None:
+        from baselines.edit_head import read_edit_head
+        from baselines.unified.checkpoint import fill
+        from editar.checkpoint import map_pickle
+
+        folder = find(CHECKPOINT, self.weights)
+        self.diffusion.load()
+        model = self.diffusion.model
+        state, _ = map_pickle(folder / "unet.pt")
+        fill(model.unet, state, folder / "unet.pt", "").to(model.device, model.dtype)
+        self._head = read_edit_head(folder / "mllm.pt").to(model.device, model.dtype)
+
+    @property
+    def head(self) -> "EditHead":
+        assert self._head is not None, "call load() first"
+        return self._head
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
+        states = dict(enumerate(ask(self.recipe, requests, ".npy", self._read)))
+        answers = {place: each for place, each in states.items() if isinstance(each, NoAnswer)}
+        given = {place: each for place, each in states.items() if not isinstance(each, NoAnswer)}
+        images: dict[int, Image.Image | NoAnswer] = {**answers}
+        if given:
+            edited = self.diffusion.sample([requests[place] for place in given], self._texts(list(given.values())))
+            images |= dict(zip(given, edited, strict=True))
+        return [images[place] for place in range(len(requests))]
+
+    def settings(self) -> dict[str, Any]:
+        settings = self.diffusion.settings()
+        del settings["ema"]  # of the UNet that MGIE's own replaces
+        settings["weights"] |= CHECKPOINT.digests(find(CHECKPOINT, self.weights))
+        return {**settings, "language_model": External(self.recipe).settings()}
+
+    def _texts(self, states: Sequence[np.ndarray]) -> "Tensor":
+        """(3B, queries, features): what the predictions of `sampling.Guidance` read, from states (tokens, hidden)."""
+        import torch
+
+        head, model = self.head, self.diffusion.model
+        with torch.no_grad():
+            batch = torch.from_numpy(np.stack(states)).to(model.device, model.dtype)
+            # Each by itself, so that rounding does not depend on the batch.
+            texts = torch.cat([head(each[None]) for each in batch])
+            null = head.null().expand_as(texts)
+        return torch.cat([texts, null, null]).float()
+
+    def _read(self, path: Path, request: Request) -> np.ndarray:
+        """(tokens, hidden) of a file in NumPy's format."""
+        states = np.load(path, allow_pickle=False)
+        wanted = tuple(self.head.image_tokens.shape)
+        if states.shape != wanted or not np.issubdtype(states.dtype, np.floating):
+            raise NoAnswer(f"answers/{path.name} is {states.dtype} {states.shape}; the edit head takes floats {wanted}")
+        if not np.isfinite(states).all():
+            raise NoAnswer(f"answers/{path.name} is not finite: LLaVA overflowed")
+        return states
