@@ -31,6 +31,7 @@ A missing or unusable answer fails its sample; so does a .txt, whose text become
 command printed goes into the error. `recipes/exchange.py` is the command's side of this, for old versions of Python.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -90,23 +91,22 @@ class Recipe:
 
     def expanded(self, text: str) -> str:
         """`text` with the variables' values. Raises Unsupported for one that is not set."""
+        values = {**os.environ, **self.variables}
         for name in _VARIABLE.findall(text):
-            if name not in self.variables and name not in os.environ:
+            if name not in values:
                 raise Unsupported(f"{text!r} needs the environment variable {name}, which is not set")
-        return _VARIABLE.sub(lambda found: self.variables.get(found[1]) or os.environ[found[1]], text)
+        return _VARIABLE.sub(lambda found: values[found[1]], text)
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of `files`, of a folder that of each file in it, by name."""
-        from editar.checkpoint import file_digest
-
-        digests = {}
+        paths = {}
         for name in self.files:
             path = self.folder / self.expanded(name)
             if path.is_file():
-                digests[name] = file_digest(path)
+                paths[name] = path
             for file in sorted(each for each in path.rglob("*") if each.is_file()):
-                digests[f"{name}/{file.relative_to(path).as_posix()}"] = file_digest(file)
-        return digests
+                paths[f"{name}/{file.relative_to(path).as_posix()}"] = file
+        return {name: _digest(path) for name, path in paths.items()}
 
 
 def read_recipe(path: Path, **variables: str) -> Recipe:
@@ -208,6 +208,11 @@ def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
     if status != 0:
         raise RuntimeError(f"{recipe.name}: the command ended with status {status}{_tail(log)}")
     return _tail(log)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_requests(folder: Path, requests: Requests) -> None:

@@ -69,14 +69,12 @@ class MGIE:
         return self._head
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
-        states = dict(enumerate(ask(self.recipe, requests, ".npy", self._read)))
-        answers = {place: each for place, each in states.items() if isinstance(each, NoAnswer)}
-        given = {place: each for place, each in states.items() if not isinstance(each, NoAnswer)}
-        images: dict[int, Image.Image | NoAnswer] = {**answers}
-        if given:
-            edited = self.diffusion.sample([requests[place] for place in given], self._texts(list(given.values())))
-            images |= dict(zip(given, edited, strict=True))
-        return [images[place] for place in range(len(requests))]
+        states = ask(self.recipe, requests, ".npy", self._read)
+        given = {place: each for place, each in enumerate(states) if not isinstance(each, NoAnswer)}
+        if not given:
+            return [each for each in states if isinstance(each, NoAnswer)]
+        edited = iter(self.diffusion.sample([requests[place] for place in given], self._texts(list(given.values()))))
+        return [each if isinstance(each, NoAnswer) else next(edited) for each in states]
 
     def settings(self) -> dict[str, Any]:
         settings = self.diffusion.settings()
