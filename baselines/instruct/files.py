@@ -1,6 +1,5 @@
 """Where the networks of a row are found: its authors' checkpoint, or a folder of diffusers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +40,16 @@ class Published:
 @dataclass(frozen=True, kw_only=True)
 class Folders:
     """Networks in folders of diffusers. base: has the VAE, the tokenizer and the scheduler. unet, text_encoder: folders
-    of their own."""
+    of their own. copies: what these are copies of, and where."""
 
     base: Path
     unet: Path
     text_encoder: Path
-    sha256: Mapping[str, str]
+    copies: tuple[tuple[Checkpoint, Path], ...]
 
     def digests(self) -> dict[str, str]:
-        return dict(self.sha256)
+        """The SHA-256 of each file, by name."""
+        return {name: digest for copy, folder in self.copies for name, digest in copy.digests(folder).items()}
 
 
 def weights_folder(title: str, published: Published, context: MethodContext) -> Path | None:
@@ -68,20 +68,20 @@ def weights_folder(title: str, published: Published, context: MethodContext) -> 
 
 
 def find_networks(title: str, published: Published, suite: str, weights: Path | None) -> Files | Folders:
-    """The row's files: in the user's folder the checkpoint, then the port; else the hub's checkpoint, fetched if need be.
+    """The row's files: the user's checkpoint, else the user's port, else the hub's checkpoint, fetched if need be.
 
     weights: of `weights_folder`. Raises FileNotFoundError that says what to put where.
     """
     if suite == "miniature":
         assert published.miniature is not None
         base, own = find(MINIATURE_BASE, weights), find(published.miniature, weights)
-        sha256 = {**MINIATURE_BASE.digests(base), **published.miniature.digests(own)}
-        return Folders(base=base, unet=own, text_encoder=own / "text_encoder", sha256=sha256)
+        copies = ((MINIATURE_BASE, base), (published.miniature, own))
+        return Folders(base=base, unet=own, text_encoder=own / "text_encoder", copies=copies)
     file, folder = published.file, published.folder
     if weights is not None and (weights / folder.name).is_dir():
         places = [weights / file.name, *([weights / file.hub.name / file.name] if file.hub else [])]
         if not any(place.is_file() for place in places):
             base = find(folder, weights)
-            digests = folder.digests(base)
-            return Folders(base=base, unet=base / "unet", text_encoder=base / "text_encoder", sha256=digests)
+            unet, text_encoder = base / "unet", base / "text_encoder"
+            return Folders(base=base, unet=unet, text_encoder=text_encoder, copies=((folder, base),))
     return find_files(title, file, weights)

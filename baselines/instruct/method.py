@@ -70,7 +70,7 @@ class InstructedDiffusion:
         # One image at a time goes through the VAE, which bounds the memory.
         images = torch.stack([encode(model, request.image) for request in requests])
 
-        def guide(both: Tensor, image: Tensor, third: Tensor) -> Tensor:
+        def guide(both: "Tensor", image: "Tensor", third: "Tensor") -> "Tensor":
             return GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
 
         latents = sample(model, scheduler, images, texts, [request.seed for request in requests], guide)

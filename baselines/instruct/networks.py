@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from baselines.instruct.files import Folders
-from baselines.inversion.stable_diffusion import StableDiffusion, read_scheduler_config
+from baselines.inversion.stable_diffusion import DTYPES, StableDiffusion, read_scheduler_config
 from baselines.unified.checkpoint import EMA, Sizes
 from baselines.unified.files import Files
 from baselines.unified.stable_diffusion import read_stable_diffusion
@@ -40,9 +42,7 @@ def read(found: Files | Folders, averaged: bool, device: str, dtype: str) -> Sta
     """averaged: whether a moving average is taken where there is one. Raises ValueError for weights that are missing or
     too many, and where the UNet sees no image."""
     if isinstance(found, Folders):
-        model = StableDiffusion.from_folder(
-            found.base, device, dtype, unet=found.unet, text_encoder=found.text_encoder
-        )
+        model = StableDiffusion.from_folder(found.base, device, dtype, unet=found.unet, text_encoder=found.text_encoder)
         place: Path = found.unet
     else:
         model, place = _read_checkpoint(found, averaged, device, dtype), found.checkpoint
@@ -62,6 +62,8 @@ def _read_checkpoint(files: Files, averaged: bool, device: str, dtype: str) -> S
     average = averaged and has_average(state)
     parts = read_stable_diffusion(state, sizes, path, files.tokenizer, device, ema=average)
     parts.tokenizer.model_max_length = sizes.text_positions
+    for network in (parts.unet, parts.vae, parts.text_encoder):
+        nn.Module.to(network, DTYPES[dtype])  # diffusers' own `to` warns of casts, though nothing is to be kept
     return StableDiffusion(
         unet=parts.unet,
         vae=parts.vae,

@@ -34,7 +34,8 @@ def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
 class StableDiffusion:
     """The networks in evaluation mode. Latents and embeddings are float32; `dtype` is what the networks compute in.
 
-    scheduler_config: the noise schedule of the training, as diffusers' schedulers are configured.
+    unet, vae, text_encoder: in this dtype. scheduler_config: the noise schedule of the training, as diffusers'
+    schedulers are configured.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class StableDiffusion:
         self.device, self.dtype = torch.device(device), DTYPES[dtype]
         self.tokenizer, self.scheduler_config = tokenizer, scheduler_config
         self.unet, self.vae, self.text_encoder = (
-            network.requires_grad_(False).eval().to(self.device, self.dtype) for network in (unet, vae, text_encoder)
+            network.requires_grad_(False).eval().to(self.device) for network in (unet, vae, text_encoder)
         )
 
     @classmethod

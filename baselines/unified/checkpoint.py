@@ -23,8 +23,8 @@ class Sizes:
     """What differs between a narrow checkpoint and the official ones. What leaves no trace in the shapes is Stable
     Diffusion 1's: 8 heads and 32 groups in the UNet, heads of 64 channels in the text encoder.
 
-    unet, vae: channels of the four levels, from the image inwards. unet_inputs: channels that the UNet reads, 4 of noisy
-    latents and 4 more of an image's where it edits.
+    unet, vae: channels of the four levels, from the image inwards. unet_inputs: channels that the UNet reads, 4 of
+    noisy latents and 4 more of an image's where it edits.
     """
 
     unet: tuple[int, ...]

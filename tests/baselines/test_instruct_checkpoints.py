@@ -12,7 +12,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from baselines.instruct.method import InstructedDiffusion
+from baselines.instruct.method import Instructed, InstructedDiffusion
 from baselines.instruct.sampling import GUIDANCE, euler_ancestral
 from baselines.instruct_pix2pix import (
     INSTRUCT_DIFFUSION,
@@ -36,8 +36,11 @@ from tests.baselines.ldm_layout import (
 )
 from tests.baselines.test_instruct_pix2pix import edits, loaded, pixels
 
-FILES = {"instruct-pix2pix": "instruct-pix2pix-00-22000.ckpt", "instruct-diffusion": INSTRUCT_DIFFUSION.published.file.name}
-STEPS = 10  # enough to tell one from another
+FILES = {
+    "instruct-pix2pix": "instruct-pix2pix-00-22000.ckpt",
+    "instruct-diffusion": "v1-5-pruned-emaonly-adaption-task.ckpt",
+}
+STEPS = 6  # few, where their number does not matter
 State = dict[str, Tensor]
 
 
@@ -54,7 +57,7 @@ def context(state: State, tmp_path_factory: pytest.TempPathFactory) -> MethodCon
     return write_weights(folder, FILES["instruct-diffusion"], {"state_dict": state})
 
 
-def short(context: MethodContext, row=INSTRUCT_PIX2PIX) -> InstructedDiffusion:
+def short(context: MethodContext, row: Instructed = INSTRUCT_PIX2PIX) -> InstructedDiffusion:
     return loaded(InstructedDiffusion(context, replace(row, steps=STEPS)))
 
 
@@ -136,7 +139,7 @@ def test_guidance_is_the_published_formula() -> None:
 
 @pytest.mark.parametrize(("row", "average"), [(INSTRUCT_PIX2PIX, True), (INSTRUCT_DIFFUSION, False)])
 def test_a_port_of_the_same_weights_gives_the_same_images(
-    context: MethodContext, state: State, tmp_path: Path, row, average: bool
+    context: MethodContext, state: State, tmp_path: Path, row: Instructed, average: bool
 ) -> None:
     assert context.weights is not None
     write_port(tmp_path / row.published.folder.name, state, context.weights / "clip-vit-large-patch14", average=average)
