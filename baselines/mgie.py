@@ -5,8 +5,10 @@ LLaVA pins old libraries and runs in its own environment, by `recipes/mgie.toml`
 Settings are those of demo.ipynb of apple/ml-mgie, which leaves the pipeline's defaults.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from baselines.checkpoints import Checkpoint, find
-from baselines.external import External, ask, read_recipe
+from baselines.external import External, Recipe, ask, read_recipe
 from baselines.instruct.method import InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext, NoAnswer, Request, Unsupported
@@ -25,38 +27,67 @@ if TYPE_CHECKING:
 
     from baselines.edit_head import EditHead
 
-ROW = replace(
-    INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None)
+ROW = replace(INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
+
+
+def _of_author(name: str, files: tuple[str, ...], licence: str) -> Checkpoint:
+    """A folder of the first author's repository; the first is what Apple publishes as mgie_7b.tar.gz."""
+    return Checkpoint(
+        name=name, files=files, repository="tsujuifu/ml-mgie", revision="7da3813a321383e01ab7f50a49391603fd8596f0",
+        subfolder=name, licence=licence,
+    )  # fmt: skip
+
+
+MGIE_7B = _of_author("mgie_7b", ("mllm.pt", "unet.pt"), "CC-BY-NC")
+LLAVA_7B = _of_author(
+    "LLaVA-7B-v1",
+    (
+        "added_tokens.json",
+        "config.json",
+        "generation_config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+    ),
+    "LLaMA",
 )
-CHECKPOINT = Checkpoint(name="mgie_7b", files=("mllm.pt", "unet.pt"), licence="CC-BY-NC")
-SOURCE = "https://docs-assets.developer.apple.com/ml-research/models/mgie/mgie_7b.tar.gz"
+ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
 
 
 class MGIE:
     """dtype: of edit head and diffusion model, one of DTYPES; without one float16 as published, on a CPU float32.
 
-    Raises Unsupported in the miniature, without a folder of weights and without the variables that the recipe names.
+    Raises Unsupported in the miniature, and without the environment variables that the recipe names.
     """
 
     def __init__(self, context: MethodContext, dtype: str | None = None) -> None:
         if dtype is None:
             dtype = "float32" if context.device == "cpu" else "float16"
         self.diffusion = InstructedDiffusion(context, ROW, dtype)
-        if context.weights is None:
-            raise Unsupported(
-                f"MGIE needs LLaVA-7B-v1/ and {CHECKPOINT.name}/ (unpacked from {SOURCE}) in a folder DIR: pass "
-                "--weights DIR; docs/baselines.md says more"
-            )
-        self.weights = context.weights.resolve()
-        self.recipe = read_recipe(RECIPE, WEIGHTS=str(self.weights))
+        self.weights = context.weights
+        for name in ENVIRONMENT:
+            if name not in os.environ:
+                raise Unsupported(
+                    f"MGIE needs the environment variable {name}, see {RECIPE.name}: leave it out of --methods"
+                )
         self._head: EditHead | None = None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Finds the weights of both sides, and fetches what is missing."""
+        llava, own = find(LLAVA_7B, self.weights), find(MGIE_7B, self.weights)
+        return read_recipe(RECIPE, LLAVA_7B=str(llava.resolve()), MGIE_7B=str(own.resolve()))
 
     def load(self) -> None:
         from baselines.edit_head import read_edit_head
         from baselines.unified.checkpoint import fill
         from editar.checkpoint import map_pickle
 
-        folder = find(CHECKPOINT, self.weights)
+        folder = find(MGIE_7B, self.weights)
         self.diffusion.load()
         model = self.diffusion.model
         state, _ = map_pickle(folder / "unet.pt")
@@ -79,7 +110,7 @@ class MGIE:
     def settings(self) -> dict[str, Any]:
         settings = self.diffusion.settings()
         del settings["ema"]  # of the UNet that MGIE's own replaces
-        settings["weights"] |= CHECKPOINT.digests(find(CHECKPOINT, self.weights))
+        settings["weights"] |= MGIE_7B.digests(find(MGIE_7B, self.weights))
         return {**settings, "language_model": External(self.recipe).settings()}
 
     def _texts(self, states: Sequence[np.ndarray]) -> "Tensor":

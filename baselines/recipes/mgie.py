@@ -1,4 +1,6 @@
-"""MGIE's language side over the exchange format. Runs in LLaVA's environment: python mgie.py LLAVA CHECKPOINTS FOLDER
+"""MGIE's language side over the exchange format. Runs in LLaVA's environment: python mgie.py LLAVA WEIGHTS MLLM FOLDER
+
+LLAVA: the code. WEIGHTS: LLaVA-7B-v1, a folder. MLLM: MGIE's mllm.pt. FOLDER: of the requests, see exchange.py.
 
 For every request the hidden states (8, 4096), float16, with which LLaVA predicts [IMG0] .. [IMG7]; the edit head and
 the diffusion model come after, in `baselines/mgie.py`. Does what apple/ml-mgie's demo.ipynb does up to there, with
@@ -20,17 +22,16 @@ NO_REPEAT = 3  # no three tokens twice
 class Describer:
     """LLaVA-7B with MGIE's embeddings and output layer."""
 
-    def __init__(self, checkpoints):
+    def __init__(self, folder, mllm):
         import torch
         from llava.model import LlavaLlamaForCausalLM
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel
 
-        folder = os.path.join(checkpoints, "LLaVA-7B-v1")
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.tokenizer.add_tokens(IMAGE_TOKENS, special_tokens=True)
         model = LlavaLlamaForCausalLM.from_pretrained(folder, low_cpu_mem_usage=True, torch_dtype=torch.float16)
         model.resize_token_embeddings(len(self.tokenizer))
-        load_mgie(model, os.path.join(checkpoints, "mgie_7b", "mllm.pt"))
+        load_mgie(model, mllm)
         name = model.config.mm_vision_tower
         vision = CLIPVisionModel.from_pretrained(name, revision=VISION_REVISION, torch_dtype=torch.float16)
         self.processor = CLIPImageProcessor.from_pretrained(name, revision=VISION_REVISION)
@@ -99,12 +100,12 @@ def load_mgie(model, path):
         model.get_parameter(name).data.copy_(state[name])
 
 
-def main(llava, checkpoints, folder):
+def main(llava, weights, mllm, folder):
     import torch
 
     sys.path.insert(0, os.path.abspath(llava))
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    answer_all(folder, Describer(checkpoints))
+    answer_all(folder, Describer(weights, mllm))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Editor:
             scheduler=EulerDiscreteScheduler.from_pretrained(DIFFUSION, subfolder="scheduler"),
             visual_encoder=self.encoder,
             image_transform=self.transform,
-            **half
+            **half,
         )
 
     def __call__(self, request, image):

@@ -90,14 +90,17 @@ def test_the_null_prompt_is_that_of_zero_states(tmp_path: Path) -> None:
 
 def test_the_published_sizes_have_the_published_layout() -> None:
     sizes = EditHeadSizes()
-    shapes = {f"edit_head.{name}": tuple(each.shape) for name, each in empty(lambda: EditHead(sizes)).state_dict().items()}
+    shapes = {
+        f"edit_head.{name}": tuple(each.shape) for name, each in empty(lambda: EditHead(sizes)).state_dict().items()
+    }
     assert shapes == head_shapes(sizes)
     assert (sizes.tokens, sizes.hidden, sizes.queries, sizes.features) == (8, 4096, 77, 768)
     assert shapes["edit_head.mapper.decoder.layers.3.multihead_attn.in_proj_weight"] == (1536, 512)
 
 
 @pytest.mark.parametrize(
-    "name", ["emb", "edit_head.query", "edit_head.mapper.encoder.norm.bias", "edit_head.mapper.decoder.layers.1.norm3.bias"]
+    "name",
+    ["emb", "edit_head.query", "edit_head.mapper.encoder.norm.bias", "edit_head.mapper.decoder.layers.1.norm3.bias"],
 )
 def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
     state = random_mllm(TINY)

@@ -13,7 +13,7 @@ from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPi
 
 from baselines.edit_head import read_edit_head
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
-from baselines.mgie import MGIE
+from baselines.mgie import LLAVA_7B, MGIE
 from editar.checkpoint import CheckpointError
 from tests.baselines.mgie_layout import TINY, write_mllm
 from tests.baselines.test_instruct_pix2pix import context, edits, pixels, write_folder
@@ -25,8 +25,9 @@ sys.path.insert(0, os.getcwd())  # the recipe's folder, where its script lies
 import numpy
 from exchange import NoImage, answer_all
 
-script, llava, weights, folder = sys.argv[1:]
-assert os.path.isfile(script) and llava == "a checkout" and os.path.isfile(weights + "/mgie_7b/mllm.pt"), sys.argv
+script, llava, weights, mllm, folder = sys.argv[1:]
+assert os.path.isfile(script) and llava == "a checkout", sys.argv
+assert os.path.isfile(weights + "/tokenizer.model") and os.path.basename(mllm) == "mllm.pt", sys.argv
 
 def answer(request, image):
     words = request["instruction"]
@@ -48,7 +49,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unet = {name: each.half() for name, each in filled(tiny_unet(inputs=8), 31).state_dict().items()}
     torch.save(unet, folder / "mgie_7b" / "unet.pt")
     (folder / "LLaVA-7B-v1").mkdir()
-    (folder / "LLaVA-7B-v1" / "config.json").write_text("{}")
+    for name in LLAVA_7B.files:
+        (folder / "LLaVA-7B-v1" / name).write_text(name)
     return folder
 
 
@@ -119,7 +121,7 @@ def test_settings_have_both_sides(weights: Path) -> None:
     assert {"steps": 100, "text_guidance": 7.5, "image_guidance": 1.5, "dtype": "float32"}.items() <= settings.items()
     assert {"mgie_7b/mllm.pt", "mgie_7b/unet.pt", "instruct-pix2pix/vae/config.json"} <= set(settings["weights"])
     language_model = settings["language_model"]
-    assert {"mgie.py", "exchange.py", "${WEIGHTS}/LLaVA-7B-v1/config.json"} <= set(language_model["files"])
+    assert {"mgie.py", "exchange.py", "${LLAVA_7B}/config.json", "${MGIE_7B}/mllm.pt"} <= set(language_model["files"])
     assert language_model["settings"]["new_tokens"] == 96
     assert str(weights) not in str(settings)  # numbers don't depend on where the files lie
 
@@ -132,11 +134,17 @@ def test_half_precision_on_a_gpu_as_published(weights: Path) -> None:
 def test_unsupported_where_it_cannot_run(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unsupported, match="miniature"):
         MGIE(context(weights, "miniature"))
-    with pytest.raises(Unsupported, match="--weights DIR"):
-        MGIE(context(None))
     monkeypatch.delenv("MGIE_LLAVA")
     with pytest.raises(Unsupported, match="environment variable MGIE_LLAVA"):
         MGIE(context(weights))
+
+
+def test_missing_files_are_named(weights: Path, tmp_path: Path) -> None:
+    for name in ("instruct-pix2pix", "mgie_7b"):
+        os.symlink(weights / name, tmp_path / name)
+    (tmp_path / "LLaVA-7B-v1").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model-00002-of-00002\.bin.*tsujuifu/ml-mgie"):
+        MGIE(context(tmp_path)).settings()
 
 
 def test_another_unet_is_refused(weights: Path, tmp_path: Path) -> None:
