@@ -1,4 +1,4 @@
-"""Ready recipes for `baselines/external.py`, and what they start: scripts for other environments, not to be imported."""
+"""Ready recipes for `baselines/external.py`, and what they start: scripts for other environments, not for import."""
 
 from pathlib import Path
 

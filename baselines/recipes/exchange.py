@@ -34,7 +34,7 @@ def answer_all(folder, answer):
             _refuse(stem, str(reason) or "no image was returned")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            _refuse(stem, "{}: {}".format(type(error).__name__, error))
+            _refuse(stem, f"{type(error).__name__}: {error}")
 
 
 def _save(value, stem):

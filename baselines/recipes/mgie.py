@@ -13,7 +13,7 @@ import sys
 from exchange import answer_all
 
 DEVICE = "cuda"
-IMAGE_TOKENS = ["[IMG{}]".format(number) for number in range(8)]
+IMAGE_TOKENS = [f"[IMG{number}]" for number in range(8)]
 VISION_REVISION = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 NEW_TOKENS = 96
 NO_REPEAT = 3  # no three tokens twice
@@ -83,7 +83,7 @@ def prompt_of(instruction, patches):
     from llava.conversation import conv_templates
 
     conversation = conv_templates["vicuna_v1_1"].copy()
-    question = "what will this image be like if '{}'".format(instruction)
+    question = f"what will this image be like if '{instruction}'"
     conversation.append_message(
         conversation.roles[0], "{}\n<im_start>{}<im_end>".format(question, "<im_patch>" * patches)
     )

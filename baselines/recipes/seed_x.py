@@ -100,9 +100,9 @@ class Editor:
 
 def prompt_of(instruction, views):
     """The instruction after the tokens of `views` views, of which the last is the whole image."""
-    tokens = "".join("<img_{:05d}>".format(number) for number in range(IMAGE_TOKENS))
-    patches = "<patch>{}</patch>".format(tokens) * (views - 1)
-    return "[INST] {}<img>{}</img>{} [/INST]\n".format(patches, tokens, instruction)
+    tokens = "".join(f"<img_{number:05d}>" for number in range(IMAGE_TOKENS))
+    patches = f"<patch>{tokens}</patch>" * (views - 1)
+    return f"[INST] {patches}<img>{tokens}</img>{instruction} [/INST]\n"
 
 
 def build(config, **given):
@@ -110,7 +110,7 @@ def build(config, **given):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    return instantiate(OmegaConf.load("configs/{}.yaml".format(config)), **given)
+    return instantiate(OmegaConf.load(f"configs/{config}.yaml"), **given)
 
 
 def main(checkout, folder):

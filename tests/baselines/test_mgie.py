@@ -1,4 +1,4 @@
-"""MGIE with tiny random weights; in LLaVA's place a program that speaks the exchange format with the recipe's module."""
+"""MGIE with tiny random weights; for LLaVA stands a program that speaks the exchange format by the recipe's module."""
 
 import os
 import sys
