@@ -1,15 +1,15 @@
 """Edited latents: Euler ancestral steps under guidance by the instruction and by the image.
 
 diffusers' StableDiffusionInstructPix2PixPipeline has the same loop, and in float32 gives the same images to the bit. It
-is written out here because the pipeline takes no other guidance, draws its noise in the networks' dtype (whose coarse
-values a half-precision run would then sample from) and puts whole batches through the VAE.
+is written out here because the pipeline takes no other guidance, rounds latents and noise to the networks' dtype at
+every step and puts whole batches through the VAE.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
@@ -47,7 +47,7 @@ def euler_ancestral(config: Mapping[str, object]) -> EulerAncestralDiscreteSched
 @torch.no_grad()
 def encode(model: StableDiffusion, image: Image.Image) -> Tensor:
     """RGB -> (C, h, w): the mean of the VAE's posterior, without the factor that scales latents for the diffusion."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255 * 2 - 1
+    pixels = VaeImageProcessor(do_resize=False).preprocess(image)  # in [-1, 1]
     return model.vae.encode(pixels.to(model.device, model.dtype)).latent_dist.mode()[0].float()
 
 

@@ -112,7 +112,10 @@ class StableDiffusion:
 
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
-    network, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    safetensors = any(folder.glob("*.safetensors"))
+    network, report = kind.from_pretrained(
+        folder, local_files_only=True, output_loading_info=True, use_safetensors=safetensors, **options
+    )
     # The libraries would only warn, and leave what is missing random.
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")

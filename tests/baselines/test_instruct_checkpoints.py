@@ -123,7 +123,7 @@ def test_noise_levels_are_k_diffusions(steps: int) -> None:
     scheduler.set_timesteps(steps)
     times, sigmas = slow.noise_levels(steps)
     assert np.allclose(scheduler.timesteps.numpy(), times, atol=1e-3)
-    assert np.allclose(scheduler.sigmas.numpy(), sigmas, rtol=2e-4)
+    assert np.allclose(scheduler.sigmas.numpy(), sigmas, rtol=1e-4)
 
 
 def test_guidance_is_the_published_formula() -> None:
