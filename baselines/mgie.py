@@ -17,7 +17,7 @@ from PIL import Image
 
 from baselines.checkpoints import Checkpoint, find
 from baselines.external import External, Recipe, ask, read_recipe
-from baselines.instruct.method import InstructedDiffusion
+from baselines.instruct.method import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext, NoAnswer, Request, Unsupported
 from baselines.recipes import MGIE as RECIPE
@@ -59,15 +59,15 @@ ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
 
 
 class MGIE:
-    """dtype: of edit head and diffusion model, one of DTYPES; without one float16 as published, on a CPU float32.
+    """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as published, on a CPU float32.
 
     Raises Unsupported in the miniature, and without the environment variables that the recipe names.
     """
 
-    def __init__(self, context: MethodContext, dtype: str | None = None) -> None:
+    def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
         if dtype is None:
             dtype = "float32" if context.device == "cpu" else "float16"
-        self.diffusion = InstructedDiffusion(context, ROW, dtype)
+        self.diffusion = InstructedDiffusion(context, row, dtype)
         self.weights = context.weights
         for name in ENVIRONMENT:
             if name not in os.environ:
