@@ -59,7 +59,8 @@ ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
 
 
 class MGIE:
-    """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as published, on a CPU float32.
+    """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as
+    published, on a CPU float32.
 
     Raises Unsupported in the miniature, and without the environment variables that the recipe names.
     """
