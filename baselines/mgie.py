@@ -6,7 +6,7 @@ Settings are those of demo.ipynb of apple/ml-mgie, which leaves the pipeline's d
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ LLAVA_7B = _of_author(
     ),
     "LLaMA",
 )
+AT_ONCE = 4  # images that are sampled together, which bounds the memory whatever the batch
 ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
 
 
@@ -102,10 +103,10 @@ class MGIE:
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         states = ask(self.recipe, requests, ".npy", self._read)
-        given = {place: each for place, each in enumerate(states) if not isinstance(each, NoAnswer)}
-        if not given:
-            return [each for each in states if isinstance(each, NoAnswer)]
-        edited = iter(self.diffusion.sample([requests[place] for place in given], self._texts(list(given.values()))))
+        given = [
+            (request, each) for request, each in zip(requests, states, strict=True) if not isinstance(each, NoAnswer)
+        ]
+        edited = self._sample(given)
         return [each if isinstance(each, NoAnswer) else next(edited) for each in states]
 
     def settings(self) -> dict[str, Any]:
@@ -113,6 +114,12 @@ class MGIE:
         del settings["ema"]  # of the UNet that MGIE's own replaces
         settings["weights"] |= MGIE_7B.digests(find(MGIE_7B, self.weights))
         return {**settings, "language_model": External(self.recipe).settings()}
+
+    def _sample(self, given: Sequence[tuple[EditRequest, np.ndarray]]) -> Iterator[Image.Image | NoAnswer]:
+        """A few at a time: a batch is as large as makes LLaVA's loading worth while."""
+        for start in range(0, len(given), AT_ONCE):
+            requests, states = zip(*given[start : start + AT_ONCE], strict=True)
+            yield from self.diffusion.sample(requests, self._texts(states))
 
     def _texts(self, states: Sequence[np.ndarray]) -> "Tensor":
         """(3B, queries, features): what the predictions of `sampling.Guidance` read, from states (tokens, hidden)."""
