@@ -27,6 +27,9 @@ REFERENCES = {
 }
 KINDS = {
     "editar": "feed-forward",
+    "instruct-pix2pix": "feed-forward",
+    "magicbrush": "feed-forward",
+    "instruct-diffusion": "feed-forward",
     "prompt-to-prompt": "inversion",
     "null-text-inversion": "inversion",
     "pnp-inversion": "inversion",

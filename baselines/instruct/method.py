@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.diffusion import DTYPES
-from baselines.instruct.files import Files, Folders, Published, find_networks, weights_folder
+from baselines.instruct.files import Folders, Published, find_networks, weights_folder
 from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.unified.files import Files
 
 if TYPE_CHECKING:
     from torch import Tensor

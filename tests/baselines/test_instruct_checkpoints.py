@@ -88,8 +88,7 @@ def write_port(folder: Path, state: State, tokenizer: Path, *, average: bool) ->
         )
     )  # fmt: skip
     prefix = "cond_stage_model.transformer.text_model."
-    own = {name.removeprefix("text_model."): name for name in text.state_dict()}
-    text.load_state_dict({name: state[prefix + short] for short, name in own.items()})
+    text.load_state_dict({name: state[prefix + name.removeprefix("text_model.")] for name in text.state_dict()})
     text.save_pretrained(folder / "text_encoder")
     CLIPTokenizer.from_pretrained(tokenizer, model_max_length=77).save_pretrained(folder / "tokenizer")
     DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
@@ -128,13 +127,12 @@ def test_noise_levels_are_k_diffusions(steps: int) -> None:
 
 def test_guidance_is_the_published_formula() -> None:
     both, image, third = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for title, row in (("pix2pix", INSTRUCT_PIX2PIX), ("diffusion", INSTRUCT_DIFFUSION)):
-        found = GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
-        if title == "pix2pix":
-            expected = 7.5 * both - 6 * image - 0.5 * third
-        else:
-            expected = 6.25 * both - 4.5 * image - 0.75 * third
-        assert torch.allclose(found, expected)
+    sums = (
+        (INSTRUCT_PIX2PIX, 7.5 * both - 6 * image - 0.5 * third),
+        (INSTRUCT_DIFFUSION, 6.25 * both - 4.5 * image - 0.75 * third),
+    )
+    for row, expected in sums:
+        assert torch.allclose(GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image), expected)
 
 
 @pytest.mark.parametrize(("row", "average"), [(INSTRUCT_PIX2PIX, True), (INSTRUCT_DIFFUSION, False)])
