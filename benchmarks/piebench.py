@@ -16,10 +16,12 @@ from benchmarks.command import BenchmarkArguments, build_methods, command, run_m
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.edit_task import EditTask
 from benchmarks.finished import FinishedImages
+from benchmarks.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
 
 BENCHMARK = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
+SHEET_ROWS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     """The whole job; returns the rendered files, none while other shards have work left.
 
+    The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
     """
     suite = suite or SUITES[args.suite]
@@ -71,7 +74,14 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         dataset={"name": "PIE-Bench", "digest": dataset.digest, "records": len(dataset.records)},
         device=device,
     )
-    return render(args, suite, [each.folder for each in runs]) if runs else []
+    if not runs:
+        return []
+    from reports.piebench import REFERENCES
+
+    sheet = args.reports(suite.name) / f"{BENCHMARK}.png"
+    edits = [each for each in runs if each.method not in REFERENCES] or runs
+    write_sheet(task, edits, sample_ids, SHEET_ROWS, sheet, f"PIE-Bench, {suite.name}")
+    return render(args, suite, [each.folder for each in runs], sheet)
 
 
 def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
@@ -80,11 +90,11 @@ def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> Finishe
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)
 
 
-def render(args: Arguments, suite: Suite, folders: Sequence[Path]) -> list[Path]:
-    """Writes the tables and prints the comparison."""
+def render(args: Arguments, suite: Suite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import piebench
 
-    files = piebench.render(folders, args.reports(suite.name), allow_partial=args.allow_partial)
+    files = [*piebench.render(folders, args.reports(suite.name), allow_partial=args.allow_partial), sheet]
     for path in files:
         if path.name == "piebench.md":
             print(path.read_text("utf-8"))

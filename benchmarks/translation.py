@@ -18,11 +18,13 @@ from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.fid import reference, write_fid
 from benchmarks.finished import FinishedImages
+from benchmarks.sheet import write_sheet
 from benchmarks.suites import default_device
 from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
+SHEET_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
     """The whole job; returns the rendered files, none while other shards have work left.
 
+    The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
     """
     suite = suite or TRANSLATION_SUITES[args.suite]
@@ -87,19 +90,22 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     )
     if not runs:
         return []
+    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
+    firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
+    sheet, title = args.reports(suite.name) / f"{benchmark}.png", f"{args.task.capitalize()} to image, {suite.name}"
+    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, title)
     network = task.backbones.features
     sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
-    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
     for each in runs:
         write_fid(each, draws, network, sums, digest)
-    return render(args, suite, [each.folder for each in runs])
+    return render(args, suite, [each.folder for each in runs], sheet)
 
 
-def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path]) -> list[Path]:
-    """Writes the tables and prints the comparison."""
+def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import translation
 
-    files = translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task)
+    files = [*translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task), sheet]
     for path in files:
         if path.suffix == ".md":
             print(path.read_text("utf-8"))

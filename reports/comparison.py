@@ -2,10 +2,13 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from reports import markup
 from reports.runs import Run
@@ -102,6 +105,7 @@ def measured_row(
     done: int,
     expected: int,
     reference: bool = False,
+    published_as: str = "",
 ) -> Row:
     """`estimates` are in raw units, one for each column."""
     return Row(
@@ -112,7 +116,15 @@ def measured_row(
         done=done,
         expected=expected,
         reference=reference,
+        published_as=published_as,
     )
+
+
+def explained(estimate: Estimate, samples: pd.DataFrame, column: str) -> Estimate:
+    """The estimate of a column with the reasons for its undefined values, counted in samples."""
+    undefined = (json.loads(text) for text in samples["undefined"].dropna())
+    reasons = Counter(each[column] for each in undefined if column in each)
+    return replace(estimate, note="; ".join(f"{count} undefined: {reason}" for reason, count in reasons.items()))
 
 
 def facts(run: Run) -> dict[str, object]:
@@ -145,4 +157,9 @@ def undefined_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]
     notes: dict[tuple[str, int], list[str]] = {}
     for (reason, column), samples in reasons.items():
         notes.setdefault((reason, len(samples)), []).append(titles.get(column, column))
-    return [f"{', '.join(names)} undefined for {count} samples: {reason}." for (reason, count), names in notes.items()]
+    everything = runs[0].expected
+    return [
+        f"{', '.join(names)} undefined for {'all ' if count == everything else ''}{count} "
+        f"sample{'s' if count != 1 else ''}: {reason}."
+        for (reason, count), names in notes.items()
+    ]

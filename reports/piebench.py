@@ -39,6 +39,20 @@ KINDS = {
 PUBLISHED = Path(__file__).parent / "published" / "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"
+# What the paper calls our methods, in its order.
+PUBLISHED_AS = {
+    "prompt-to-prompt": "Prompt-to-Prompt",
+    "null-text-inversion": "Null-text Inversion",
+    "pnp-inversion": "PnP Inversion",
+    "pix2pix-zero": "Pix2Pix-Zero",
+    "masactrl": "MasaCtrl",
+    "instruct-pix2pix": "InstructPix2Pix",
+    "magicbrush": "MagicBrush",
+    "instruct-diffusion": "InstructDiffusion",
+    "mgie": "MGIE",
+    "seed-x-edit": "SEED-X-Edit",
+    "editar": "EditAR",
+}
 RECORDS = 700  # the whole of PIE-Bench, over which the published means go
 FACTS = ("source_id", "edit_type", "edit_type_name")
 BASELINE = "editar"  # differences are taken to this method where it is there
@@ -78,7 +92,10 @@ def _comparison(runs: Sequence[Run]) -> list[Table]:
 
 def _row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
     """`samples` are the run's own or some of them, `expected` counts how many there should be."""
-    estimates = (mean_interval(samples[column.key], samples["source_id"]) for column in COLUMNS)
+    estimates = (
+        comparison.explained(mean_interval(samples[column.key], samples["source_id"]), samples, column.key)
+        for column in COLUMNS
+    )
     return _measured_row(run.method, estimates, len(samples), expected)
 
 
@@ -91,6 +108,7 @@ def _measured_row(method: str, estimates: Iterable[Estimate], done: int, expecte
         done=done,
         expected=expected,
         reference=method in REFERENCES,
+        published_as=PUBLISHED_AS.get(method, ""),
     )
 
 
@@ -102,6 +120,7 @@ def _published_rows() -> Iterator[Row]:
             kind=f"{record['family']}, {record['t2i_model']}",
             samples="",
             estimates=tuple(Estimate(mean=float(record[name])) for name in names),
+            published_as=record["method"],
         )
 
 
