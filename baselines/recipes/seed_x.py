@@ -57,7 +57,7 @@ class Editor:
                 raise NoImage("SEED-X answered without an image: {!r}".format(output["text"]))
             return self.adapter.generate(
                 image_embeds=output["img_gen_feat"],
-                latent_image=image.resize((SIDE, SIDE), Image.BICUBIC),
+                latent_image=image.resize((SIDE, SIDE), Image.Resampling.BICUBIC),
                 seed=request["seed"],
                 num_inference_steps=STEPS,
                 guidance_scale=GUIDANCE,

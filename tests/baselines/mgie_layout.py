@@ -28,7 +28,8 @@ def norm(prefix: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def head_shapes(sizes: EditHeadSizes) -> dict[str, tuple[int, ...]]:
-    width, shapes = sizes.width, {"query": (1, sizes.queries, sizes.width)}
+    width = sizes.width
+    shapes: dict[str, tuple[int, ...]] = {"query": (1, sizes.queries, width)}
     shapes |= linear("llm2hid", sizes.hidden, width) | linear("hid2feat", width, sizes.features)
     for part, attentions, norms in (("encoder", ["self_attn"], 2), ("decoder", ["self_attn", "multihead_attn"], 3)):
         for layer in range(sizes.layers):
