@@ -12,6 +12,8 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
+from baselines.mgie import MGIE
+from baselines.seed_x import seed_x_edit
 from baselines.t2i_adapter import t2i_adapter
 from baselines.uni_controlnet import UniControlNet
 from baselines.unicontrol import UniControl
@@ -24,6 +26,8 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "instruct-pix2pix": instruct_pix2pix,
     "magicbrush": magicbrush,
     "instruct-diffusion": instruct_diffusion,
+    "mgie": MGIE,
+    "seed-x-edit": seed_x_edit,
     "prompt-to-prompt": PromptToPrompt,
     "null-text-inversion": NullTextInversion,
     "pnp-inversion": PnPInversion,

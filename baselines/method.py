@@ -72,7 +72,8 @@ class MethodContext:
 
 
 class Unsupported(ValueError):
-    """Raised by the constructor of a method that has no networks for the context's suite and task."""
+    """Raised by the constructor of a method that has no networks for the context's suite and task, or that needs
+    environment variables which are not set."""
 
 
 class NoAnswer(Exception):

@@ -31,6 +31,8 @@ KINDS = {
     "instruct-pix2pix": "feed-forward",
     "magicbrush": "feed-forward",
     "instruct-diffusion": "feed-forward",
+    "mgie": "feed-forward",
+    "seed-x-edit": "feed-forward",
     "prompt-to-prompt": "inversion",
     "null-text-inversion": "inversion",
     "pnp-inversion": "inversion",

@@ -54,16 +54,22 @@ class InstructedDiffusion:
         return self._model
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
+        from baselines.instruct.sampling import embed
+
+        return self.sample(requests, embed(self.model, [each.instruction for each in requests], self.row.guidance))
+
+    def sample(self, requests: Sequence[EditRequest], texts: "Tensor") -> list[Image.Image | NoAnswer]:
+        """The edited images, whatever the requests' instructions say. texts: (3B, tokens, dim), what the three
+        predictions of `sampling.Guidance` read."""
         import torch
 
-        from baselines.instruct.sampling import GUIDANCE, embed, encode, euler_ancestral, sample
+        from baselines.instruct.sampling import GUIDANCE, encode, euler_ancestral, sample
 
         row, model = self.row, self.model
         scheduler = euler_ancestral(model.scheduler_config)
         scheduler.set_timesteps(row.steps, device=model.device)
         # One image at a time goes through the VAE, which bounds the memory.
         images = torch.stack([encode(model, request.image) for request in requests])
-        texts = embed(model, [request.instruction for request in requests], row.guidance)
 
         def guide(both: "Tensor", image: "Tensor", third: "Tensor") -> "Tensor":
             return GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
