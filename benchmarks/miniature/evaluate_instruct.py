@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from baselines.instruct.method import Instructed, InstructedDiffusion
-from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from diffusers import AutoencoderKL
 from PIL import Image
 from tqdm import tqdm
 
+from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext
 from benchmarks.miniature.backbones import load_perception
 from benchmarks.miniature.data import to_tensor
