@@ -20,9 +20,9 @@ from editar.checkpoint import (
     load_official_vq,
 )
 from editar.config import SamplingConfig
+from editar.decoding import Decoder
 from editar.images import to_image, to_tensor
 from editar.prompts import translation_prompt
-from editar.sampling import generate
 from editar.text import T5TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,6 +49,7 @@ class EditAR:
         self.device = torch.device(device)
         self.vq = parts.vq.to(self.device)
         self.transformer = parts.transformer.to(self.device, DTYPES[dtype])
+        self.decoder = Decoder(self.transformer)
         self.text = parts.text.to(self.device)
         self.sampling = parts.sampling
         self.width = width
@@ -107,7 +108,7 @@ class EditAR:
             condition = torch.cat([self._encode(image) for image in images])
             text = torch.cat([self.text([instruction]) for instruction in instructions])
         seeds = [0] * count if seeds is None else seeds
-        return self._decode(generate(self.transformer, condition, text, seeds, settings, width=self.width))
+        return self._decode(self.decoder.generate(condition, text, seeds, settings, width=self.width))
 
     def translate(
         self,
