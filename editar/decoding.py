@@ -108,15 +108,19 @@ class Batch:
 
     def finish(self, progress: Callable[[], object] | None = None) -> None:
         """Draw all further tokens."""
-        for fed in range(self.tokens_BN.shape[1]):
-            if fed > 0:
-                slots = self.model.make_room(fed - 1)
-                if self.steps is not None:
-                    self.steps.run(slots)
-                else:
-                    self.step()
+        for token in range(self.tokens_BN.shape[1]):
+            if token > 0:
+                self.advance(fed=token - 1)
             if progress is not None:
                 progress()
+
+    def advance(self, fed: int) -> None:
+        """Draw the token that follows `fed` fed ones and the last drawn one."""
+        slots = self.model.make_room(fed)
+        if self.steps is not None:
+            self.steps.run(slots)
+        else:
+            self.step()
 
     def step(self) -> None:
         """Feed the last tokens and draw the next; there must be room for it."""
