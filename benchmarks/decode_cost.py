@@ -20,7 +20,7 @@ MATRICES = 32  # 0.6 GB: more than any cache of a processor
 
 
 def seconds(action: Callable[[], object], device: torch.device, rounds: int = 5) -> float:
-    """The median over rounds, after one that warms up."""
+    """The median over rounds, after one that warms up; 0 rounds time a single one, cold."""
     times = []
     for _ in range(rounds + 1):
         _wait(device)
@@ -28,7 +28,7 @@ def seconds(action: Callable[[], object], device: torch.device, rounds: int = 5)
         action()
         _wait(device)
         times.append(time.perf_counter() - start)
-    return median(times[1:])
+    return median(times[1:] or times)
 
 
 def _wait(device: torch.device) -> None:
@@ -77,6 +77,7 @@ def jump(batch: Batch, fed: int) -> None:
         layer.prefix_v.zero_()
 
 
+@torch.inference_mode()
 def step_seconds(batch: Batch, positions: list[int], tokens: int) -> list[float]:
     """Seconds a token, mean of so many, at each position; two before them warm up."""
     device, result = batch.tokens_BN.device, []
@@ -93,6 +94,7 @@ def step_seconds(batch: Batch, positions: list[int], tokens: int) -> list[float]
     return result
 
 
+@torch.inference_mode()
 def parts(batch: Batch, positions: list[int], settings: SamplingConfig) -> dict[str, float]:
     """Seconds a token of the parts of a step, each by itself, mean over the positions."""
     model, device = batch.model, batch.tokens_BN.device

@@ -36,7 +36,8 @@ def report(figures: dict[str, Any]) -> str:
     for row in figures["whole_images"]:
         rate = row["width"] / row["seconds"]
         lines.append(
-            f"{row['width']:.0f} at a time: {row['seconds']:.2f} s, {rate:.2f} images/s (compiled in {row['warm_up']:.0f} s)"
+            f"{row['width']:.0f} at a time: {row['seconds']:.2f} s, {rate:.2f} images/s, "
+            f"compiled in {row['warm_up']:.0f} s"
         )
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.decode_cost import (
     jump,
     matrix_vector_bandwidth,
     parts,
+    seconds,
     step_seconds,
     token_bytes,
     weight_bytes,
@@ -76,7 +78,7 @@ class DecodeSpeed:
             self.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     """All figures: per way seconds and bytes a token; parts; deviations of the logits; the table of the cost."""
     device = torch.device(settings.device)
@@ -95,9 +97,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     model.to(torch.bfloat16)
     plain, batch = PlainDecoder(model, 1, PUBLISHED), Batch(model, 1, PUBLISHED)
     turns = [(_plain_seconds(plain, [p], settings.tokens), step_seconds(batch, [p], settings.tokens)) for p in places]
-    start = time.perf_counter()
-    plain.prefill(work.condition_BN, work.text_BLE)
-    prefill = time.perf_counter() - start
+    prefill = seconds(partial(plain.prefill, work.condition_BN, work.text_BLE), device, rounds=0)
     ways[PLAIN + "bfloat16"] = _way([s for pair in turns for s in pair[0]], prefill=prefill)
     del plain
     prefill, logits = work.logits(model)
@@ -149,6 +149,7 @@ class Work:
             condition_BN=condition.to(device), text_BLE=text.to(device), fed_N=target[0, : min(fed, 64)].to(device)
         )
 
+    @torch.inference_mode()
     def logits(self, model: EditARTransformer) -> tuple[float, Tensor]:
         """Seconds of the prefill, and the guided logits of the first tokens, (1 + fed, V)."""
         cached = CachedTransformer(model, images=1, rows_each=2)
@@ -232,6 +233,7 @@ def whole_images(model: EditARTransformer, work: Work, settings: DecodeSpeed) ->
     return result
 
 
+@torch.inference_mode()
 def _plain_seconds(plain: PlainDecoder, places: list[int], tokens: int) -> list[float]:
     token = torch.zeros(1, 1, dtype=torch.int64, device=plain.keys.device)
     result = []

@@ -31,8 +31,8 @@ def test_only_the_weights_are_rounded(weight, dtype):
     expected = x.double() @ rounded(weight).T
     result = Int8Linear(weight)(x)
     assert result.dtype == dtype and result.shape == (2, 5, 48)
-    error = (result.double() - expected).abs() / expected.std(-1, keepdim=True).clamp(min=1e-9)
-    assert error[:, :, 24:].max() < (1e-3 if dtype == torch.float32 else 2e-2)
+    scale = x.double().norm(dim=-1, keepdim=True) * rounded(weight).norm(dim=-1)
+    assert ((result.double() - expected).abs() <= (5e-5 if dtype == torch.float32 else 4e-3) * scale).all()
     assert not result[1, 4].any()
 
 
@@ -64,7 +64,8 @@ def test_a_quantised_model_stays_close_and_decodes(tiny, tiny_expected):
     for module in [*rounded_model.layers.modules(), rounded_model.output]:
         if isinstance(module, nn.Linear):
             module.weight.copy_(rounded(module.weight))
-    torch.testing.assert_close(logits, rounded_model(e["src"], e["txt"], e["tgt"]), rtol=0, atol=2e-3)
+    expected = rounded_model(e["src"], e["txt"], e["tgt"])
+    assert (logits - expected).std() < 2e-3 * expected.std()
     greedy = SamplingConfig(temperature=0.0)
     inputs = e["src"], e["txt"], [0, 0], greedy
     tokens = Decoder(model).generate(*inputs)
