@@ -1,4 +1,4 @@
-"""The decoding benchmark in small: its opponent decodes right, its bytes are those of the tensors, its report adds up."""
+"""The decoding benchmark in small: its opponent decodes right, its bytes are the tensors', its report adds up."""
 
 import pytest
 import torch
