@@ -1,7 +1,6 @@
 """EditAR behind the method interface: it gets the instruction, or the condition and its caption, as the published rows
 did."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +49,10 @@ class EditARMethod:
         )
 
     def settings(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "sampling": _sampling(self.folder), "weights": _digests(self.folder)}
+        from editar.checkpoint import read_model
+
+        files = read_model(self.folder)
+        return {"dtype": self.dtype, "sampling": asdict(files.sampling), "weights": files.digests()}
 
 
 def weights_folder(context: MethodContext) -> Path:
@@ -66,32 +68,3 @@ def weights_folder(context: MethodContext) -> Path:
         "EditAR needs its released weights: put editar_release.pt, vq_ds16_t2i.pt and flan-t5-xl/ into one folder and "
         "pass it as --weights DIR"
     )
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file that the model is made of; a text encoder that the hub gives is named only."""
-    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ, file_digest
-    from editar.pipeline import is_official
-
-    if not is_official(folder):
-        return {name: file_digest(folder / name) for name in FILES}
-    names = [OFFICIAL_TRANSFORMER, OFFICIAL_VQ]
-    text = folder / OFFICIAL_T5.split("/")[1]
-    tensors = sorted(text.glob("*.safetensors")) or sorted(text.glob("*.bin"))
-    paths = [folder / name for name in names] + sorted(text.glob("*.json")) + sorted(text.glob("*.model")) + tensors
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
-    return digests if text.is_dir() else {**digests, OFFICIAL_T5: "from the hub"}
-
-
-def _sampling(folder: Path) -> dict[str, Any]:
-    """The settings that the model is sampled with, without loading it."""
-    from safetensors import safe_open
-
-    from editar.checkpoint import FILES
-    from editar.config import SamplingConfig
-    from editar.pipeline import is_official
-
-    if is_official(folder):
-        return asdict(SamplingConfig())
-    with safe_open(folder / FILES[1], framework="pt") as file:
-        return asdict(SamplingConfig(**json.loads((file.metadata() or {}).get("sampling", "{}"))))

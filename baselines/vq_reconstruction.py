@@ -20,11 +20,9 @@ class VQReconstruction:
         self._vq: VQModel | None = None
 
     def load(self) -> None:
-        from editar.checkpoint import load_folder, load_official_vq
+        from editar.checkpoint import load_vq
 
-        path = self._file()
-        vq = load_official_vq(path) if path.suffix == ".pt" else load_folder(self.folder).vq
-        self._vq = vq.to(self.device)
+        self._vq = load_vq(self.folder).to(self.device)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         import torch
@@ -45,7 +43,6 @@ class VQReconstruction:
         return {"weights": {self._file().name: file_digest(self._file())}}
 
     def _file(self) -> Path:
-        from editar.checkpoint import FILES, OFFICIAL_VQ
-        from editar.pipeline import is_official
+        from editar.checkpoint import FILES, OFFICIAL_VQ, is_official
 
         return self.folder / (OFFICIAL_VQ if is_official(self.folder) else FILES[0])

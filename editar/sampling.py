@@ -7,7 +7,7 @@ The arithmetic before it is kept independent of the batch by `generate`'s fixed 
 Shape suffixes: B images, R rows (B, or 2B with the unconditional branch), N tokens an image, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -72,13 +72,14 @@ def generate(
     settings: SamplingConfig,
     *,
     width: int = 8,
+    progress: Callable[[], object] | None = None,
 ) -> Tensor:
     """Draw the target tokens of B images, (B, N) int64.
 
     condition_BN: the condition images' tokens; text_BLE: the text encoder's raw output; seeds: one per image.
     width: images decoded together. Every block is filled up to it (the last by repeats, cut off again), because
     matrix products round differently for different batch sizes: so an image's tokens depend on its inputs and
-    its seed alone, not on how many came with it or in which order.
+    its seed alone, not on how many came with it or in which order. progress: called after each token of a block.
     """
     count = condition_BN.shape[0]
     if not count == text_BLE.shape[0] == len(seeds):
@@ -87,13 +88,18 @@ def generate(
     blocks = []
     for start in range(0, count, width):
         chosen = torch.arange(start, start + width).clamp(max=count - 1).to(condition_BN.device)
-        block = _generate_block(model, condition_BN[chosen], text_BLE[chosen], uniforms_BN[chosen], settings)
+        block = _generate_block(model, condition_BN[chosen], text_BLE[chosen], uniforms_BN[chosen], settings, progress)
         blocks.append(block[: count - start])
     return torch.cat(blocks)
 
 
 def _generate_block(
-    model: EditARTransformer, condition_BN: Tensor, text_BLE: Tensor, uniforms_BN: Tensor, settings: SamplingConfig
+    model: EditARTransformer,
+    condition_BN: Tensor,
+    text_BLE: Tensor,
+    uniforms_BN: Tensor,
+    settings: SamplingConfig,
+    progress: Callable[[], object] | None,
 ) -> Tensor:
     null_text = None
     if settings.guided:  # both branches keep the image; the second has the null text
@@ -107,4 +113,6 @@ def _generate_block(
             logits = model.decode_one(fed, index - 1, cache)
         guided = guide(logits, settings.guidance) if settings.guided else logits
         tokens.append(sample(guided, uniforms_BN[:, index], settings))
+        if progress is not None:
+            progress()
     return torch.stack(tokens, dim=1)
