@@ -41,13 +41,10 @@ class ModelFlags:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of transformer and T5; the published runs use bfloat16, which takes half the memory."""
 
-    def __post_init__(self) -> None:
-        for flag, value in (("--samples", self.samples), ("--batch-size", self.batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{flag} is {value}; it must be at least 1")
-
     @property
     def seeds(self) -> range:
+        if self.samples < 1:
+            raise ValueError(f"--samples is {self.samples}; it must be at least 1")
         return range(self.seed, self.seed + self.samples)
 
     def load(self, images: int) -> "EditAR":
@@ -60,7 +57,7 @@ class ModelFlags:
             text_source=self.text,
             device=self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
             dtype=self.dtype,
-            width=self.batch_size or min(images, 8),
+            width=min(images, 8) if self.batch_size is None else self.batch_size,
         )
 
     def sampling(self, own: "SamplingConfig") -> "SamplingConfig":

@@ -155,4 +155,4 @@ def _check_settings(dtype: str, width: int) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     if width < 1:
-        raise ValueError(f"width is {width}; it must be at least 1")
+        raise ValueError(f"width is {width}; it must be at least 1 (--batch-size)")

@@ -114,9 +114,9 @@ def test_translate(photo, small_folder, tmp_path):
 def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, capsys):
     arguments = ["edit", str(photo), "make the red square blue and add a Green one", "--weights", str(small_folder)]
     assert main([*arguments, "--out", str(tmp_path / "out.png")]) == 0
-    assert "too long for the encoder's 8 positions; cut off: 'green one'" in capsys.readouterr().err
-    assert told(tmp_path / "out.png")["request"]["cut_off"] == "green one"
-    [short] = edit("--out", tmp_path / "short.png", text="make the red square blue and add a")
+    assert "too long for the encoder's 8 positions; cut off: 'a green one'" in capsys.readouterr().err
+    assert told(tmp_path / "out.png")["request"]["cut_off"] == "a green one"
+    [short] = edit("--out", tmp_path / "short.png", text="make the red square blue and add")
     assert short.read_bytes() == (tmp_path / "out.png").read_bytes()
     assert told(short)["request"]["cut_off"] == ""
 
