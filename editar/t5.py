@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,6 +45,8 @@ class T5TextEncoder:
 
         Of its files only the width is read here.
         """
+        if find_spec("transformers") is None:
+            raise ImportError("the T5 text encoder needs transformers: pip install 'editar-bench[t5]'")
         self.source = str(source)
         self.length = length
         self.dtype = dtype
