@@ -38,8 +38,9 @@ def require_memory(files: ModelFiles, *, device: str | torch.device, dtype: torc
 
 
 def cache_bytes(config: TransformerConfig, dtype: torch.dtype) -> int:
-    """Keys and values of one image, for both branches of guidance."""
-    return 2 * 2 * config.layers * config.cache_length * config.dim * dtype.itemsize
+    """Keys and values of all positions of one image, for both branches of guidance: no decoder keeps more."""
+    positions = 2 * config.image_tokens + config.text_length
+    return 2 * 2 * config.layers * positions * config.dim * dtype.itemsize
 
 
 def working_bytes(vq: VQConfig, transformer: TransformerConfig) -> int:

@@ -64,6 +64,7 @@ def test_impossible_word_settings_are_refused(settings, message):
         WordTextConfig(**settings)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_t5_is_padded_masked_and_not_zeroed(t5_folder, dtype):
     from transformers import T5EncoderModel
