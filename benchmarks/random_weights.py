@@ -111,7 +111,6 @@ def _write_t5(folder: Path) -> None:
         num_layers=24,
         num_heads=32,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
     )
     config.save_pretrained(folder)
     write_t5_tokenizer(folder)

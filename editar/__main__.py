@@ -79,7 +79,12 @@ class ModelFlags:
 
     def words(self, model: "EditAR") -> list[str]:
         """The flags that load this model again."""
-        flags = {"--weights": self.weights, "--text": self.text, "--dtype": self.dtype, "--device": model.device}
+        flags: dict[str, object] = {
+            "--weights": self.weights,
+            "--text": self.text,
+            "--dtype": self.dtype,
+            "--device": model.device,
+        }
         flags["--batch-size"] = model.width
         return [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
 

@@ -7,7 +7,7 @@ import torch
 from editar.config import TransformerConfig, VQConfig
 from editar.model_files import ModelFiles, Part
 
-PROCESS = 0.6e9  # Python, PyTorch, transformers, and one group of tensors on its way from a file
+PROCESS = 1.0e9  # Python, PyTorch and transformers take 0.8, one group of tensors on its way from a file the rest
 VQ_MAPS = 6  # of the finest level's float32 feature maps alive at once in the tokenizer; measured
 
 
