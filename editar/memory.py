@@ -8,7 +8,9 @@ from editar.config import TransformerConfig, VQConfig
 from editar.model_files import ModelFiles, Part
 
 PROCESS = 1.0e9  # Python, PyTorch and transformers take 0.8, one group of tensors on its way from a file the rest
-VQ_MAPS = 6  # of the finest level's float32 feature maps alive at once in the tokenizer; measured
+# Feature maps of the finest level alive at once in the tokenizer, an estimate: the residual, a convolution's input and
+# output, their copies in the layout that it works in, and one to spare.
+VQ_MAPS = 6
 
 
 class NotEnoughMemory(ValueError):
