@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.editar import weights_folder
+from baselines.editar import TOKENIZER, model_files, weights_folder
 from baselines.method import EditRequest, MethodContext
+from baselines.needs import Needs
+from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.vq import VQModel
@@ -15,14 +17,14 @@ if TYPE_CHECKING:
 
 class VQReconstruction:
     def __init__(self, context: MethodContext) -> None:
-        self.folder = weights_folder(context)
+        self.context = context
         self.device = context.device
         self._vq: VQModel | None = None
 
     def load(self) -> None:
         from editar.checkpoint import load_vq
 
-        self._vq = load_vq(self.folder).to(self.device)
+        self._vq = load_vq(weights_folder(self.context)).to(self.device)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         import torch
@@ -38,11 +40,17 @@ class VQReconstruction:
         return answers
 
     def settings(self) -> dict[str, Any]:
-        from editar.checkpoint import file_digest
-
         return {"weights": {self._file().name: file_digest(self._file())}}
+
+    def needs(self) -> Needs:
+        """The tokenizer alone is read."""
+        from editar.checkpoint import FILES
+
+        files = tuple(file for file in model_files(self.context) if file.name in (TOKENIZER.name, FILES[0]))
+        return Needs(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})
 
     def _file(self) -> Path:
         from editar.checkpoint import FILES, OFFICIAL_VQ, is_official
 
-        return self.folder / (OFFICIAL_VQ if is_official(self.folder) else FILES[0])
+        folder = weights_folder(self.context)
+        return folder / (OFFICIAL_VQ if is_official(folder) else FILES[0])

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 import torch
 
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.digests import file_digest
 from editar.t5 import T5TextEncoder, used_files
-from editar.tensor_files import CheckpointError, State, file_digest, fill
+from editar.tensor_files import CheckpointError, State, fill
 from editar.text import WordTextEncoder
 from editar.transformer import EditARTransformer
 from editar.vq import VQModel

@@ -5,7 +5,6 @@ however large the file and whatever its dtypes.
 """
 
 import argparse
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -26,12 +25,6 @@ State = Mapping[str, Tensor]
 
 class CheckpointError(ValueError):
     """A checkpoint that is refused; the message names the file, what is wrong and what was expected."""
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

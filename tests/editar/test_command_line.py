@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from editar.__main__ import main
-from editar.checkpoint import file_digest, read_model
+from editar.checkpoint import read_model
+from editar.digests import file_digest
 
 
 @pytest.fixture
