@@ -66,11 +66,9 @@ def test_a_quantised_model_stays_close_and_decodes(tiny, tiny_expected):
             module.weight.copy_(rounded(module.weight))
     expected = rounded_model(e["src"], e["txt"], e["tgt"])
     assert (logits - expected).std() < 2e-3 * expected.std()
-    greedy = SamplingConfig(temperature=0.0)
-    inputs = e["src"], e["txt"], [0, 0], greedy
-    tokens = Decoder(model).generate(*inputs)
-    assert torch.equal(tokens, Decoder(rounded_model).generate(*inputs))
-    assert torch.equal(tokens, Decoder(model).generate(*inputs, width=1))
+    inputs = e["src"], e["txt"], [0, 0], SamplingConfig(temperature=0.0)
+    tokens = Decoder(model).generate(*inputs, width=1)
+    assert torch.equal(tokens, Decoder(model).generate(*inputs, width=8))
 
 
 def test_other_devices_are_refused():
