@@ -1,13 +1,18 @@
-"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics|fid`."""
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed decode|fid|metrics`."""
 
 from collections.abc import Callable
 
 import tyro
 
+from benchmarks.speed_decode import DecodeSpeed
 from benchmarks.speed_fid import FidSpeed
 from benchmarks.speed_metrics import MetricsSpeed
 
-COMMANDS: dict[str, Callable[..., FidSpeed | MetricsSpeed]] = {"fid": FidSpeed, "metrics": MetricsSpeed}
+COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed]] = {
+    "decode": DecodeSpeed,
+    "fid": FidSpeed,
+    "metrics": MetricsSpeed,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
