@@ -52,7 +52,8 @@ INSTRUCT_PIX2PIX = Instructed(
     by_image=1.5,
     guidance="instruct-pix2pix",
 )
-# By benchmarks/miniature/evaluate_instruct.py: 7.5 follows no more instructions there, but costs 4 dB of the background.
+# Chosen by benchmarks/miniature/evaluate_instruct.py, on other edits than the tables': at 7.5 the background keeps 4 dB
+# less, and fewer instructions are followed.
 MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
 # The checkpoint that its authors recommend, of which magicbrush-jul7 is the port; that of the paper is refused, since
 # its pickle holds callbacks of the training.
