@@ -25,6 +25,16 @@ def _from_hub(name: str, repository: str, revision: str, licence: str) -> Checkp
     )
 
 
+# The miniature has one network that reads instructions. All three rows run on it, each with its own sampling.
+MINIATURE = Checkpoint(
+    name="diffusion/instruct-pix2pix",
+    files=(
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+    ),
+)
 # The file and the settings of PnPInversion's run_editing_instructpix2pix.py.
 INSTRUCT_PIX2PIX = Instructed(
     title="InstructPix2Pix",
@@ -37,15 +47,7 @@ INSTRUCT_PIX2PIX = Instructed(
         ),
         averaged=True,
         folder=Checkpoint(name="instruct-pix2pix", files=PIPELINE_FILES),
-        miniature=Checkpoint(
-            name="diffusion/instruct-pix2pix",
-            files=(
-                "config.json",
-                "diffusion_pytorch_model.safetensors",
-                "text_encoder/config.json",
-                "text_encoder/model.safetensors",
-            ),
-        ),
+        miniature=MINIATURE,
     ),
     steps=50,
     by_text=7.5,
@@ -68,6 +70,7 @@ MAGICBRUSH = Instructed(
         ),
         averaged=True,
         folder=Checkpoint(name="magicbrush-jul7", files=PIPELINE_FILES),
+        miniature=MINIATURE,
     ),
     steps=100,
     by_text=7.5,
@@ -84,6 +87,7 @@ INSTRUCT_DIFFUSION = Instructed(
         ),
         averaged=False,
         folder=Checkpoint(name="instruct-diffusion", files=PIPELINE_FILES),
+        miniature=MINIATURE,
     ),
     steps=50,
     by_text=5.0,
