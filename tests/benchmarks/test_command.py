@@ -37,7 +37,13 @@ class Elsewhere(CopySource):
         return Needs(files=(NeededFile(name="net.pt", source="", path=Path("net.pt")),), unset=("ITS_PYTHON",))
 
 
-KNOWN = {"some": CopySource, "other": segmentation_only, "lacking": Weightless, "elsewhere": Elsewhere, "fetched": Published}
+KNOWN = {
+    "some": CopySource,
+    "other": segmentation_only,
+    "lacking": Weightless,
+    "elsewhere": Elsewhere,
+    "fetched": Published,
+}
 
 
 def rows(*methods: str, quick: Collection[str] | None = None) -> dict:
