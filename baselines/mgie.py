@@ -72,8 +72,8 @@ class MGIE:
     """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as
     published, on a CPU float32.
 
-    Raises Unsupported in the miniature. Where an environment variable that the recipe names is not set, `settings` raises
-    ValueError.
+    Raises Unsupported in the miniature. Where an environment variable that the recipe names is not set, `settings`
+    raises ValueError.
     """
 
     def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
@@ -127,7 +127,7 @@ class MGIE:
             files=diffusion.files + MGIE_7B.needed(self.weights) + LLAVA_7B.needed(self.weights) + VISION.needed(None),
             passes={"LLaVA": recipe.settings["new_tokens"], **diffusion.passes},
             unset=recipe.unset,
-            note="LLaVA, which every batch starts anew, writes at most as many tokens as it has passes",
+            note="every batch loads LLaVA anew; its passes are the most tokens that it writes",
         )
 
     def _sample(self, given: Sequence[tuple[EditRequest, np.ndarray]]) -> Iterator[Image.Image | NoAnswer]:

@@ -64,5 +64,5 @@ class SeedXEdit(External):
             files=tuple(replace(file, path=recipe.found(CHECKOUT + file.name)) for file in FILES),
             passes={"language model": recipe.settings["new_tokens"], "UNet": 3 * recipe.settings["steps"]},
             unset=recipe.unset,
-            note="the language model, which every batch starts anew, writes at most as many tokens as it has passes",
+            note="every batch loads it all anew; the language model's passes are the most tokens that it writes",
         )

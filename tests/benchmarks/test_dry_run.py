@@ -56,7 +56,7 @@ def test_of_the_paper_suite_without_anything(tmp_path: Path, capsys: pytest.Capt
         "CompVis/stable-diffusion-v1-4 @ 133a221",
         " to fetch blip-image-captioning-base/pytorch_model.bin 990 MB BSD-3-Clause",
         "pnp-inversion 4.27 GB and 5 of unknown size UNet 250 not measured not measured not measured",
-        " to fetch instruct-pix2pix/instruct-pix2pix-00-22000.ckpt 7.7 GB MIT, hub: timbrooks/instruct-pix2pix @ 31519b5",
+        " to fetch instruct-pix2pix/instruct-pix2pix-00-22000.ckpt 7.7 GB MIT, hub: timbrooks/instruct-pix2pix",
         " MISSING v1-5-pruned-emaonly-adaption-task.ckpt size unknown MIT",
         "magicbrush 7.7 GB and 2 of unknown size UNet 300 not measured",
         " to fetch LLaVA-7B-v1/pytorch_model-00001-of-00002.bin 9.98 GB LLaMA, hub: tsujuifu/ml-mgie @ 7da3813",
