@@ -74,7 +74,7 @@ def test_without_names_there_are_the_quick_rows_in_the_order_of_the_table() -> N
     assert list(rows("all", quick={"some"})) == ["some", "fetched"]
 
 
-DIFFUSION = ["prompt-to-prompt", "null-text-inversion", "pnp-inversion", "pix2pix-zero", "masactrl"]
+DIFFUSION = ["instruct-pix2pix", "prompt-to-prompt", "null-text-inversion", "pnp-inversion", "pix2pix-zero", "masactrl"]
 
 
 @pytest.mark.parametrize(

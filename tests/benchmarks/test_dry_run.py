@@ -91,6 +91,19 @@ def test_what_is_here_is_told_from_what_is_missing(tmp_path: Path, capsys: pytes
     assert " an error: stable-diffusion-v1-4/model_index.json and 6 more" in text
 
 
+def test_a_recipe_whose_environment_variables_are_not_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'name = "old"\ncommand = ["${OLD_PYTHON}", "{folder}"]\nfiles = ["recipe.toml", "${HIS}/net.pt"]\n'
+    )
+    asked = ("--methods", f"external:{recipe}", "--suite", "paper")
+    text = plan(capsys, *asked)
+    assert " here recipe.toml" in text and " MISSING ${HIS}/net.pt size unknown" in text
+    assert " an error: the environment variable HERS is not set; the environment variable HIS is not set; " in text
+    assert piebench.main(asked) == 2
+    assert "old: set the environment variables HERS, HIS" in capsys.readouterr().err
+
+
 def test_seconds_and_memory_are_those_of_a_finished_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
