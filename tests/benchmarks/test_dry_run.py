@@ -93,9 +93,7 @@ def test_what_is_here_is_told_from_what_is_missing(tmp_path: Path, capsys: pytes
 
 def test_a_recipe_whose_environment_variables_are_not_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        'name = "old"\ncommand = ["${OLD_PYTHON}", "{folder}"]\nfiles = ["recipe.toml", "${HIS}/net.pt"]\n'
-    )
+    recipe.write_text('name = "old"\ncommand = ["${HERS}", "{folder}"]\nfiles = ["recipe.toml", "${HIS}/net.pt"]\n')
     asked = ("--methods", f"external:{recipe}", "--suite", "paper")
     text = plan(capsys, *asked)
     assert " here recipe.toml" in text and " MISSING ${HIS}/net.pt size unknown" in text
