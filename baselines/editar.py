@@ -32,6 +32,8 @@ T5 = Checkpoint(
     ),
     repository="google/flan-t5-xl",
     licence="Apache-2.0",
+    # As the hub shows them, rounded.
+    sizes={"model-00001-of-00002.safetensors": 9_450_000_000, "model-00002-of-00002.safetensors": 1_950_000_000},
 )  # fmt: skip
 PATCH = 16  # pixels along one side of what a token stands for, in the released model
 

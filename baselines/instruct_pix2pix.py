@@ -8,19 +8,24 @@ magicbrush-ema, that is), and timbrooks/instruct-pix2pix leaves it open.
 
 from dataclasses import replace
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint
+from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint
 from baselines.instruct.files import Published
 from baselines.instruct.method import Instructed, InstructedDiffusion
 from baselines.method import MethodContext
 from baselines.unified.files import CheckpointFile
 
 
-def _from_hub(name: str, repository: str, revision: str, licence: str) -> CheckpointFile:
+def _from_hub(name: str, repository: str, revision: str, licence: str, size: int) -> CheckpointFile:
     return CheckpointFile(
         name=name,
         source=f"https://huggingface.co/{repository}",
         hub=Checkpoint(
-            name=repository.rpartition("/")[2], files=(name,), repository=repository, revision=revision, licence=licence
+            name=repository.rpartition("/")[2],
+            files=(name,),
+            repository=repository,
+            revision=revision,
+            licence=licence,
+            sizes={name: size},
         ),
     )
 
@@ -44,9 +49,18 @@ INSTRUCT_PIX2PIX = Instructed(
             "timbrooks/instruct-pix2pix",
             "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
             "MIT",
+            7_703_927_910,
         ),
         averaged=True,
-        folder=Checkpoint(name="instruct-pix2pix", files=PIPELINE_FILES),
+        folder=Checkpoint(
+            name="instruct-pix2pix",
+            files=PIPELINE_FILES,
+            sizes={
+                **STABLE_DIFFUSION_SIZES,
+                "text_encoder/model.safetensors": 492_265_879,
+                "unet/diffusion_pytorch_model.safetensors": 3_438_213_622,
+            },
+        ),
         miniature=MINIATURE,
     ),
     steps=50,
@@ -67,6 +81,7 @@ MAGICBRUSH = Instructed(
             "osunlp/InstructPix2Pix-MagicBrush",
             "2c494dadfa5faab278a326e51ef93e9098c337f4",
             "CreativeML OpenRAIL-M",
+            7_700_000_000,  # as the hub shows it, rounded
         ),
         averaged=True,
         folder=Checkpoint(name="magicbrush-jul7", files=PIPELINE_FILES),
@@ -84,6 +99,7 @@ INSTRUCT_DIFFUSION = Instructed(
         file=CheckpointFile(
             name="v1-5-pruned-emaonly-adaption-task.ckpt",
             source="the first link of https://github.com/cientgu/InstructDiffusion#quickstart",
+            licence="MIT, and Stable Diffusion's",
         ),
         averaged=False,
         folder=Checkpoint(name="instruct-diffusion", files=PIPELINE_FILES),

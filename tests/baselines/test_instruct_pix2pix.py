@@ -225,6 +225,31 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
         magicbrush(context(tmp_path)).settings()
 
 
+def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path) -> None:
+    told = {name: METHODS[name](context(weights)).needs() for name in FOLDERS}  # the ports
+    assert {name: needs.passes for name, needs in told.items()} == {
+        "instruct-pix2pix": {"UNet": 150}, "magicbrush": {"UNet": 300},
+    }  # fmt: skip
+    paths = {file.name: file.path for needs in told.values() for file in needs.files}
+    unet = weights / "magicbrush-jul7" / "unet" / "diffusion_pytorch_model.bin"
+    assert paths["magicbrush-jul7/unet/diffusion_pytorch_model.safetensors"] == unet
+    assert not any(needs.absent for needs in told.values())
+    first, *_ = instruct_pix2pix(context(tmp_path)).needs().files  # the checkpoints
+    assert (first.size, first.licence, first.comes) == (7_703_927_910, "MIT", "fetched")
+    (absent,) = instruct_diffusion(context(tmp_path)).needs().absent
+    assert absent.name == "v1-5-pruned-emaonly-adaption-task.ckpt"
+    (tmp_path / absent.name).write_bytes(b"1")
+    assert not instruct_diffusion(context(tmp_path)).needs().absent
+
+
+def test_each_step_takes_three_passes(method: InstructedDiffusion) -> None:
+    passes: list[int] = []
+    hook = method.model.unet.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    method.edit(edits(1))
+    hook.remove()
+    assert method.needs().passes == {"UNet": sum(passes)}
+
+
 def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) -> None:
     base, own = tmp_path / "diffusion", tmp_path / "diffusion" / "instruct-pix2pix"
     write_base(base)
@@ -244,6 +269,9 @@ def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) 
         others = other(context(tmp_path, suite="miniature")).settings()
         assert others["weights"] == digests
         assert any(others[name] != settings[name] for name in ("steps", "guidance", "text_guidance"))
+    needed = {file.name for file in method.needs().files}
+    assert not method.needs().absent and needed <= set(digests)
+    assert all("/tokenizer/" in name for name in set(digests) - needed)
     found = pixels(short(context(tmp_path, suite="miniature"), INSTRUCT_PIX2PIX).edit(edits(1)))
 
     whole = write_base(tmp_path / "whole")
