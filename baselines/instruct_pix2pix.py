@@ -66,7 +66,7 @@ INSTRUCT_PIX2PIX = Instructed(
     by_image=1.5,
     guidance="instruct-pix2pix",
 )
-# By benchmarks/miniature/evaluate_instruct.py: 7.5 follows no more instructions there, but costs 4 dB of the background.
+# By benchmarks/miniature/evaluate_instruct.py: 7.5 follows no more instructions there and costs 4 dB of the background.
 MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
 # The checkpoint that its authors recommend, of which magicbrush-jul7 is the port; that of the paper is refused, since
 # its pickle holds callbacks of the training.
