@@ -226,7 +226,8 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path) -> None:
-    told = {name: METHODS[name](context(weights)).needs() for name in FOLDERS}  # the ports
+    ports = {"instruct-pix2pix": instruct_pix2pix, "magicbrush": magicbrush}
+    told = {name: build(context(weights)).needs() for name, build in ports.items()}
     assert {name: needs.passes for name, needs in told.items()} == {
         "instruct-pix2pix": {"UNet": 150}, "magicbrush": {"UNet": 300},
     }  # fmt: skip
