@@ -34,8 +34,8 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "pix2pix-zero": Pix2PixZero,
     "masactrl": MasaCtrl,
 }
-# Rows that `nox -s piebench` makes without being asked for more: below about two seconds an image in the miniature, on
-# two CPU cores. A row that the suite has no networks for is left out.
+# Rows that `nox -s piebench` makes without being asked for more: the references, and what takes well below a second an
+# image in the miniature on two CPU cores. A row that the suite has no networks for is left out.
 QUICK = frozenset({"copy-source", "vq-reconstruction", "editar", "instruct-pix2pix"})
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "t2i-adapter": t2i_adapter,
