@@ -1,20 +1,26 @@
 """--dry-run: what a run would load, what of it is here, what would be fetched, and what a row takes.
 
 Nothing is loaded or fetched. Sizes and licences are what is on record of the published files. How often networks run
-follows from the settings; seconds and memory are never guessed: they are those of finished runs of the same name under
---out, on the device that those had.
+follows from the settings. Seconds and memory are those of finished runs of the same name under --out, on the device
+that those had; without one, what arithmetic says that they cannot be below.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from baselines.needs import NeededFile
+from baselines.needs import NeededFile, Needs
 from benchmarks.command import BenchmarkArguments, NamedRow, needs_of
 from benchmarks.manifest import read_manifest
 from benchmarks.samples import RunError
+from benchmarks.suites import default_device
 
 STATES = {"fetched": "to fetch", "made": "to make", "given": "MISSING"}
 GB, MB, KB = 10**9, 10**6, 10**3
+# Stable Diffusion 1.x' UNet: floating-point operations of a pass, 512 x 512 pixels and 77 tokens, as torch counts them
+# (with the gradient for what goes in twice as many), and parameters. SDXL's, which SEED-X-Edit runs, has more of both.
+UNET_FLOPS, UNET_PARAMETERS = 803e9, 859_520_964
+PASS_FLOPS = {"UNet": UNET_FLOPS, "UNet with gradient": 2 * UNET_FLOPS}
 HOUR, MINUTE = 3600, 60
 
 
@@ -32,6 +38,8 @@ def show_plan(
     print(f"Dry run of {benchmark}, suite {suite}: nothing is loaded or fetched.")
     seen: dict[str, str] = {}
     files = list(shared)
+    device = default_device()
+    speed = _matrix_product_speed(device) if suite == "paper" else None
     _show_group("data and scoring networks", shared, seen)
     table = [("method", "weights", "passes of one image", "seconds an image", f"all {images or '?'} images", "memory")]
     for row in rows:
@@ -46,13 +54,19 @@ def show_plan(
             print(f"  {'an error' if row.named else 'left out'}: {reason}")
         files += needs.files
         passes = ", ".join(f"{name} {count}" for name, count in needs.passes.items()) or "-"
-        cost = _measured(args.out / suite / benchmark / row.name, images)
+        cost = _measured(args.out / suite / benchmark / row.name, images) or _bounds(needs, speed, device, images)
         table.append((row.name, _total(needs.files), passes, *cost))
     print()
     _show_table(table)
     if args.images is not None:
         print(f"{args.label}: finished images of {args.images}, no network")
     _show_totals(files)
+    if speed is not None:
+        print(
+            f">=: not measured, but the UNet alone takes that: {UNET_FLOPS / 1e12:.2f} TFLOP a pass, twice that with a "
+            f"gradient, and a {_dtype(device)} matrix product reaches {speed / 1e12:.3g} TFLOP/s on {device} now; memory: "
+            "its parameters"
+        )
 
 
 def _show_group(title: str, files: Sequence[NeededFile], seen: dict[str, str], note: str = "") -> None:
@@ -104,18 +118,46 @@ def _total(files: Iterable[NeededFile]) -> str:
     return known + (f" and {unknown} of unknown size" if unknown else "")
 
 
-def _measured(folder: Path, images: int | None) -> tuple[str, str, str]:
-    """Seconds an image, those of all images, and peak memory, of the run in `folder`."""
+def _measured(folder: Path, images: int | None) -> tuple[str, str, str] | None:
+    """Seconds an image, those of all images, and peak memory, of the run in `folder`; None without one."""
     try:
         manifest = read_manifest(folder) or {}
     except RunError:
         manifest = {}
     cost = manifest.get("cost")
     if not cost:
-        return ("not measured",) * 3
+        return None
     each, device = cost["seconds_per_sample"], manifest["device"]["type"]
     whole = "?" if images is None else duration(cost["load_seconds"] + each * images)
     return f"{each:.3g} ({device})", whole, f"{size_text(cost['peak_memory_bytes'])} ({cost['memory']})"
+
+
+def _bounds(needs: Needs, speed: float | None, device: str, images: int | None) -> tuple[str, str, str]:
+    """What seconds and memory cannot be below, where a UNet is run."""
+    flops = sum(PASS_FLOPS.get(name, 0.0) * count for name, count in needs.passes.items())
+    if not flops or speed is None:
+        return ("not measured",) * 3
+    each = flops / speed
+    whole = "?" if images is None else f">= {duration(each * images)}"
+    return f">= {duration(each)}", whole, f">= {size_text(UNET_PARAMETERS * (4 if device == 'cpu' else 2))}"
+
+
+def _dtype(device: str) -> str:
+    """The lowest precision that a row takes by itself: a bound has to hold for all."""
+    return "float32" if device == "cpu" else "float16"
+
+
+def _matrix_product_speed(device: str) -> float:
+    """Floating-point operations a second of a matrix product on the device, at its best of a few."""
+    import torch
+
+    side, best = 2048, float("inf")
+    matrix = torch.ones(side, side, device=device, dtype=getattr(torch, _dtype(device)))
+    for _ in range(4):
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
 
 
 def duration(seconds: float) -> str:
@@ -141,4 +183,4 @@ def _show_totals(files: Sequence[NeededFile]) -> None:
             print(f"  {state}: {_count(some)}, {_total(some)}")
     if HF_HUB_OFFLINE:
         print("HF_HUB_OFFLINE is set: a run would fetch nothing from the hub")
-    print("weights: bytes on disk; loaded, they take at least as much of memory in the precision that they are kept in")
+    print("weights: bytes on disk; a checkpoint may hold more than is loaded (moving averages, an optimizer's state)")

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from huggingface_hub import constants
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import METHODS
 from baselines.checkpoints import Checkpoint
 from benchmarks import piebench, translation
+from benchmarks.dry_run import UNET_FLOPS, UNET_PARAMETERS
 from benchmarks.piebench import Arguments, evaluate
 from tests.benchmarks.test_piebench import TINY
 from tests.benchmarks.tiny import write_piebench
@@ -55,10 +58,11 @@ def test_of_the_paper_suite_without_anything(tmp_path: Path, capsys: pytest.Capt
         " to fetch stable-diffusion-v1-4/unet/diffusion_pytorch_model.safetensors 3.44 GB CreativeML OpenRAIL-M, hub: "
         "CompVis/stable-diffusion-v1-4 @ 133a221",
         " to fetch blip-image-captioning-base/pytorch_model.bin 990 MB BSD-3-Clause",
-        "pnp-inversion 4.27 GB and 5 of unknown size UNet 250 not measured not measured not measured",
+        "pnp-inversion 4.27 GB and 5 of unknown size UNet 250 >= ",
+        "editar 20.8 GB and 7 of unknown size tokens decoded 2048 not measured not measured not measured",
         " to fetch instruct-pix2pix/instruct-pix2pix-00-22000.ckpt 7.7 GB MIT, hub: timbrooks/instruct-pix2pix",
         " MISSING v1-5-pruned-emaonly-adaption-task.ckpt size unknown MIT",
-        "magicbrush 7.7 GB and 2 of unknown size UNet 300 not measured",
+        "magicbrush 7.7 GB and 2 of unknown size UNet 300 >= ",
         " to fetch LLaVA-7B-v1/pytorch_model-00001-of-00002.bin 9.98 GB LLaMA, hub: tsujuifu/ml-mgie @ 7da3813",
         " left out: the environment variable MGIE_PYTHON is not set; the environment variable MGIE_LLAVA is not set",
         " MISSING pretrained/seed_x_edit/llm/ size unknown SEED-X-17B's, hub: AILab-CVC/SEED-X-17B",
@@ -117,13 +121,33 @@ def test_seconds_and_memory_are_those_of_a_finished_run(
     assert any(line.startswith("vq-reconstruction") and line.endswith("not measured not measured") for line in lines)
 
 
+def test_bounds_go_by_the_passes_and_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = plan(capsys, "--suite", "paper", "--methods", "prompt-to-prompt", "magicbrush")
+    rows = {line.split(" ")[0]: line for line in table(text.splitlines())}
+    seconds = {}
+    for name in ("prompt-to-prompt", "magicbrush"):
+        found = re.search(r" >= ([\d.]+) (s|min|h) >= [\d.]+ (?:s|min|h) >= (3.44|1.72) GB$", rows[name])
+        assert found is not None, rows[name]
+        seconds[name] = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
+    assert seconds["magicbrush"] / seconds["prompt-to-prompt"] == pytest.approx(300 / 250, rel=0.08)
+
+    monkeypatch.undo()  # the UNet is built, without weights, to count what a pass takes
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+        unet(torch.empty(1, 4, 64, 64), torch.tensor(1), torch.empty(1, 77, 768))
+    assert counter.get_total_flops() == pytest.approx(UNET_FLOPS, rel=0.001)
+    assert sum(parameter.numel() for parameter in unet.parameters()) == UNET_PARAMETERS
+
+
 @pytest.mark.parametrize("task", ["depth", "canny", "segmentation"])
 def test_of_the_translation_benchmarks(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(capsys, "--task", task, "--suite", "paper", benchmark=translation)
     scored = {"depth": "dpt-large/pytorch_model.bin", "canny": "", "segmentation": "deeplabv3_r101-d8"}[task]
     assert " to fetch inception-2015-12-05.pt 95.6 MB" in text and f" to fetch {scored}" in text
     assert " MISSING unicontrol.ckpt 5.78 GB Apache-2.0" in text and "uni-controlnet/uni.ckpt" in text
-    assert "controlnet 5.72 GB and 6 of unknown size UNet 40, ControlNet 40 not measured" in text
+    assert "controlnet 5.72 GB and 6 of unknown size UNet 40, ControlNet 40 >= " in text
     assert ("t2i-adapter: left out, T2I-Adapter has no network" in text) == (task == "segmentation")
     assert (" UNet 102, T2I-Adapter 1 " in text) == (task != "segmentation")
     assert list(tmp_path.iterdir()) == []
