@@ -62,10 +62,10 @@ def show_plan(
         print(f"{args.label}: finished images of {args.images}, no network")
     _show_totals(files)
     if speed is not None:
+        product = f"a {_dtype(device)} matrix product reaches {speed / 1e12:.3g} TFLOP/s on {device} now"
         print(
             f">=: not measured, but the UNet alone takes that: {UNET_FLOPS / 1e12:.2f} TFLOP a pass, twice that with a "
-            f"gradient, and a {_dtype(device)} matrix product reaches {speed / 1e12:.3g} TFLOP/s on {device} now; memory: "
-            "its parameters"
+            f"gradient, and {product}; memory: its parameters"
         )
 
 

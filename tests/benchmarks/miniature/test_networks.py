@@ -44,9 +44,13 @@ def test_the_digests_are_those_of_the_files_and_the_files_are_small():
     assert {file.relative_to(WEIGHTS).as_posix() for file in files} == set(digests)
     for name, digest in digests.items():
         assert hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest() == digest
-    diffusion = [file for file in files if file.is_relative_to(WEIGHTS / "diffusion")]
-    assert sum(file.stat().st_size for file in files) - sum(file.stat().st_size for file in diffusion) < 20e6
-    assert sum(file.stat().st_size for file in diffusion) < 25e6
+    sizes = {"editing": 0, "translation": 0, "instructed": 0}
+    for file in files:
+        part = "translation" if file.is_relative_to(WEIGHTS / "diffusion") else "editing"
+        if file.is_relative_to(WEIGHTS / "diffusion" / "instruct-pix2pix"):
+            part = "instructed"
+        sizes[part] += file.stat().st_size
+    assert sizes["editing"] < 20e6 and sizes["translation"] < 25e6 and 0 < sizes["instructed"] < 15e6
 
 
 def test_the_heads_find_what_was_asked_for_in_true_results_and_not_in_sources(network, edits):
