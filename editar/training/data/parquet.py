@@ -1,0 +1,108 @@
+"""Rows of the hub's parquet files, from a local copy or streamed at a pinned revision."""
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from editar.training.data.rows import KINDS, Row, faulty_row, good_row
+
+BATCH = 8  # rows in memory; images are a megabyte each
+BUFFER = 1 << 20  # bytes read ahead of each column, instead of a whole row group, which has hundreds of megabytes
+LAYOUTS = ("train-*.parquet", "data/train-*.parquet")  # of a local copy; the hub has the latter
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One parquet file. path: local, or within the hub's file system; endpoint: of another hub than the default one."""
+
+    kind: str
+    path: str
+    on_hub: bool
+    endpoint: str | None = None
+
+    def open(self) -> AbstractContextManager[BinaryIO]:
+        if self.on_hub:
+            return _hub(self.endpoint).open(self.path, "rb")
+        return open(self.path, "rb")
+
+
+def find_local(kind: str, folder: Path) -> list[Table]:
+    """The training files of a local copy. Raises ValueError where there are none."""
+    for layout in LAYOUTS:
+        if paths := sorted(folder.glob(layout)):
+            return [Table(kind=kind, path=str(path), on_hub=False) for path in paths]
+    raise ValueError(
+        f"{folder}: there is no {' or '.join(LAYOUTS)} in it; it must be a copy of the hub's {KINDS[kind].repository}"
+    )
+
+
+def find_on_hub(kind: str, revision: str, endpoint: str | None = None) -> list[Table]:
+    """The training files of the hub's data set at a commit; nothing is downloaded yet. Raises ValueError."""
+    repository = KINDS[kind].repository
+    assert repository is not None
+    if not _COMMIT.fullmatch(revision):
+        raise ValueError(
+            f"revision of {repository} is {revision!r}; it must be a whole commit id (40 hex digits), since a branch "
+            "moves while a run is resumed. The hub's page of the data set lists them under Files, History"
+        )
+    pattern = f"datasets/{repository}@{revision}/{LAYOUTS[1]}"
+    if not (paths := sorted(_hub(endpoint).glob(pattern))):
+        raise ValueError(f"{repository} has no {LAYOUTS[1]} at revision {revision}")
+    return [Table(kind=kind, path=path, on_hub=True, endpoint=endpoint) for path in paths]
+
+
+def read_tables(shards: list[Table]) -> Iterator[Row]:
+    """The rows of some files, in order. What can't be read gives faulty rows, as many as are known to be lost.
+
+    Raises ValueError where a column is missing: then no row of the file could be used.
+    """
+    for table in shards:
+        try:
+            with table.open() as file:
+                yield from _rows(table, pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER))
+        except (OSError, pa.ArrowException) as error:
+            yield faulty_row(table.kind, table.path, f"the file can't be read: {error}")
+
+
+def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
+    columns = KINDS[table.kind].columns
+    if missing := [name for name in columns if name not in file.schema_arrow.names]:
+        raise ValueError(
+            f"{table.path} has no column {', '.join(missing)}, only {', '.join(file.schema_arrow.names)}; is it "
+            f"{KINDS[table.kind].repository}?"
+        )
+    start = 0
+    for group in range(file.num_row_groups):
+        number, end = start, start + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(columns), use_threads=False):
+                for position in range(batch.num_rows):
+                    yield _row(table, number, batch, position)
+                    number += 1
+        except (OSError, pa.ArrowException) as error:
+            for lost in range(number, end):
+                yield faulty_row(table.kind, f"{table.path} row {lost}", f"its row group can't be read: {error}")
+        start = end
+
+
+def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row:
+    kind, origin = KINDS[table.kind], f"{table.path} row {number}"
+    try:
+        values = {name: batch.column(name)[position].as_py() for name in kind.columns}
+    except UnicodeDecodeError as error:
+        return faulty_row(table.kind, origin, f"byte {error.start} of {kind.text} is not UTF-8")
+    source = values[kind.source] if kind.source else None
+    return good_row(table.kind, origin, source, values[kind.target], values[kind.text])
+
+
+def _hub(endpoint: str | None) -> Any:
+    from huggingface_hub import HfFileSystem  # one instance per endpoint: fsspec keeps it
+
+    return HfFileSystem(endpoint=endpoint)
