@@ -157,8 +157,8 @@ def loader(
     rows = mixture(config, rank=rank, processes=processes, endpoint=endpoint)
     if config.workers > rows.num_shards:
         raise ValueError(
-            f"data.workers is {config.workers}, but the smallest source has {rows.num_shards} files (or lines) to share; "
-            "take fewer workers"
+            f"data.workers is {config.workers}, but the smallest source has {rows.num_shards} files (or lines) to "
+            "share; take fewer workers"
         )
     prepare = Prepare(side=side, template=config.template, seed=config.seed)
     return StatefulDataLoader(

@@ -4,17 +4,20 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HfHubHTTPError
 
 from editar.training.data.rows import KINDS, Row, faulty_row, good_row
 
 BATCH = 8  # rows in memory; images are a megabyte each
 BUFFER = 1 << 20  # bytes read ahead of each column, instead of a whole row group, which has hundreds of megabytes
-LAYOUTS = ("train-*.parquet", "data/train-*.parquet")  # of a local copy; the hub has the latter
+FILES, HUB_FOLDER = "train-*.parquet", "data"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -29,17 +32,18 @@ class Table:
 
     def open(self) -> AbstractContextManager[BinaryIO]:
         if self.on_hub:
-            return _hub(self.endpoint).open(self.path, "rb")
+            return HfFileSystem(endpoint=self.endpoint).open(self.path, "rb")
         return open(self.path, "rb")
 
 
 def find_local(kind: str, folder: Path) -> list[Table]:
     """The training files of a local copy. Raises ValueError where there are none."""
-    for layout in LAYOUTS:
-        if paths := sorted(folder.glob(layout)):
+    for place in (folder, folder / HUB_FOLDER):
+        if paths := sorted(place.glob(FILES)):
             return [Table(kind=kind, path=str(path), on_hub=False) for path in paths]
     raise ValueError(
-        f"{folder}: there is no {' or '.join(LAYOUTS)} in it; it must be a copy of the hub's {KINDS[kind].repository}"
+        f"{folder}: there is no {FILES} in it or in its {HUB_FOLDER}/; it must be a copy of the hub's "
+        f"{KINDS[kind].repository}"
     )
 
 
@@ -52,21 +56,24 @@ def find_on_hub(kind: str, revision: str, endpoint: str | None = None) -> list[T
             f"revision of {repository} is {revision!r}; it must be a whole commit id (40 hex digits), since a branch "
             "moves while a run is resumed. The hub's page of the data set lists them under Files, History"
         )
-    pattern = f"datasets/{repository}@{revision}/{LAYOUTS[1]}"
-    if not (paths := sorted(_hub(endpoint).glob(pattern))):
-        raise ValueError(f"{repository} has no {LAYOUTS[1]} at revision {revision}")
+    listed = HfFileSystem(endpoint=endpoint).ls(f"datasets/{repository}@{revision}/{HUB_FOLDER}", detail=False)
+    if not (paths := sorted(path for path in listed if fnmatch(path.rpartition("/")[2], FILES))):
+        raise ValueError(f"{repository} has no {HUB_FOLDER}/{FILES} at revision {revision}")
     return [Table(kind=kind, path=path, on_hub=True, endpoint=endpoint) for path in paths]
 
 
 def read_tables(shards: list[Table]) -> Iterator[Row]:
-    """The rows of some files, in order. What can't be read gives faulty rows, as many as are known to be lost.
+    """The rows of some files, in order. What is damaged gives faulty rows, as many as are known to be lost.
 
-    Raises ValueError where a column is missing: then no row of the file could be used.
+    Raises ValueError where a column is missing, for no row of the file could be used, and HfHubHTTPError where the hub
+    doesn't answer: its rows aren't damaged, and a run that is resumed later gets them.
     """
     for table in shards:
         try:
             with table.open() as file:
                 yield from _rows(table, pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER))
+        except HfHubHTTPError:
+            raise
         except (OSError, pa.ArrowException) as error:
             yield faulty_row(table.kind, table.path, f"the file can't be read: {error}")
 
@@ -86,6 +93,8 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
                 for position in range(batch.num_rows):
                     yield _row(table, number, batch, position)
                     number += 1
+        except HfHubHTTPError:
+            raise
         except (OSError, pa.ArrowException) as error:
             for lost in range(number, end):
                 yield faulty_row(table.kind, f"{table.path} row {lost}", f"its row group can't be read: {error}")
@@ -100,9 +109,3 @@ def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row
         return faulty_row(table.kind, origin, f"byte {error.start} of {kind.text} is not UTF-8")
     source = values[kind.source] if kind.source else None
     return good_row(table.kind, origin, source, values[kind.target], values[kind.text])
-
-
-def _hub(endpoint: str | None) -> Any:
-    from huggingface_hub import HfFileSystem  # one instance per endpoint: fsspec keeps it
-
-    return HfFileSystem(endpoint=endpoint)

@@ -1,0 +1,143 @@
+"""The training of EditAR, from settings to a model: what a batch becomes, its loss, and what a run leaves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from editar.checkpoint import Parts, save_folder
+from editar.config import TransformerConfig
+from editar.images import to_image
+from editar.sampling import generate
+from editar.training.data.mixture import Batch, loader
+from editar.training.log import Work, forget_after
+from editar.training.loop import Hooks, Values, train
+from editar.training.loss import conditional_dropout, editar_loss
+from editar.training.settings import Config, keep
+from editar.training.start import checkpoint_activations, frozen, load_start
+from editar.training.teachers import Teacher
+from editar.transformer import EditARTransformer
+
+ENCODED_TOGETHER = 16  # images in the tokenizer, whose first layers are large
+
+
+def run(config: Config) -> Parts:
+    """Train, or go on with what `config.out` holds; the trained networks are in `config.out / "model"` too."""
+    keep(config)
+    device = torch.device(config.device)
+    parts = frozen(load_start(config.model), device)
+    transformer = parts.transformer
+    if config.model.activation_checkpointing:
+        checkpoint_activations(transformer)
+    dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
+    teacher = Teacher(config.distillation, device, dtype) if config.distillation.teacher != "none" else None
+    side = transformer.config.grid * parts.vq.config.downsampling
+    size = config.training.batch_size // config.training.accumulate
+    stream = Stream(loader(config.data, side, size), config.out)
+    objective = Objective(parts, teacher, config.distillation.weight)
+
+    def saved(step: int, module: nn.Module) -> None:
+        assert isinstance(module, EditARTransformer)
+        trained = Parts(vq=parts.vq, transformer=module, text=parts.text, sampling=parts.sampling)
+        save_folder(config.out / "model", trained)
+        if config.previews and stream.last is not None:
+            preview(objective, trained, stream.last, config.previews).save(_previews(config.out) / f"{step:07d}.png")
+
+    hooks = Hooks(work=work(transformer.config), names=lambda batch: batch.origins, saved=saved)
+    train(transformer, objective, stream, config.training, config.out, hooks)
+    return parts
+
+
+class Stream:
+    """The batches of a loader, with its position; skipped rows are written to `skipped.jsonl`."""
+
+    def __init__(self, batches: "torch.utils.data.DataLoader", folder: Path) -> None:
+        self.batches, self.skipped = batches, folder / "skipped.jsonl"
+        self.taken = 0
+        self.last: Batch | None = None
+        self._iterator: Iterator[Batch] | None = None
+
+    def __call__(self, index: int) -> Batch:
+        if self._iterator is None:
+            self._iterator = iter(self.batches)
+        self.last = next(self._iterator)
+        self.taken = index + 1
+        if self.last.skipped:
+            with self.skipped.open("a") as file:
+                for fault in self.last.skipped:
+                    file.write(json.dumps({"batch": self.taken, "row": fault}) + "\n")
+        return self.last
+
+    def state_dict(self) -> dict:
+        return {"position": self.batches.state_dict(), "taken": self.taken}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches.load_state_dict(state["position"])
+        self.taken = state["taken"]
+        forget_after(self.skipped, self.taken, "batch")
+
+
+class Objective:
+    """The loss of a batch: tokens, text embeddings and teacher's features are made here, without gradients."""
+
+    def __init__(self, parts: Parts, teacher: Teacher | None, distillation_weight: float) -> None:
+        self.vq, self.text, self.teacher, self.weight = parts.vq, parts.text, teacher, distillation_weight
+        self.device = next(parts.vq.parameters()).device
+
+    def __call__(self, model: EditARTransformer, batch: Batch, step: int) -> Values:
+        source, target = batch.source.to(self.device), batch.target.to(self.device)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # the tokenizer is a float32 one
+            condition, tokens, text = self.tokens(source), self.tokens(target), self.text(batch.texts)
+            features = self.teacher(target) if self.teacher else None
+        null_image, null_text = (null.to(self.device) for null in conditional_dropout(len(batch.texts)))
+        values = editar_loss(
+            model, condition, text, tokens, null_image, null_text, teacher=features,
+            distillation_weight=self.weight, tasks=batch.tasks,
+        )  # fmt: skip
+        return {**values, "skipped": torch.tensor(float(len(batch.skipped)))}
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, side, side) -> token indices (B, N)."""
+        parts = (images.float() / 127.5 - 1).split(ENCODED_TOGETHER)
+        return torch.cat([self.vq.encode(part) for part in parts])
+
+
+def work(config: TransformerConfig) -> Work:
+    """What a training sample costs: as torchtitan counts, all of attention, no recomputation, no frozen network.
+
+    Six operations a weight and token: two forward, four backward.
+    """
+    tokens = config.cache_length
+    layer = 4 * config.dim**2 + 3 * config.dim * config.ffn_dim
+    weights = config.layers * layer * tokens
+    weights += config.vocab_size * config.dim * config.image_tokens  # logits of the target's positions only
+    weights += (config.text_dim + config.dim) * config.dim * config.text_length
+    return Work(tokens=tokens, operations=6.0 * weights + 12.0 * config.layers * config.dim * tokens**2)
+
+
+@torch.no_grad()
+def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Image.Image:
+    """The first `count` samples of a batch, one a row: source, target, and what the model makes of the source."""
+    model = parts.transformer
+    training = model.training
+    model.eval()
+    source, target = (images[:count].to(objective.device) for images in (batch.source, batch.target))
+    text = parts.text(batch.texts[:count])
+    made = generate(model, objective.tokens(source), text, range(len(source)), parts.sampling)
+    model.train(training)
+    columns = (source / 127.5 - 1, target / 127.5 - 1, torch.cat([parts.vq.decode(row) for row in made.split(1)]))
+    side = source.shape[-1]
+    grid = Image.new("RGB", (side * len(columns), side * len(source)))
+    for x, column in enumerate(columns):
+        for y, image in enumerate(column):
+            grid.paste(to_image(image), (x * side, y * side))
+    return grid
+
+
+def _previews(folder: Path) -> Path:
+    (folder / "previews").mkdir(exist_ok=True)
+    return folder / "previews"

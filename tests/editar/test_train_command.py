@@ -1,0 +1,230 @@
+"""`python -m editar train`: from a folder of pairs to a model, through kills and resumption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from editar.__main__ import main
+from editar.checkpoint import load_folder, load_official_transformer
+from editar.config import TransformerConfig
+from editar.training.data.mixture import Batch
+from editar.training.loss import editar_loss
+from editar.training.recipe import Objective, work
+from editar.training.settings import Config, parse
+from editar.training.start import ModelConfig, checkpoint_activations, load_start
+from editar.transformer import EditARTransformer
+from tests.editar.training_sets import write_jsonl
+
+SETTINGS = """
+out = "{out}"
+previews = 2
+
+[model]
+start = "{start}"
+
+[data]
+workers = 0
+block = 4
+sources = [{{ kind = "pairs", folder = "{pairs}" }}]
+
+[distillation]
+teacher = "none"
+
+[training]
+steps = 6
+batch_size = 4
+learning_rate = 1e-2
+checkpoint_every = 2
+log_every = 1
+bfloat16 = false
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(small_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    pairs = write_jsonl(folder / "pairs", 10)
+    path = folder / "settings.toml"
+    path.write_text(SETTINGS.format(out=folder / "out", start=small_folder, pairs=pairs))
+    return path
+
+
+def losses(folder: Path) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(settings) -> Path:
+    """Six steps without interruption."""
+    assert main(["train", str(settings)]) == 0
+    return parse(settings).out
+
+
+def test_a_folder_of_pairs_makes_a_model_that_edits(trained, small_folder, tmp_path):
+    before, after = load_folder(small_folder), load_folder(trained / "model")
+    assert torch.equal(before.vq.state_dict()["quantize.embedding.weight"], after.vq.quantize.embedding.weight)
+    assert not torch.equal(before.transformer.output.weight, after.transformer.output.weight)
+    picture, out = tmp_path / "in.png", tmp_path / "out.png"
+    Image.new("RGB", (40, 30), "red").save(picture)
+    assert main(["edit", str(picture), "make it blue", "--weights", str(trained / "model"), "--out", str(out)]) == 0
+    assert Image.open(out).size == (32, 32)
+    assert [step for step, *_ in losses(trained)] == [1, 2, 3, 4, 5, 6]
+    assert losses(trained)[-1][1] < losses(trained)[0][1]
+    line = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"cross_entropy/edit", "samples_per_second", "tokens_per_second", "data_wait", "memory"} <= set(line)
+    previews = sorted(path.name for path in (trained / "previews").iterdir())
+    assert previews == ["0000002.png", "0000004.png", "0000006.png"]
+    assert Image.open(trained / "previews" / previews[-1]).size == (96, 64)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, accumulate):
+    """Killed with no warning while it runs, at a time that nothing here chooses."""
+    flags = ["--out", str(tmp_path / "killed"), "--training.accumulate", str(accumulate), "--previews", "0"]
+    command = [sys.executable, "-m", "editar", "train", str(settings), *flags]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    state = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)  # whole, wherever the kill struck
+    assert state["step"] in (2, 4, 6)
+    assert main(["train", str(settings), *flags]) == 0
+    whole = trained
+    if accumulate > 1:
+        whole = tmp_path / "whole"
+        assert main(["train", str(settings), *flags, "--out", str(whole)]) == 0
+    assert losses(tmp_path / "killed") == losses(whole)
+    states = [torch.load(folder / "last.pt", weights_only=True)["model"] for folder in (whole, tmp_path / "killed")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(settings, trained, tmp_path):
+    """Without conditional dropout's other draws: the first step's gradient alone is compared, of a run with none."""
+    flags = ["--training.accumulate", "4", "--training.steps", "1", "--previews", "0"]
+    assert main(["train", str(settings), *flags, "--out", str(tmp_path)]) == 0
+    (_, loss, norm), (_, whole_loss, whole_norm) = losses(tmp_path)[0], losses(trained)[0]
+    assert loss == pytest.approx(whole_loss, rel=1e-4) and norm == pytest.approx(whole_norm, rel=1e-4)
+
+
+def test_a_run_with_other_settings_is_not_mixed_in(settings, trained, capsys):
+    assert main(["train", str(settings), "--training.learning-rate", "0.5"]) == 2
+    assert "holds a run with other settings (training.learning_rate)" in capsys.readouterr().err
+
+
+def test_the_moving_average_is_what_is_kept(settings, tmp_path):
+    flags = ["--out", str(tmp_path), "--training.ema", "0.9", "--previews", "0", "--training.steps", "4"]
+    assert main(["train", str(settings), *flags]) == 0
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    kept = load_folder(tmp_path / "model").transformer.state_dict()
+    name = "layers.0.attention.wqkv.weight"
+    assert torch.equal(kept[name], state["averaged"][f"module.{name}"])
+    assert not torch.equal(kept[name], state["model"][name])
+
+
+def test_a_loss_that_is_not_finite_names_its_batch(settings, small_folder, tmp_path, capsys):
+    flags = ["--out", str(tmp_path), "--training.learning-rate", "1e30", "--training.clip-norm", "1e30"]
+    assert main(["train", str(settings), *flags, "--previews", "0", "--training.checkpoint-every", "100"]) == 2
+    assert "not_finite.json" in capsys.readouterr().err
+    report = json.loads((tmp_path / "not_finite.json").read_text())
+    assert len(report["batch"]) == 4 and all("pairs.jsonl line" in origin for origin in report["batch"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 6", "step = 6", "training.step: no such setting; there are steps, batch_size"),
+        ("steps = 6", "", "training.steps must be given"),
+        ("steps = 6", 'steps = "6"', "training.steps is '6'; it must be a int"),
+        ('kind = "pairs"', 'kind = "pear"', "data.sources.0.kind is 'pear'; choose one of seed, pipe"),
+        ("workers = 0", "workers = -1", "data.workers is -1; it must be at least 0"),
+        ("[model]", "[model", "line"),
+    ],
+)
+def test_faults_of_the_settings_are_named(settings, tmp_path, old, new, message):
+    path = tmp_path / "wrong.toml"
+    path.write_text(settings.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=f"wrong.toml: (.|\n)*{message}"):
+        parse(path)
+
+
+def test_flags_change_single_settings(settings):
+    config = parse(
+        settings, ["--training.steps", "9", "--data.sources.0.weight", "2", "--distillation.crop", "aligned"]
+    )
+    assert (config.training.steps, config.training.batch_size) == (9, 4)
+    assert config.data.sources[0].weight == 2.0 and config.distillation.crop == "aligned"
+
+
+def test_the_recipe_of_the_paper():
+    config: Config = parse(Path(__file__).parents[2] / "configs" / "editar_xl.toml")
+    shares = {source.kind: source.weight for source in config.data.sources}
+    assert shares == {"seed": 0.30, "pipe": 0.25, "depth": 0.15, "canny": 0.15, "segmentation": 0.15}
+    assert (config.training.steps, config.training.batch_size, config.training.learning_rate) == (40_000, 64, 1e-4)
+    assert (config.training.weight_decay, config.training.betas, config.training.clip_norm) == (0.05, (0.9, 0.95), 1.0)
+    assert (config.distillation.teacher, config.distillation.weight) == ("dinov2", 0.5)
+    assert config.model.initial == "text-to-image" and not config.model.trainable_null
+
+
+def test_the_objective_is_the_reference_loss_on_its_batch(parity, tiny_expected, small_parts):
+    """The released loss, reached through tokens that the objective makes itself."""
+    torch.manual_seed(0)
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    batch = Batch(
+        origins=["a", "b", "c"], tasks=["edit", "depth", "edit"], texts=["make it red", "blue", "the square"],
+        source=images, target=images.flip(3), skipped=[],
+    )  # fmt: skip
+    model = small_parts.transformer.eval()
+    torch.manual_seed(11)
+    values = Objective(small_parts, None, 0.5)(model, batch, 0)
+    scaled = images.float() / 127.5 - 1
+    condition, target = small_parts.vq.encode(scaled), small_parts.vq.encode(scaled.flip(3))
+    torch.manual_seed(11)
+    r = torch.rand(3)
+    expected = editar_loss(model, condition, small_parts.text(batch.texts), target, r < 0.1, (r < 0.05) | (r > 0.95))
+    assert values["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-6)
+    depth, edit = values["cross_entropy/depth"].item(), values["cross_entropy/edit"].item()
+    assert (depth + 2 * edit) / 3 == pytest.approx(expected["loss"].item(), rel=1e-5)
+
+
+def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
+    gradients = []
+    for again in (False, True):
+        model = load_official_transformer(parity / "editar_tiny.pt")
+        if again:
+            checkpoint_activations(model)
+        values = editar_loss(model, tiny_expected["src"], tiny_expected["txt"], tiny_expected["tgt"])
+        values["loss"].backward()
+        gradients.append(model.layers[0].attention.wqkv.weight.grad)
+        assert set(model.state_dict()) == set(load_official_transformer(parity / "editar_tiny.pt").state_dict())
+    assert torch.equal(*gradients)
+
+
+def test_null_embeddings_can_be_trained(small_folder):
+    frozen = load_start(ModelConfig(start=small_folder)).transformer
+    trainable = load_start(ModelConfig(start=small_folder, trainable_null=True)).transformer
+    names = {name for name, _ in trainable.named_parameters()} - {name for name, _ in frozen.named_parameters()}
+    assert names == {"img_uncond_embedding", "cls_embedding.uncond_embedding"}
+    assert all(torch.equal(value, trainable.state_dict()[name]) for name, value in frozen.state_dict().items())
+
+
+def test_the_work_of_a_sample_is_what_pytorch_counts():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = TransformerConfig(layers=2, heads=2, dim=64, vocab_size=128, grid=4, text_length=8, text_dim=32)
+    model = EditARTransformer(replace(config, ffn_dropout=0.0))
+    tokens = torch.randint(128, (1, 16))
+    with FlopCounterMode(display=False) as counter:
+        model(tokens, torch.randn(1, 8, 32), tokens).sum().backward()
+    assert work(config).tokens == 39
+    assert counter.get_total_flops() == pytest.approx(work(config).operations, rel=0.1)
