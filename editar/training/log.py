@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -69,7 +68,9 @@ class Log:
     def _speed(self, seconds: float) -> dict[str, float]:
         """Rates per second, shares of the time, and memory in GB."""
         rate = self.steps * self.samples / seconds
-        speed = {"samples_per_second": rate, "data_wait": self.waited / seconds, "memory": _memory(self.device) / 1e9}
+        speed = {"samples_per_second": rate, "data_wait": self.waited / seconds}
+        if memory := _memory(self.device):
+            speed["memory"] = memory / 1e9
         if self.work is not None:
             speed["tokens_per_second"] = rate * self.work.tokens
             name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
@@ -78,10 +79,14 @@ class Log:
         return speed
 
 
-def _memory(device: torch.device) -> int:
-    """The most bytes that were in use so far: of the GPU's memory, else of the process's."""
+def _memory(device: torch.device) -> int | None:
+    """The most bytes that were in use so far: of the GPU's memory, else of the process's, where the system tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if not importlib.util.find_spec("resource"):  # Windows
+        return None
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 

@@ -1,8 +1,6 @@
 """`python -m editar train`: from a folder of pairs to a model, through kills and resumption."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -95,7 +93,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, a
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not (tmp_path / "killed" / "last.pt").exists() and process.poll() is None:
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     state = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)  # whole, wherever the kill struck
     assert state["step"] in (2, 4, 6)
@@ -107,14 +105,6 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, a
     assert losses(tmp_path / "killed") == losses(whole)
     states = [torch.load(folder / "last.pt", weights_only=True)["model"] for folder in (whole, tmp_path / "killed")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-
-
-def test_accumulated_gradients_are_those_of_the_whole_batch(settings, trained, tmp_path):
-    """Without conditional dropout's other draws: the first step's gradient alone is compared, of a run with none."""
-    flags = ["--training.accumulate", "4", "--training.steps", "1", "--previews", "0"]
-    assert main(["train", str(settings), *flags, "--out", str(tmp_path)]) == 0
-    (_, loss, norm), (_, whole_loss, whole_norm) = losses(tmp_path)[0], losses(trained)[0]
-    assert loss == pytest.approx(whole_loss, rel=1e-4) and norm == pytest.approx(whole_norm, rel=1e-4)
 
 
 def test_a_run_with_other_settings_is_not_mixed_in(settings, trained, capsys):

@@ -147,7 +147,7 @@ def test_two_processes_share_the_batches_of_one(published):
 
 
 def test_processes_can_read_files_of_their_own(tmp_path):
-    config = only("depth", write_parquet(tmp_path, "depth", 16), split="shards")
+    config = only("depth", write_parquet(tmp_path, "depth", 16, group=4), split="shards")
     found = [numbers(batches(config, 4, size=2, rank=rank, processes=2)) for rank in range(2)]
     assert sorted(found[0] + found[1]) == list(range(16))
 

@@ -28,11 +28,11 @@ class Lines:
 
 
 def find_lines(kind: str, folder: Path, images: Path | None = None) -> list[Lines]:
-    """The lines of all jsonl files in or below `folder`, in parts. Raises ValueError where there are none.
+    """The lines of all jsonl files in `folder`, in parts. Raises ValueError where there are none.
 
     images: `folder` if None.
     """
-    files = sorted(folder.rglob("*.jsonl"))
+    files = sorted(folder.glob("*.jsonl"))
     parts = [part for file in files for part in _parts(kind, file, images or folder)]
     if not parts:
         names = ", ".join(KINDS[kind].columns)

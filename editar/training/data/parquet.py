@@ -23,11 +23,15 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One parquet file. path: local, or within the hub's file system; endpoint: of another hub than the default one."""
+    """A parquet file or one of its row groups. path: local, or within the hub's file system.
+
+    group: None for all of them. endpoint: of another hub than the default one.
+    """
 
     kind: str
     path: str
     on_hub: bool
+    group: int | None = None
     endpoint: str | None = None
 
     def open(self) -> AbstractContextManager[BinaryIO]:
@@ -37,18 +41,30 @@ class Table:
 
 
 def find_local(kind: str, folder: Path) -> list[Table]:
-    """The training files of a local copy. Raises ValueError where there are none."""
+    """The row groups of a local copy's training files. Raises ValueError where there are none.
+
+    Groups rather than files, so that little is read again where a run is resumed, and more is mixed.
+    """
     for place in (folder, folder / HUB_FOLDER):
         if paths := sorted(place.glob(FILES)):
-            return [Table(kind=kind, path=str(path), on_hub=False) for path in paths]
+            return [
+                Table(kind=kind, path=str(path), on_hub=False, group=group) for path in paths for group in _groups(path)
+            ]
     raise ValueError(
         f"{folder}: there is no {FILES} in it or in its {HUB_FOLDER}/; it must be a copy of the hub's "
         f"{KINDS[kind].repository}"
     )
 
 
+def _groups(path: Path) -> list[int] | list[None]:
+    try:
+        return list(range(pq.read_metadata(path).num_row_groups))
+    except (OSError, pa.ArrowException):
+        return [None]  # who reads it will tell
+
+
 def find_on_hub(kind: str, revision: str, endpoint: str | None = None) -> list[Table]:
-    """The training files of the hub's data set at a commit; nothing is downloaded yet. Raises ValueError."""
+    """The training files of the hub's data set at a commit; nothing of them is downloaded yet. Raises ValueError."""
     repository = KINDS[kind].repository
     assert repository is not None
     if not _COMMIT.fullmatch(revision):
@@ -57,7 +73,7 @@ def find_on_hub(kind: str, revision: str, endpoint: str | None = None) -> list[T
             "moves while a run is resumed. The hub's page of the data set lists them under Files, History"
         )
     listed = HfFileSystem(endpoint=endpoint).ls(f"datasets/{repository}@{revision}/{HUB_FOLDER}", detail=False)
-    if not (paths := sorted(path for path in listed if fnmatch(path.rpartition("/")[2], FILES))):
+    if not (paths := sorted(str(path) for path in listed if fnmatch(str(path), f"*/{FILES}"))):
         raise ValueError(f"{repository} has no {HUB_FOLDER}/{FILES} at revision {revision}")
     return [Table(kind=kind, path=path, on_hub=True, endpoint=endpoint) for path in paths]
 
@@ -85,9 +101,11 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
             f"{table.path} has no column {', '.join(missing)}, only {', '.join(file.schema_arrow.names)}; is it "
             f"{KINDS[table.kind].repository}?"
         )
-    start = 0
+    end = 0
     for group in range(file.num_row_groups):
-        number, end = start, start + file.metadata.row_group(group).num_rows
+        number, end = end, end + file.metadata.row_group(group).num_rows
+        if table.group not in (None, group):
+            continue
         try:
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(columns), use_threads=False):
                 for position in range(batch.num_rows):
@@ -98,7 +116,6 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
         except (OSError, pa.ArrowException) as error:
             for lost in range(number, end):
                 yield faulty_row(table.kind, f"{table.path} row {lost}", f"its row group can't be read: {error}")
-        start = end
 
 
 def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row:
