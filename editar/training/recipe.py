@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -20,6 +21,9 @@ from editar.training.settings import Config, keep
 from editar.training.start import checkpoint_activations, frozen, load_start
 from editar.training.teachers import Teacher
 from editar.transformer import EditARTransformer
+
+if TYPE_CHECKING:
+    from torchdata.stateful_dataloader import StatefulDataLoader
 
 ENCODED_TOGETHER = 16  # images in the tokenizer, whose first layers are large
 
@@ -54,7 +58,7 @@ def run(config: Config) -> Parts:
 class Stream:
     """The batches of a loader, with its position; skipped rows are written to `skipped.jsonl`."""
 
-    def __init__(self, batches: "torch.utils.data.DataLoader", folder: Path) -> None:
+    def __init__(self, batches: "StatefulDataLoader", folder: Path) -> None:
         self.batches, self.skipped = batches, folder / "skipped.jsonl"
         self.taken = 0
         self.last: Batch | None = None

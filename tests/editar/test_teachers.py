@@ -1,5 +1,7 @@
 """What EditAR is distilled from: preparation as published, the patches in their places, and the loss by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import BitImageProcessor, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
@@ -29,7 +31,7 @@ def images() -> torch.Tensor:
     return (torch.nn.functional.interpolate(small, (512, 512), mode="bicubic").clamp(0, 1) * 255).byte()
 
 
-def teacher(sources, name: str, crop: str = "released") -> Teacher:
+def teacher(sources, name: Any, crop: Any = "released") -> Teacher:
     return Teacher(DistillationConfig(teacher=name, crop=crop, source=sources[name]), torch.device("cpu"))
 
 

@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ def pixels(number: int) -> torch.Tensor:
     return torch.from_numpy(np.array(square(picture(number), SIDE))).permute(2, 0, 1)
 
 
-def only(kind: str, folder: Path, **settings) -> DataConfig:
+def only(kind: Any, folder: Path, **settings) -> DataConfig:
     return DataConfig(sources=(Source(kind=kind, folder=folder),), workers=0, block=8, **settings)
 
 
@@ -47,7 +48,7 @@ def published(tmp_path_factory) -> DataConfig:
     write_parquet(folder / "pipe", "pipe", 31)
     write_parquet(folder / "depth" / "data", "depth", 12)
     write_parquet(folder / "segmentation", "segmentation", 7)
-    shares = {"seed": 0.30, "pipe": 0.25, "depth": 0.15, "canny": 0.15, "segmentation": 0.15}
+    shares: dict[Any, float] = {"seed": 0.30, "pipe": 0.25, "depth": 0.15, "canny": 0.15, "segmentation": 0.15}
     sources = tuple(
         Source(kind=kind, weight=weight, folder=folder / ("depth" if kind == "canny" else kind))
         for kind, weight in shares.items()

@@ -10,7 +10,7 @@ are bounded by the block.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ class Examples(torch.utils.data.IterableDataset[Example]):
                 skipped.append(f"{row['origin']}: {fault}")
                 self._judge(skipped[-1])
                 continue
-            yield Example(**{**vars(example), "skipped": tuple(skipped)})
+            yield replace(example, skipped=tuple(skipped))
             skipped = []
 
     def _judge(self, last: str) -> None:
