@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from editar.training.group import Group
+
 # Dense bfloat16 peak by the makers' data sheets, in FLOP/s, for a part of the device's name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
 
@@ -26,16 +28,19 @@ class Work:
 
 
 class Log:
-    """Means since the last line, one line every `every` steps. `samples` are those of a step, on this process."""
+    """Means over the steps since the last line and over all processes, one line every `every` steps.
 
-    def __init__(self, folder: Path, device: torch.device, every: int, samples: int, work: Work | None) -> None:
+    samples: those of a step, in all processes.
+    """
+
+    def __init__(self, folder: Path, group: Group, every: int, samples: int, work: Work | None) -> None:
         self.path = folder / "metrics.jsonl"
-        self.device, self.every, self.samples, self.work = device, every, samples, work
+        self.group, self.every, self.samples, self.work = group, every, samples, work
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, int] = defaultdict(int)
         self.steps, self.waited, self.clock = 0, 0.0, time.perf_counter()
         self.board = None
-        if importlib.util.find_spec("tensorboard"):
+        if group.first and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder / "tensorboard"))
@@ -52,12 +57,13 @@ class Log:
         self.waited += waited
         if step % self.every:
             return
-        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        means = self._means()
         seconds = time.perf_counter() - self.clock
         line = {"step": step, **means, "rate": rate, "seconds": seconds, **self._speed(seconds)}
-        with self.path.open("a") as file:
-            file.write(json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
-        bar.set_postfix({name: f"{value:.3f}" for name, value in means.items() if "/" not in name}, refresh=False)
+        if self.group.first:
+            with self.path.open("a") as file:
+                file.write(json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
+            bar.set_postfix({name: f"{value:.3f}" for name, value in means.items() if "/" not in name}, refresh=False)
         if self.board is not None:
             for name, value in line.items():
                 self.board.add_scalar(name, value, step)
@@ -65,17 +71,26 @@ class Log:
         self.counts.clear()
         self.steps, self.waited, self.clock = 0, 0.0, time.perf_counter()
 
+    def _means(self) -> dict[str, float]:
+        totals: dict[str, float] = defaultdict(float)
+        counts: dict[str, int] = defaultdict(int)
+        for sums, numbers in self.group.all((dict(self.sums), dict(self.counts))):
+            for name, value in sums.items():
+                totals[name] += value
+                counts[name] += numbers[name]
+        return {name: total / counts[name] for name, total in totals.items()}
+
     def _speed(self, seconds: float) -> dict[str, float]:
-        """Rates per second, shares of the time, and memory in GB."""
+        """Samples and tokens per second of all processes; this one's waiting, memory in GB, and share of its peak."""
         rate = self.steps * self.samples / seconds
         speed = {"samples_per_second": rate, "data_wait": self.waited / seconds}
-        if memory := _memory(self.device):
+        if memory := _memory(self.group.device):
             speed["memory"] = memory / 1e9
         if self.work is not None:
             speed["tokens_per_second"] = rate * self.work.tokens
-            name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+            name = torch.cuda.get_device_name(self.group.device) if self.group.device.type == "cuda" else ""
             if peak := next((peak for part, peak in PEAKS.items() if part in name), None):
-                speed["mfu"] = rate * self.work.operations / peak
+                speed["mfu"] = rate * self.work.operations / (peak * self.group.size)
         return speed
 
 

@@ -2,18 +2,18 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from editar.training.checkpoints import FileStore, Run, Store
+from editar.training.group import Group, full
 from editar.training.log import Log, Work, forget_after
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -77,25 +77,20 @@ class TrainConfig:
         return self.learning_rate * scale
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """A stream of batches that knows where it stands: its state goes into the checkpoints."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What a training does besides. All may be left out."""
+class Extras:
+    """What a training has or does besides; all may be left out."""
 
+    group: Group | None = None
+    """The processes that train together; this one alone if None."""
+    store: Store | None = None
+    """Where checkpoints go; `last.pt` in the folder if None, which holds no moving average and no stream's position."""
     work: Work | None = None
     """What a sample costs, for tokens per second and the share of the device's peak."""
     names: Callable[[Any], Sequence[str]] | None = None
     """What a batch is made of, for the report on a loss that is not finite."""
-    saved: Callable[[int, nn.Module], None] | None = None
-    """Called after each checkpoint with the step and the network, or its moving average."""
+    saved: Callable[[Run], None] | None = None
+    """Called after each checkpoint, in all processes."""
 
 
 def optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -114,12 +109,12 @@ def train(
     batch: Callable[[int], BatchT],
     config: TrainConfig,
     folder: Path,
-    hooks: Hooks | None = None,
+    extras: Extras | None = None,
 ) -> None:
-    """Train `module` in place to `config.steps`, resuming from `folder/last.pt` where there is one.
+    """Train `module` in place to `config.steps`, resuming from the last checkpoint where there is one.
 
-    `batch(index)` makes a batch, or a part of one with `accumulate`, from nothing but its number since the start; or it
-    is `Stateful` and gives the next one. The random state is set from (seed, step). So a resumed run goes on bit for
+    `batch(index)` makes a batch, or this process's part of one, from nothing but its number since the start; or it is
+    `Stateful` and gives the next one. The random state is set from (seed, step, rank). So a resumed run goes on bit for
     bit as the uninterrupted one would. `loss(module, batch, step)` returns a dict of scalars, of which "loss" is
     minimised; all are logged to `folder/metrics.jsonl`.
 
@@ -127,94 +122,58 @@ def train(
     then says what the batch was made of. The weights are left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    hooks = hooks or Hooks()
-    run = Run(module, batch, config, folder)
     device = next(module.parameters()).device
-    log = Log(folder, device, config.log_every, config.batch_size, hooks.work)
+    extras = extras or Extras()
+    group, store = extras.group or Group(device=device), extras.store or FileStore(folder)
+    run = Run(module, optimizer(module, config), batch, config.ema)
+    if store.exists():
+        store.load(run)
+        if group.first:
+            forget_after(folder / "metrics.jsonl", run.step)
+    log = Log(folder, group, config.log_every, config.batch_size, extras.work)
+    bar = tqdm(
+        range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
+        disable=not group.first,
+    )  # fmt: skip
+    started = run.step
     module.train()
-    bar = tqdm(range(run.first, config.steps), initial=run.first, total=config.steps, desc=folder.name, mininterval=5)
     for step in bar:
-        torch.manual_seed((config.seed << 32) + step)
+        torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
         names: list[str] = []
-        waited = 0.0
-        finite = True
+        waited, finite = 0.0, True
         for part in range(config.accumulate):
             before = time.perf_counter()
             inputs = batch(step * config.accumulate + part)
             waited += time.perf_counter() - before
-            names += hooks.names(inputs) if hooks.names else []
+            names += extras.names(inputs) if extras.names else []
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
                 values = loss(module, inputs, step)
             finite = finite and bool(torch.isfinite(values["loss"]))
             (values["loss"] / config.accumulate).backward()
             log.add(values)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-        if not finite or not torch.isfinite(norm):
-            raise _not_finite(folder, step, values["loss"], norm, names)
+        norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
+        if group.any(not finite or not torch.isfinite(norm)):
+            raise _not_finite(folder, group, step, values["loss"], norm, names)
         log.add({"gradient_norm": norm})
-        run.update(step)
-        log.step(step + 1, config.rate(step), waited, bar)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            run.save(step + 1)
-            if hooks.saved:
-                hooks.saved(step + 1, run.averaged.module if run.averaged else module)
+        run.update(config.rate(step))
+        log.step(run.step, config.rate(step), waited, bar)
+        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+            store.save(run)
+            if extras.saved:
+                extras.saved(run)
+    if started == config.steps and extras.saved:  # it may have been killed between its checkpoint and this
+        extras.saved(run)
     module.eval()
 
 
-class Run:
-    """What a checkpoint holds: network, optimiser, moving average, and the position in the data."""
-
-    def __init__(self, module: nn.Module, batch: Callable, config: TrainConfig, folder: Path) -> None:
-        """Goes on from `folder/last.pt` if there is one; `first` is the step to take next."""
-        self.module, self.config, self.folder = module, config, folder
-        self.stream = batch if isinstance(batch, Stateful) else None
-        self.adam = optimizer(module, config)
-        self.averaged = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        self.first = 0
-        if (folder / "last.pt").exists():
-            self._resume()
-
-    def update(self, step: int) -> None:
-        """One step of the optimiser, and of the average."""
-        for group in self.adam.param_groups:
-            group["lr"] = self.config.rate(step)
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.module)
-
-    def save(self, step: int) -> None:
-        """Write beside the last checkpoint and rename, so that a kill while saving leaves the last good one."""
-        state = {"model": self.module.state_dict(), "optimizer": self.adam.state_dict(), "step": step}
-        if self.averaged is not None:
-            state["averaged"] = self.averaged.state_dict()
-        if self.stream is not None:
-            state["data"] = self.stream.state_dict()
-        temporary = self.folder / "last.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "last.pt")
-
-    def _resume(self) -> None:
-        device = next(self.module.parameters()).device
-        state = torch.load(self.folder / "last.pt", map_location=device, weights_only=True)
-        for name, part in (("averaged", self.averaged), ("data", self.stream)):
-            if (name in state) != (part is not None):
-                raise ValueError(
-                    f"{self.folder / 'last.pt'} was {'' if name in state else 'not '}written with {name}; "
-                    "go on with the settings of then, or train in another folder"
-                )
-            if part is not None:
-                part.load_state_dict(state[name])
-        self.module.load_state_dict(state["model"])
-        self.adam.load_state_dict(state["optimizer"])
-        self.first = state["step"]
-        forget_after(self.folder / "metrics.jsonl", self.first)
-
-
-def _not_finite(folder: Path, step: int, loss: Tensor, norm: Tensor, names: list[str]) -> FloatingPointError:
-    report = {"step": step, "loss": str(loss.item()), "gradient_norm": str(norm.item()), "batch": names}
-    (folder / "not_finite.json").write_text(json.dumps(report, indent=1) + "\n")
+def _not_finite(
+    folder: Path, group: Group, step: int, loss: Tensor, norm: Tensor, names: list[str]
+) -> FloatingPointError:
+    losses, batches = group.all(str(loss.item())), group.all(names)
+    report = {"step": step, "loss": losses, "gradient_norm": str(norm.item()), "batch": batches}
+    if group.first:
+        (folder / "not_finite.json").write_text(json.dumps(report, indent=1) + "\n")
     return FloatingPointError(
-        f"the loss of step {step} is {loss.item()}, the norm of its gradient {norm.item()}; its batch is named in "
-        f"{folder / 'not_finite.json'}, the steps before in metrics.jsonl"
+        f"the loss of step {step} is {', '.join(losses)}, the norm of its gradient {norm.item()}; its batch is named "
+        f"in {folder / 'not_finite.json'}, the steps before in metrics.jsonl"
     )

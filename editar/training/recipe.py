@@ -1,9 +1,10 @@
 """The training of EditAR, from settings to a model: what a batch becomes, its loss, and what a run leaves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -13,9 +14,11 @@ from editar.checkpoint import Parts, save_folder
 from editar.config import TransformerConfig
 from editar.images import to_image
 from editar.sampling import generate
+from editar.training.checkpoints import Run, SharedStore
 from editar.training.data.mixture import Batch, loader
+from editar.training.group import Group, join, leave, share_out, whole
 from editar.training.log import Work, forget_after
-from editar.training.loop import Hooks, Values, train
+from editar.training.loop import Extras, Values, train
 from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import Config, keep
 from editar.training.start import checkpoint_activations, frozen, load_start
@@ -28,38 +31,75 @@ if TYPE_CHECKING:
 ENCODED_TOGETHER = 16  # images in the tokenizer, whose first layers are large
 
 
-def run(config: Config) -> Parts:
-    """Train, or go on with what `config.out` holds; the trained networks are in `config.out / "model"` too."""
-    keep(config)
-    device = torch.device(config.device)
-    parts = frozen(load_start(config.model), device)
-    transformer = parts.transformer
+class Student(nn.Module):
+    """The loss as a module's output: what shares out weights hangs on to that."""
+
+    def __init__(self, transformer: EditARTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(self, *inputs: Any, **more: Any) -> Values:
+        """As `editar_loss`."""
+        return editar_loss(self.transformer, *inputs, **more)
+
+
+def run(config: Config) -> None:
+    """Train, or go on with what `config.out` holds; the trained model is in `config.out / "model"` then."""
+    group = join(config.device)
+    parts_of_step = config.training.accumulate * group.size
+    if config.training.batch_size % parts_of_step:
+        raise ValueError(
+            f"training.batch_size is {config.training.batch_size}, which can't be shared out evenly to {group.size} "
+            f"processes with training.accumulate {config.training.accumulate}"
+        )
+    keep(config, write=group.first)
+    parts = frozen(load_start(config.model), group.device)
     if config.model.activation_checkpointing:
-        checkpoint_activations(transformer)
+        checkpoint_activations(parts.transformer)
     dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
-    teacher = Teacher(config.distillation, device, dtype) if config.distillation.teacher != "none" else None
-    side = transformer.config.grid * parts.vq.config.downsampling
-    size = config.training.batch_size // config.training.accumulate
-    stream = Stream(loader(config.data, side, size), config.out)
-    objective = Objective(parts, teacher, config.distillation.weight)
+    teacher = Teacher(config.distillation, group.device, dtype) if config.distillation.teacher != "none" else None
+    side = parts.transformer.config.grid * parts.vq.config.downsampling
+    size = config.training.batch_size // parts_of_step
+    stream = Stream(loader(config.data, side, size, rank=group.rank, processes=group.size), config.out, group)
+    objective = Objective(parts, teacher, config.distillation.weight, config.training.seed, group)
+    student = Student(parts.transformer)
+    share_out(student, parts.transformer.layers, group, config.shards)
 
-    def saved(step: int, module: nn.Module) -> None:
-        assert isinstance(module, EditARTransformer)
-        trained = Parts(vq=parts.vq, transformer=module, text=parts.text, sampling=parts.sampling)
-        save_folder(config.out / "model", trained)
-        if config.previews and stream.last is not None:
-            preview(objective, trained, stream.last, config.previews).save(_previews(config.out) / f"{step:07d}.png")
+    def saved(training: Run) -> None:
+        weights = whole(training.weights(), group)
+        if group.first:
+            trained = replace(parts, transformer=_transformer(parts.transformer.config, weights))
+            save_folder(config.out / "model", trained)
+            if config.previews and stream.last is not None:
+                trained.transformer.to(group.device)
+                picture = preview(objective, trained, stream.last, config.previews)
+                (config.out / "previews").mkdir(exist_ok=True)
+                picture.save(config.out / "previews" / f"{training.step:07d}.png")
 
-    hooks = Hooks(work=work(transformer.config), names=lambda batch: batch.origins, saved=saved)
-    train(transformer, objective, stream, config.training, config.out, hooks)
-    return parts
+    extras = Extras(
+        group=group,
+        store=SharedStore(config.out, group),
+        work=work(parts.transformer.config),
+        names=lambda batch: batch.origins,
+        saved=saved,
+    )
+    train(student, objective, stream, config.training, config.out, extras)
+    leave(group)
+
+
+def _transformer(config: TransformerConfig, weights: Mapping[str, Tensor]) -> EditARTransformer:
+    transformer = EditARTransformer(config)
+    transformer.load_state_dict({name.removeprefix("transformer."): value for name, value in weights.items()})
+    return transformer.eval()
 
 
 class Stream:
-    """The batches of a loader, with its position; skipped rows are written to `skipped.jsonl`."""
+    """The batches of a loader, with its position. Skipped rows are written to `skipped.jsonl`, by others than the first
+    process with their number in the name."""
 
-    def __init__(self, batches: "StatefulDataLoader", folder: Path) -> None:
-        self.batches, self.skipped = batches, folder / "skipped.jsonl"
+    def __init__(self, batches: "StatefulDataLoader", folder: Path, group: Group) -> None:
+        self.batches = batches
+        self.skipped = folder / ("skipped.jsonl" if group.first else f"skipped-{group.rank}.jsonl")
         self.taken = 0
         self.last: Batch | None = None
         self._iterator: Iterator[Batch] | None = None
@@ -67,7 +107,7 @@ class Stream:
     def __call__(self, index: int) -> Batch:
         if self._iterator is None:
             self._iterator = iter(self.batches)
-        self.last = next(self._iterator)
+        self.last = replace(next(self._iterator), number=index)
         self.taken = index + 1
         if self.last.skipped:
             with self.skipped.open("a") as file:
@@ -87,21 +127,30 @@ class Stream:
 class Objective:
     """The loss of a batch: tokens, text embeddings and teacher's features are made here, without gradients."""
 
-    def __init__(self, parts: Parts, teacher: Teacher | None, distillation_weight: float) -> None:
+    def __init__(
+        self, parts: Parts, teacher: Teacher | None, distillation_weight: float, seed: int, group: Group
+    ) -> None:
         self.vq, self.text, self.teacher, self.weight = parts.vq, parts.text, teacher, distillation_weight
-        self.device = next(parts.vq.parameters()).device
+        self.seed, self.group, self.device = seed, group, group.device
 
-    def __call__(self, model: EditARTransformer, batch: Batch, step: int) -> Values:
+    def __call__(self, model: Callable[..., Values], batch: Batch, step: int) -> Values:
+        """`model` is a Student."""
         source, target = batch.source.to(self.device), batch.target.to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # the tokenizer is a float32 one
             condition, tokens, text = self.tokens(source), self.tokens(target), self.text(batch.texts)
             features = self.teacher(target) if self.teacher else None
-        null_image, null_text = (null.to(self.device) for null in conditional_dropout(len(batch.texts)))
-        values = editar_loss(
-            model, condition, text, tokens, null_image, null_text, teacher=features,
+        null_image, null_text = (null.to(self.device) for null in self.nulls(batch))
+        values = model(
+            condition, text, tokens, null_image, null_text, teacher=features,
             distillation_weight=self.weight, tasks=batch.tasks,
         )  # fmt: skip
         return {**values, "skipped": torch.tensor(float(len(batch.skipped)))}
+
+    def nulls(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Conditional dropout as drawn for all processes together, of which this one has every size-th sample."""
+        generator = torch.Generator().manual_seed((self.seed << 32) + batch.number)
+        image, text = conditional_dropout(len(batch.texts) * self.group.size, generator)
+        return image[self.group.rank :: self.group.size], text[self.group.rank :: self.group.size]
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
@@ -126,13 +175,9 @@ def work(config: TransformerConfig) -> Work:
 @torch.no_grad()
 def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Image.Image:
     """The first `count` samples of a batch, one a row: source, target, and what the model makes of the source."""
-    model = parts.transformer
-    training = model.training
-    model.eval()
     source, target = (images[:count].to(objective.device) for images in (batch.source, batch.target))
     text = parts.text(batch.texts[:count])
-    made = generate(model, objective.tokens(source), text, range(len(source)), parts.sampling)
-    model.train(training)
+    made = generate(parts.transformer, objective.tokens(source), text, range(len(source)), parts.sampling)
     columns = (source / 127.5 - 1, target / 127.5 - 1, torch.cat([parts.vq.decode(row) for row in made.split(1)]))
     side = source.shape[-1]
     grid = Image.new("RGB", (side * len(columns), side * len(source)))
@@ -140,8 +185,3 @@ def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Ima
         for y, image in enumerate(column):
             grid.paste(to_image(image), (x * side, y * side))
     return grid
-
-
-def _previews(folder: Path) -> Path:
-    (folder / "previews").mkdir(exist_ok=True)
-    return folder / "previews"

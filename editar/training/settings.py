@@ -20,7 +20,9 @@ from editar.training.teachers import DistillationConfig
 
 PAPERS = DistillationConfig()  # the paper's
 # What may be another in a run that goes on: none of these moves a number.
-FREE = frozenset({"out", "device", "previews", "training.steps", "training.checkpoint_every", "training.log_every"})
+FREE = frozenset(
+    {"out", "device", "previews", "shards", "training.steps", "training.checkpoint_every", "training.log_every"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class Config:
     distillation: DistillationConfig = PAPERS
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """For instance cpu or cuda."""
+    shards: int = 0
+    """Processes that share one copy of the weights, where torchrun starts several; 0: all, 1: each has a copy."""
     previews: int = 4
     """Samples that are drawn at every checkpoint, beside their sources and targets; 0: none."""
 
@@ -86,8 +90,11 @@ def _value(hint: Any, value: Any, place: str) -> Any:
     raise ValueError(f"{place} is {value!r}; it must be a {getattr(hint, '__name__', hint)}")
 
 
-def keep(config: Config) -> None:
-    """Write the settings into the run's folder. Raises ValueError if it holds a run with others: they'd mix."""
+def keep(config: Config, write: bool = True) -> None:
+    """Write the settings into the run's folder. Raises ValueError if it holds a run with others: they'd mix.
+
+    write: False in all processes but one.
+    """
     path = config.out / "settings.json"
     now = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if path.is_file():
@@ -100,6 +107,8 @@ def keep(config: Config) -> None:
                 f"{config.out} holds a run with other settings ({', '.join(differing)}): go on with those in "
                 "settings.json, or give another --out"
             )
+    if not write:
+        return
     config.out.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(now, indent=1) + "\n")

@@ -38,7 +38,10 @@ class TooManyFaults(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """source, target: uint8 (B, 3, side, side); the others have one entry a sample, `skipped` one a skipped row."""
+    """source, target: uint8 (B, 3, side, side); the lists have one entry a sample, `skipped` one a skipped row.
+
+    number: how many batches came before it.
+    """
 
     origins: list[str]
     tasks: list[str]
@@ -46,6 +49,7 @@ class Batch:
     source: Tensor
     target: Tensor
     skipped: list[str]
+    number: int = 0
 
 
 def mixture(config: DataConfig, *, rank: int = 0, processes: int = 1, endpoint: str | None = None) -> "IterableDataset":
