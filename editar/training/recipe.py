@@ -53,10 +53,10 @@ def run(config: Config) -> None:
             f"processes with training.accumulate {config.training.accumulate}"
         )
     keep(config, write=group.first)
-    parts = frozen(load_start(config.model), group.device)
+    dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
+    parts = frozen(load_start(config.model), group.device, dtype)
     if config.model.activation_checkpointing:
         checkpoint_activations(parts.transformer)
-    dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
     teacher = Teacher(config.distillation, group.device, dtype) if config.distillation.teacher != "none" else None
     side = parts.transformer.config.grid * parts.vq.config.downsampling
     size = config.training.batch_size // parts_of_step

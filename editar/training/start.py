@@ -67,10 +67,15 @@ def checkpoint_activations(transformer: EditARTransformer) -> None:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def frozen(parts: Parts, device: torch.device) -> Parts:
-    """Everything on the device; tokenizer and text encoder as they are, without gradients."""
+def frozen(parts: Parts, device: torch.device, dtype: torch.dtype) -> Parts:
+    """Everything on the device; tokenizer and text encoder as they are, without gradients.
+
+    dtype: of a T5's arithmetic, bfloat16 in the released training.
+    """
     parts.vq.to(device).requires_grad_(False).eval()
     text = parts.text.to(device)
-    if isinstance(text, torch.nn.Module):
+    if isinstance(text, T5TextEncoder):
+        torch.nn.Module.to(text.model, dtype)
+    else:
         text.requires_grad_(False).eval()
     return replace(parts, transformer=parts.transformer.to(device), text=text)

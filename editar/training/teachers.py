@@ -55,13 +55,14 @@ class Teacher:
     def __init__(self, config: DistillationConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         """config.teacher must not be "none"; dtype: of the encoder's arithmetic, bfloat16 in the released training."""
         self.config, self.encoder = config, ENCODERS[config.teacher]
+        self.dtype = dtype
         self.model = _load(config.teacher, config.source or self.encoder.source, dtype).to(device)
         self.model.requires_grad_(False).eval()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """images uint8 (B, 3, side, side), square -> features (B, P, D) of P patches, row by row, float32."""
-        pixels = self.prepare(images).to(self.model.dtype)
+        pixels = self.prepare(images).to(self.dtype)
         return self.model(pixel_values=pixels).last_hidden_state[:, 1:].float()  # the first one is of the whole image
 
     def prepare(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from transformers import BitImageProcessor, CLIPVisionConfig, CLIPVisionModel, D
 from editar.training.loss import editar_loss, on_grid_of
 from editar.training.teachers import DistillationConfig, Teacher
 
-SMALL = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_the_students_grid_is_resampled_to_the_teachers():
 
 def test_the_weight_of_the_distillation(tiny, tiny_expected):
     features = torch.zeros_like(tiny_expected["features"])
-    inputs = [tiny_expected[name] for name in ("src", "txt", "tgt")]
-    values = editar_loss(tiny, *inputs, teacher=features, distillation_weight=0.25)
+    source, text, target = (tiny_expected[name] for name in ("src", "txt", "tgt"))
+    values = editar_loss(tiny, source, text, target, teacher=features, distillation_weight=0.25)
     square = sum(value**2 for value in tiny_expected["features"].flatten().tolist()) / features.numel()
     assert values["distillation"].item() == pytest.approx(square, rel=1e-4)
     assert values["loss"].item() == pytest.approx(tiny_expected["loss"].item() + 0.25 * square, rel=1e-4)

@@ -89,7 +89,7 @@ def test_half_of_pipes_pairs_are_turned_round_with_their_instruction(published):
                 assert torch.equal(batch.source[i], added) and torch.equal(batch.target[i], removed)
                 turned += 1
     assert 0.4 < turned / 240 < 0.6
-    texts = {number: set() for number in range(31)}
+    texts: dict[int, set[str]] = {number: set() for number in range(31)}
     for text, number in zip((t for b in found for t in b.texts), numbers(found), strict=True):
         texts[number].add(text.split()[0])
     assert sum(len(seen) == 2 for seen in texts.values()) > 25  # drawn anew whenever a row comes round
