@@ -53,6 +53,7 @@ def run(config: Config) -> None:
             f"processes with training.accumulate {config.training.accumulate}"
         )
     keep(config, write=group.first)
+    torch.manual_seed(config.training.seed)  # of what no file initialises, alike in all processes
     dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
     parts = frozen(load_start(config.model), group.device, dtype)
     if config.model.activation_checkpointing:
