@@ -49,7 +49,7 @@ def run(session: nox.Session, *arguments: str) -> None:
 
 @nox.session
 def piebench(session: nox.Session) -> None:
-    """Edit, score and tabulate PIE-Bench; what a run directory already holds is not done again."""
+    """Edit, score and tabulate PIE-Bench, the quick rows or `-- --methods all`; what is done is not done again."""
     run(session, "-m", "benchmarks.piebench", *session.posargs)
 
 

@@ -4,13 +4,13 @@ Lookup order: the folder the user names (`--weights DIR`), in it by `name`; the 
 user is taken by its name, whatever it holds, and the digests of its files are recorded; the hub's are pinned.
 """
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from baselines.method import Unsupported
+from baselines.needs import NeededFile
+from editar.digests import file_digest
 
 NETWORK_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 PIPELINE_FILES = (
@@ -27,6 +27,15 @@ PIPELINE_FILES = (
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
 )
+# In bytes: the files that all repositories of Stable Diffusion 1.x share. These sizes and the others of such folders
+# are those of the large-file records in copies of the repositories.
+STABLE_DIFFUSION_SIZES = {
+    "tokenizer/merges.txt": 524_619,
+    "tokenizer/special_tokens_map.json": 472,
+    "tokenizer/tokenizer_config.json": 806,
+    "tokenizer/vocab.json": 1_059_962,
+    "vae/diffusion_pytorch_model.safetensors": 334_643_276,
+}
 # What may stand in the place of what, in the order in which the libraries prefer them.
 _ALTERNATIVES = (
     ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
@@ -41,7 +50,7 @@ class Checkpoint:
 
     name: its place under --weights: the last part of the repository's name, and the subfolder. repository, revision,
     subfolder: its place on the Hugging Face hub, repository "" where it isn't there; revision: a commit. files: the
-    published ones that are needed, below the subfolder.
+    published ones that are needed, below the subfolder. sizes: the published bytes of those of them that are known.
     """
 
     name: str
@@ -50,6 +59,30 @@ class Checkpoint:
     revision: str = ""
     subfolder: str = ""
     licence: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def needed(self, weights: Path | None) -> tuple[NeededFile, ...]:
+        """The files, and where they are on this machine: looked for as `find` does, without asking the network."""
+        mine = None if weights is None else weights / self.name
+        if mine is not None and mine.is_dir():
+            paths = {file: next(filter(Path.is_file, _candidates(mine / file)), None) for file in self.files}
+            if (mine / _TOKENIZER).is_dir():
+                paths = {file: path for file, path in paths.items() if path or not file.startswith(_TOKENIZER)}
+        else:
+            paths = {file: self._cached(file) for file in self.files}
+        fetched = bool(self.repository) and (mine is None or not mine.is_dir())
+        revision = f" @ {self.revision[:7]}" if self.revision else ""
+        return tuple(
+            NeededFile(
+                name=f"{self.name}/{file}",
+                source=f"hub: {self.repository}{revision}" if self.repository else "",
+                size=self.sizes.get(file),
+                licence=self.licence,
+                path=path,
+                comes="fetched" if fetched else "given",
+            )
+            for file, path in paths.items()
+        )
 
     def used_files(self, folder: Path) -> list[Path]:
         """What is loaded of a copy in `folder`. Raises FileNotFoundError that names everything that is missing."""
@@ -68,12 +101,19 @@ class Checkpoint:
 
     def digests(self, folder: Path) -> dict[str, str]:
         """The SHA-256 of every file that is loaded of a copy in `folder`, by name and file."""
-        digests = {}
-        for path in self.used_files(folder):
-            status = path.stat()
-            digest = _digest(path, status.st_size, status.st_mtime_ns)
-            digests[f"{self.name}/{path.relative_to(folder).as_posix()}"] = digest
-        return digests
+        return {
+            f"{self.name}/{path.relative_to(folder).as_posix()}": file_digest(path) for path in self.used_files(folder)
+        }
+
+    def _cached(self, file: str) -> Path | None:
+        """Where the hub's cache has a file."""
+        from huggingface_hub import try_to_load_from_cache
+
+        if not self.repository:
+            return None
+        name = f"{self.subfolder}/{file}" if self.subfolder else file
+        found = try_to_load_from_cache(self.repository, name, revision=self.revision or None)
+        return Path(found) if isinstance(found, str) else None
 
     @property
     def _source(self) -> str:
@@ -121,13 +161,6 @@ def find(checkpoint: Checkpoint, weights: Path | None, *, endpoint: str | None =
             f"{' in ' + checkpoint.subfolder if checkpoint.subfolder else ''} where there is a network, put them at "
             f"{place}{where}."
         ) from error
-
-
-@cache
-def _digest(path: Path, size: int, modified: int) -> str:
-    """Read once in a process, unless the file changes: several rows share gigabytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _candidates(path: Path) -> Iterator[Path]:

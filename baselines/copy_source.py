@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image
 
 from baselines.method import EditRequest, MethodContext
+from baselines.needs import Needs
 
 
 class CopySource:
@@ -17,3 +18,6 @@ class CopySource:
 
     def settings(self) -> dict[str, Any]:
         return {}
+
+    def needs(self) -> Needs:
+        return Needs(note="no network")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint, find, miniature_weights
+from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, find, miniature_weights
 from baselines.method import MethodContext, NoAnswer, TranslateRequest, Unsupported
+from baselines.needs import Needs
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,11 @@ STABLE_DIFFUSION_15 = Checkpoint(
     repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
     revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     licence="CreativeML OpenRAIL-M",
+    sizes={
+        **STABLE_DIFFUSION_SIZES,
+        "text_encoder/model.safetensors": 492_265_874,
+        "unet/diffusion_pytorch_model.safetensors": 3_438_167_540,
+    },
 )
 BASES = {"paper": STABLE_DIFFUSION_15, "miniature": Checkpoint(name="diffusion", files=PIPELINE_FILES)}
 NEGATIVE_PROMPTS = {
@@ -141,6 +147,16 @@ class ControlledDiffusion:
             "safety_checker": "off",
             "weights": {**self.base.digests(base), **self.network.digests(network)},
         }
+
+    def needs(self) -> Needs:
+        files = self.base.needed(self.weights)
+        steps = self.control.steps
+        if self.control.scheduler is None:  # PNDM, which is the published base's own, takes its second step twice
+            paths = (file.path for file in files if file.name.endswith("/scheduler_config.json"))
+            steps += all("PNDM" in path.read_text("utf-8") for path in paths if path)
+        passes = {"UNet": 2 * steps}  # with the prompt and with the negative one
+        passes |= {"ControlNet": 2 * steps} if self.control.role == "controlnet" else {"T2I-Adapter": 1}
+        return Needs(files=files + self.network.needed(self.weights), passes=passes)
 
     def _scheduler(self, base: Path) -> Any:
         import diffusers

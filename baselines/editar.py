@@ -3,21 +3,43 @@ did."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from baselines.checkpoints import Checkpoint
 from baselines.method import EditRequest, MethodContext, TranslateRequest
+from baselines.needs import NeededFile, Needs
+from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
 
 
+RELEASED = NeededFile(
+    name="editar_release.pt",
+    source="hub: datasets/JitengMu/CVPR2025_EditAR_release, editar_release/",
+    size=9_385_899_080,
+)
+TOKENIZER = NeededFile(name="vq_ds16_t2i.pt", source="hub: peizesun/llamagen_t2i")
+T5 = Checkpoint(
+    name="flan-t5-xl",
+    files=(
+        "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors", "special_tokens_map.json", "spiece.model", "tokenizer.json",
+        "tokenizer_config.json",
+    ),
+    repository="google/flan-t5-xl",
+    licence="Apache-2.0",
+)  # fmt: skip
+PATCH = 16  # pixels along one side of what a token stands for, in the released model
+
+
 class EditARMethod:
     def __init__(self, context: MethodContext) -> None:
-        self.folder = weights_folder(context)
+        self.context = context
         self.device = context.device
         # The published runs decoded in bfloat16; the miniature is small enough for float32.
         self.dtype = "bfloat16" if context.suite == "paper" else "float32"
@@ -26,7 +48,7 @@ class EditARMethod:
     def load(self) -> None:
         from editar.pipeline import EditAR
 
-        self._model = EditAR.from_pretrained(self.folder, device=self.device, dtype=self.dtype)
+        self._model = EditAR.from_pretrained(weights_folder(self.context), device=self.device, dtype=self.dtype)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         assert self._model is not None, "call load() first"
@@ -50,7 +72,21 @@ class EditARMethod:
         )
 
     def settings(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "sampling": _sampling(self.folder), "weights": _digests(self.folder)}
+        folder = weights_folder(self.context)
+        return {"dtype": self.dtype, "sampling": _sampling(folder), "weights": _digests(folder)}
+
+    def needs(self) -> Needs:
+        from editar.checkpoint import FILES
+        from editar.config import SamplingConfig
+
+        files = model_files(self.context)
+        here = all(file.path for file in files)
+        if here and (path := next((file.path for file in files if file.name == FILES[1]), None)):
+            tokens = _metadata(path, "config")["grid"] ** 2
+            guided = SamplingConfig(**_metadata(path, "sampling")).guided
+        else:
+            tokens, guided = (self.context.image_side // PATCH) ** 2, SamplingConfig().guided
+        return Needs(files=files, passes={"tokens decoded": tokens * (1 + guided)})
 
 
 def weights_folder(context: MethodContext) -> Path:
@@ -68,9 +104,38 @@ def weights_folder(context: MethodContext) -> Path:
     )
 
 
+def model_files(context: MethodContext) -> tuple[NeededFile, ...]:
+    """The model's files in our format or in its authors', whichever are there."""
+    from editar.checkpoint import FILES
+
+    try:
+        folder = weights_folder(context)
+    except ValueError:  # none was given
+        folder = None
+
+    def path(name: str) -> Path | None:
+        return folder / name if folder is not None and (folder / name).exists() else None
+
+    ours = tuple(NeededFile(name=name, source="benchmarks.miniature.build", path=path(name)) for name in FILES)
+    official = tuple(replace(file, path=path(file.name)) for file in (RELEASED, TOKENIZER))
+    if any(file.path for file in ours) or (context.suite == "miniature" and not any(file.path for file in official)):
+        return ours
+    if text := path(T5.name):
+        return *official, NeededFile(name=f"{T5.name}/", source=f"hub: {T5.repository}", licence=T5.licence, path=text)
+    return official + T5.needed(None)
+
+
+def _metadata(path: Path, key: str) -> dict[str, Any]:
+    """What is written in the head of a file of ours, without reading its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(key, "{}"))
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file that the model is made of; a text encoder that the hub gives is named only."""
-    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ, file_digest
+    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ
     from editar.pipeline import is_official
 
     if not is_official(folder):
@@ -85,13 +150,10 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _sampling(folder: Path) -> dict[str, Any]:
     """The settings that the model is sampled with, without loading it."""
-    from safetensors import safe_open
-
     from editar.checkpoint import FILES
     from editar.config import SamplingConfig
     from editar.pipeline import is_official
 
     if is_official(folder):
         return asdict(SamplingConfig())
-    with safe_open(folder / FILES[1], framework="pt") as file:
-        return asdict(SamplingConfig(**json.loads((file.metadata() or {}).get("sampling", "{}"))))
+    return asdict(SamplingConfig(**_metadata(folder / FILES[1], "sampling")))

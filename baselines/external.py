@@ -5,27 +5,32 @@ The recipe is a TOML file:
     name = "my-method"                                # the row's name: letters, digits, "-", "_", "."
     command = ["/envs/old/bin/python", "edit.py", "{folder}"]
     timeout_seconds = 600                             # for each image of a batch; 600 when left out
-    files = ["edit.py", "weights.ckpt"]               # their digests become part of the settings; may be left out
+    files = ["edit.py", "${MODELS}/weights"]          # files, or folders: their digests become part of the settings
+    answer_side = 1024                                # answers are squares of so many pixels, see below
     [settings]                                        # recorded with the run: whatever can move a number
     steps = 50
 
-The command is started without a shell, in the recipe's folder, once for each batch; "{folder}" stands for a temporary
-folder that holds
+All but name and command may be left out. "${NAME}" in command and files stands for an environment variable, so that a
+recipe can be shared; the settings keep it as it is written. The command is started without a shell, in the recipe's
+folder and with this process's environment (torchrun's LOCAL_RANK says which GPU is its own), once for each batch;
+"{folder}" stands for a temporary folder that holds
 
     requests.jsonl      one JSON object a line: sample_id, image ("images/<sample_id>.png"), seed (an integer below
                         2**63) and, to edit: instruction, source_prompt, target_prompt, blend_words ([source, target]
                         or null); to translate: task ("depth", "canny" or "segmentation"), caption
     images/*.png        the images to edit, or the condition maps, RGB
 
-and takes the answers, RGB PNG of the same size:
+and takes the answers, RGB PNG of the same size; or, with answer_side, squares of that side, which are resized here
+(bicubic with antialiasing, as Pillow does it):
 
     answers/<sample_id>.png
+    answers/<sample_id>.txt                           # instead: why there is no image
 
-A missing or unusable answer fails its sample. An exit status other than 0 fails the batch, which is tried again one
-image at a time, so that one bad sample costs no other. The end of what the command printed goes into the error.
+A missing or unusable answer fails its sample; so does a .txt, whose text becomes the error. An exit status other than
+0 fails the batch, which is tried again one image at a time, so that one bad sample costs no other. The end of what the
+command printed goes into the error. `recipes/exchange.py` is the command's side of this, for old versions of Python.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -33,53 +38,88 @@ import signal
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
-from baselines.method import EditRequest, NoAnswer, TranslateRequest, shown
+from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, Unsupported, shown
+from baselines.needs import NeededFile, Needs
+from editar.digests import file_digest
 
 FOLDER = "{folder}"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAIL = 2000  # characters of the command's output that go into an error
 
 Requests = Sequence[EditRequest] | Sequence[TranslateRequest]
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to start an external method; `folder` is where the recipe lies, and the command's working folder."""
+    """How to start an external method; `folder` is where the recipe lies, and the command's working folder.
+
+    variables: take the place of environment variables.
+    """
 
     name: str
     command: tuple[str, ...]
     folder: Path
     timeout_seconds: float = 600.0
     files: tuple[str, ...] = ()
+    answer_side: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Raises Unsupported where an environment variable is not set, ValueError for everything else."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; use letters, digits, '-', '_' and '.', at most 64")
         if not any(FOLDER in part for part in self.command):
             raise ValueError(f'no part of the command {list(self.command)} has "{FOLDER}", where the requests lie')
         if not self.timeout_seconds > 0:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
+        if self.answer_side is not None and self.answer_side < 1:
+            raise ValueError(f"answer_side is {self.answer_side}; it must be at least 1 pixel")
+        for part in self.command:
+            self.expanded(part)
         for name in self.files:
-            if not (self.folder / name).is_file():
-                raise ValueError(f"files names {name!r}, which is not a file in {self.folder}")
+            if not (self.folder / self.expanded(name)).exists():
+                raise ValueError(f"files names {name!r}: there is no {self.folder / self.expanded(name)}")
+
+    def expanded(self, text: str) -> str:
+        """`text` with the variables' values. Raises Unsupported for one that is not set."""
+        values = {**os.environ, **self.variables}
+        for name in _VARIABLE.findall(text):
+            if name not in values:
+                raise Unsupported(f"{text!r} needs the environment variable {name}, which is not set")
+        return _VARIABLE.sub(lambda found: values[found[1]], text)
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of `files`, of a folder that of each file in it, by name."""
+        paths = {}
+        for name in self.files:
+            path = self.folder / self.expanded(name)
+            if path.is_file():
+                paths[name] = path
+            for file in sorted(each for each in path.rglob("*") if each.is_file()):
+                paths[f"{name}/{file.relative_to(path).as_posix()}"] = file
+        return {name: file_digest(path) for name, path in paths.items()}
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file. Raises ValueError with the file, the field and what it has to be."""
+def read_recipe(path: Path, **variables: str) -> Recipe:
+    """The recipe in a TOML file. variables: see Recipe. Raises ValueError with the file, the field and what it has to
+    be."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"{path}: no readable recipe: {error}") from error
     kinds: dict[str, tuple[type, ...]] = {
-        "name": (str,), "command": (list,), "timeout_seconds": (int, float), "files": (list,), "settings": (dict,),
+        "name": (str,), "command": (list,), "timeout_seconds": (int, float), "files": (list,), "answer_side": (int,),
+        "settings": (dict,),
     }  # fmt: skip
     if unknown := sorted(set(table) - set(kinds)):
         raise ValueError(f"{path}: unknown fields {unknown}; a recipe has {sorted(kinds)}")
@@ -95,7 +135,9 @@ def read_recipe(path: Path) -> Recipe:
         table[name] = tuple(table.get(name, ()))
     try:
         json.dumps(table.get("settings", {}), allow_nan=False)
-        return Recipe(folder=path.parent.resolve(), **table)
+        return Recipe(folder=path.parent.resolve(), variables=variables, **table)
+    except Unsupported as error:
+        raise Unsupported(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:  # a TOML date in the settings is no JSON
         raise ValueError(f"{path}: {error}") from error
 
@@ -108,50 +150,73 @@ class External:
 
     def settings(self) -> dict[str, Any]:
         recipe = self.recipe
-        digests = {}
-        for name in recipe.files:
-            with (recipe.folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"command": list(recipe.command), "files": digests, "settings": recipe.settings}
+        resized = {} if recipe.answer_side is None else {"answer_side": recipe.answer_side, "resizing": "bicubic"}
+        return {"command": list(recipe.command), "files": recipe.digests(), **resized, "settings": recipe.settings}
+
+    def needs(self) -> Needs:
+        recipe = self.recipe
+        files = tuple(
+            NeededFile(name=name, source="the recipe", path=recipe.folder / recipe.expanded(name))
+            for name in recipe.files
+        )
+        return Needs(files=files, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
-        return self._ask(requests)
+        return ask(self.recipe, requests, ".png", self._read)
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
-        return self._ask(requests)
+        return ask(self.recipe, requests, ".png", self._read)
 
-    def _ask(self, requests: Requests) -> list[Image.Image | NoAnswer]:
-        with tempfile.TemporaryDirectory(prefix="editar-external-") as name:
-            folder = Path(name)
-            _write_requests(folder, requests)
-            output = self._run(folder, seconds=self.recipe.timeout_seconds * len(requests))
-            return [_read_answer(folder, request, output) for request in requests]
+    def _read(self, path: Path, request: Request) -> Image.Image:
+        side, wanted = self.recipe.answer_side, shown(request).size
+        with Image.open(path, formats=("PNG",)) as image:
+            if side is None and image.size != wanted:  # from the header: nothing of another size is decoded
+                raise NoAnswer(f"answers/{path.name} is {image.size}, the image of the request {wanted}")
+            if side is not None and image.size != (side, side):
+                raise NoAnswer(f"answers/{path.name} is {image.size}, the recipe's answer_side {side}")
+            answer = image.convert("RGB")
+        return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)
 
-    def _run(self, folder: Path, seconds: float) -> str:
-        """Runs the command; returns the end of its output. Raises RuntimeError when it fails or takes too long."""
-        command = [part.replace(FOLDER, str(folder)) for part in self.recipe.command]
-        log = folder / "output.log"
-        with log.open("wb") as stream:
-            try:
-                process = subprocess.Popen(
-                    command, cwd=self.recipe.folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                    start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                raise RuntimeError(f"{self.recipe.name}: {command[0]} can't be started: {error}") from error
-            try:
-                status = process.wait(seconds)
-            except subprocess.TimeoutExpired as error:
-                raise RuntimeError(
-                    f"{self.recipe.name}: no answer within {seconds:g} s; raise timeout_seconds{_tail(log)}"
-                ) from error
-            finally:
-                if process.poll() is None:  # too late, or this process is being stopped: leave nothing behind
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-        if status != 0:
-            raise RuntimeError(f"{self.recipe.name}: the command ended with status {status}{_tail(log)}")
-        return _tail(log)
+
+def ask(
+    recipe: Recipe, requests: Requests, suffix: str, read: Callable[[Path, Request], AnswerT]
+) -> list[AnswerT | NoAnswer]:
+    """Runs the command on the requests; what `read` makes of each file answers/<sample_id><suffix>.
+
+    Whatever `read` raises becomes a NoAnswer. Raises RuntimeError when the command fails or takes too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="editar-external-") as name:
+        folder = Path(name)
+        _write_requests(folder, requests)
+        output = _run(recipe, folder, seconds=recipe.timeout_seconds * len(requests))
+        return [_answer(folder / "answers", request, suffix, read, output) for request in requests]
+
+
+def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
+    """Runs the command; returns the end of its output. Raises RuntimeError when it fails or takes too long."""
+    command = [recipe.expanded(part).replace(FOLDER, str(folder)) for part in recipe.command]
+    log = folder / "output.log"
+    with log.open("wb") as stream:
+        try:
+            process = subprocess.Popen(
+                command, cwd=recipe.folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise RuntimeError(f"{recipe.name}: {command[0]} can't be started: {error}") from error
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"{recipe.name}: no answer within {seconds:g} s; raise timeout_seconds{_tail(log)}"
+            ) from error
+        finally:
+            if process.poll() is None:  # too late, or this process is being stopped: leave nothing behind
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if status != 0:
+        raise RuntimeError(f"{recipe.name}: the command ended with status {status}{_tail(log)}")
+    return _tail(log)
 
 
 def _write_requests(folder: Path, requests: Requests) -> None:
@@ -172,18 +237,22 @@ def _write_requests(folder: Path, requests: Requests) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def _read_answer(folder: Path, request: EditRequest | TranslateRequest, output: str) -> Image.Image | NoAnswer:
-    path = folder / "answers" / f"{request.sample_id}.png"
+def _answer(
+    folder: Path, request: Request, suffix: str, read: Callable[[Path, Request], AnswerT], output: str
+) -> AnswerT | NoAnswer:
+    path = folder / f"{request.sample_id}{suffix}"
+    reason = path.with_name(f"{request.sample_id}.txt")  # an id may have dots
+    if reason.is_file():
+        text = reason.read_bytes()[-4 * _TAIL :].decode("utf-8", "replace").strip()
+        return NoAnswer(text[-_TAIL:] or f"answers/{reason.name} is empty")
     if not path.is_file():
         return NoAnswer(f"no answers/{path.name}{output}")
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            wanted = shown(request).size
-            if image.size != wanted:  # from the header: nothing of another size is decoded
-                return NoAnswer(f"answers/{path.name} is {image.size}, the image of the request {wanted}")
-            return image.convert("RGB")
+        return read(path, request)
+    except NoAnswer as answer:
+        return answer
     except Exception as error:  # Pillow raises many kinds on a damaged file
-        return NoAnswer(f"answers/{path.name} is no readable PNG: {error}{output}")
+        return NoAnswer(f"answers/{path.name} is not readable: {error}{output}")
 
 
 def _tail(log: Path) -> str:

@@ -72,7 +72,8 @@ class MethodContext:
 
 
 class Unsupported(ValueError):
-    """Raised by the constructor of a method that has no networks for the context's suite and task."""
+    """Raised by the constructor of a method that has no networks for the context's suite and task, or that needs
+    environment variables which are not set."""
 
 
 class NoAnswer(Exception):
@@ -86,6 +87,10 @@ class Method(Protocol):
     into a method `load()`, which a benchmark calls before the first `edit` where there is one. An error in there ends
     the run; one in `edit` fails samples. `settings` holds all that can move a number (steps, guidance, digests of the
     weights), as JSON.
+
+    A method with weights also has `needs() -> Needs` (baselines/needs.py): which files, where they are, how often its
+    networks run. It loads and fetches nothing and finds nothing wrong with what is missing: --dry-run shows it, and
+    --methods all leaves out a row whose files can't be had.
     """
 
     def edit(self, requests: Sequence[EditRequest]) -> Sequence[Image.Image | NoAnswer]:

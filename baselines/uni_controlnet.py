@@ -13,7 +13,8 @@ from PIL import Image
 
 from baselines.checkpoints import Checkpoint
 from baselines.method import MethodContext, TranslateRequest
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
+from baselines.needs import Needs
+from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ CHECKPOINT = CheckpointFile(
         repository="shihaozhao/uni-controlnet",
         revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e",
         licence="MIT",
+        sizes={"uni.ckpt": 6_100_000_000},  # as the hub shows it, rounded
     ),
 )
 SETTINGS = SamplerSettings(
@@ -91,6 +93,9 @@ class UniControlNet:
             "global_condition": "zeros",
             "weights": self._files().digests(),
         }
+
+    def needs(self) -> Needs:
+        return unified_needs(CHECKPOINT, self.weights, SETTINGS)
 
     def _files(self) -> Files:
         return find_files("Uni-ControlNet", CHECKPOINT, self.weights)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.method import MethodContext, TranslateRequest
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
+from baselines.needs import Needs
+from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from baselines.unified.unicontrol_branch import UniControlBranch
 
 CHECKPOINT = CheckpointFile(
-    name="unicontrol.ckpt", source="https://storage.googleapis.com/sfr-unicontrol-data-research/unicontrol.ckpt"
+    name="unicontrol.ckpt",
+    source="https://storage.googleapis.com/sfr-unicontrol-data-research/unicontrol.ckpt",
+    size=5_780_000_000,  # as its authors state it, in GB
+    licence="Apache-2.0",
 )
 SETTINGS = SamplerSettings(steps=50, guidance=9.0, added_prompt="best quality, extremely detailed", negative_prompt="")
 # Number of the expert, and instruction.
@@ -83,6 +87,9 @@ class UniControl:
             "tasks": tasks,
             "weights": self._files().digests(),
         }
+
+    def needs(self) -> Needs:
+        return unified_needs(CHECKPOINT, self.weights, SETTINGS)
 
     def _files(self) -> Files:
         return find_files("UniControl", CHECKPOINT, self.weights)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.editar import weights_folder
+from baselines.editar import TOKENIZER, model_files, weights_folder
 from baselines.method import EditRequest, MethodContext
+from baselines.needs import Needs
+from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.vq import VQModel
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 class VQReconstruction:
     def __init__(self, context: MethodContext) -> None:
-        self.folder = weights_folder(context)
+        self.context = context
         self.device = context.device
         self._vq: VQModel | None = None
 
@@ -23,7 +25,7 @@ class VQReconstruction:
         from editar.checkpoint import load_folder, load_official_vq
 
         path = self._file()
-        vq = load_official_vq(path) if path.suffix == ".pt" else load_folder(self.folder).vq
+        vq = load_official_vq(path) if path.suffix == ".pt" else load_folder(path.parent).vq
         self._vq = vq.to(self.device)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
@@ -40,12 +42,17 @@ class VQReconstruction:
         return answers
 
     def settings(self) -> dict[str, Any]:
-        from editar.checkpoint import file_digest
-
         return {"weights": {self._file().name: file_digest(self._file())}}
+
+    def needs(self) -> Needs:
+        """Of our format the whole model is read, of the authors' the tokenizer alone."""
+        files = model_files(self.context)
+        official = tuple(file for file in files if file.name == TOKENIZER.name)
+        return Needs(files=official or files, passes={"VQ encoder": 1, "VQ decoder": 1})
 
     def _file(self) -> Path:
         from editar.checkpoint import FILES, OFFICIAL_VQ
         from editar.pipeline import is_official
 
-        return self.folder / (OFFICIAL_VQ if is_official(self.folder) else FILES[0])
+        folder = weights_folder(self.context)
+        return folder / (OFFICIAL_VQ if is_official(folder) else FILES[0])

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import tyro
 
 from baselines.external import External, read_recipe
 from baselines.method import MethodContext, Unsupported
+from baselines.needs import Needs
 from benchmarks.finished import FinishedImages
 from benchmarks.manifest import new_manifest
 from benchmarks.run import Maker, Shard, Task, run
@@ -33,8 +34,8 @@ class BenchmarkArguments:
     suite: Literal["miniature", "paper"] = "miniature"
     """miniature: embedded data and small networks, offline. paper: the official ones."""
     methods: tuple[str, ...] = ()
-    """Names of methods, or all that the suite has networks for (the default without --images); external:RECIPE.toml
-    is a method of your own."""
+    """Names of methods, or all that there are networks for; external:RECIPE.toml is a method of your own. Without names
+    and --images: PIE-Bench's quick rows (QUICK in baselines/__init__.py), all of translation."""
     data: Path | None = None
     """Folder of the data set."""
     weights: Path | None = None
@@ -53,6 +54,8 @@ class BenchmarkArguments:
     """Remove what earlier runs of these methods left."""
     allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Render the table although samples are missing; their number is stamped on it."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only say what each method needs, what of it is here, what would be fetched, and what it takes."""
     images: Path | None = None
     """Score this folder of finished images."""
     label: str | None = None
@@ -93,47 +96,84 @@ def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments
     return 0
 
 
-def build_methods(
+@dataclass(frozen=True, kw_only=True)
+class NamedRow:
+    """A row of the table. named: the user asked for it by its name, not for all or for the quick ones."""
+
+    name: str
+    build: Callable[[], Maker]
+    named: bool = True
+
+    def lacks(self) -> str | None:
+        """Why a run could not make this row: it has no networks for the suite, or they can't be had. None: it could."""
+        try:
+            absent = needs_of(self.build()).absent
+        except Unsupported as reason:
+            return str(reason)
+        if not absent:
+            return None
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        return f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all"
+
+
+def needs_of(method: Maker) -> Needs:
+    """What the method says that it needs; nothing for one that says nothing."""
+    needs: Callable[[], Needs] | None = getattr(method, "needs", None)
+    return needs() if needs else Needs(note="it doesn't say what it needs")
+
+
+def named_rows(
     args: BenchmarkArguments,
     known: Mapping[str, Callable[[MethodContext], Maker]],
     context: MethodContext,
-    finished: Callable[[Path], FinishedImages],
-    sample_ids: Sequence[str],
-) -> Builders:
-    """A constructor for each row, by name. Raises ValueError for unknown methods and DatasetError for absent images.
+    quick: Collection[str] | None = None,
+) -> list[NamedRow]:
+    """The methods that the flags name. Raises ValueError for unknown ones and for two of a name.
 
-    known: the methods that this benchmark can ask. finished: from the folder --images to what is in it.
+    known: the methods that this benchmark can ask. quick: those of them to ask if none is named, None for all.
     """
-    builders: Builders = {}
-
-    def add(name: str, build: Callable[[], Maker]) -> None:
-        if name in builders:
-            raise ValueError(f"two rows are called {name!r}; change --methods, --label or the recipe's name")
-        builders[name] = build
-
-    chosen = args.methods or (() if args.images else ("all",))
-    for name in chosen:
-        if name == "all":
-            for each, constructor in known.items():
-                try:
-                    constructor(context)
-                except Unsupported as reason:
-                    print(f"{each} is left out: {reason}", file=sys.stderr)
-                else:
-                    add(each, partial(constructor, context))
-        elif name.startswith(EXTERNAL):
+    rows = []
+    if not args.methods and args.images is None:
+        rows += [(name, False) for name in known if quick is None or name in quick]
+    for name in args.methods:
+        rows += [(each, False) for each in known] if name == "all" else [(name, True)]
+    built = []
+    for name, named in rows:
+        if name.startswith(EXTERNAL):
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
-            add(recipe.name, partial(External, recipe))
+            built.append(NamedRow(name=recipe.name, build=partial(External, recipe)))
         elif name in known:
-            add(name, partial(known[name], context))
+            built.append(NamedRow(name=name, build=partial(known[name], context), named=named))
         else:
             names = ", ".join(["all", *known, f"{EXTERNAL}RECIPE.toml"])
             raise ValueError(f"there is no method {name!r}; --methods takes {names}")
+    labels = [row.name for row in built] + ([] if args.label is None else [args.label])
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise ValueError(f"two rows are called {twice!r}; change --methods, --label or the recipe's name")
+    return built
+
+
+def build_methods(
+    args: BenchmarkArguments,
+    rows: Sequence[NamedRow],
+    finished: Callable[[Path], FinishedImages],
+    sample_ids: Sequence[str],
+) -> Builders:
+    """A constructor for each row, by name; rows that were not named and lack something are left out, which is said.
+
+    finished: from the folder --images to what is in it. Raises DatasetError for absent images.
+    """
+    builders: Builders = {}
+    for row in rows:
+        if not row.named and (reason := row.lacks()):
+            print(f"{row.name} is left out: {reason}", file=sys.stderr)
+        else:
+            builders[row.name] = row.build
     if args.images is not None and args.label is not None:
         images = finished(args.images)
         if not args.allow_partial:
             images.require(sample_ids)
-        add(args.label, lambda: images)
+        builders[args.label] = lambda: images
     return builders
 
 

@@ -68,6 +68,11 @@ class EditTask:
             seed=sample_seed(self.seed, PROTOCOL, sample_id),
         )
 
+    def shown(self, sample_id: str) -> tuple[str, dict[str, Image.Image]]:
+        """What the image sheet has of a sample: its instruction and the source image."""
+        record = self.records[sample_id]
+        return record.instruction, {"source": record.image()}
+
     def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
         records = [self.records[sample_id] for sample_id in sample_ids]
         results = self.scorer.score(

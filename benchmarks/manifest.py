@@ -16,9 +16,16 @@ Schema 1. Keys:
     counts              {expected, done, failed, missing}
     wall_seconds        making and scoring images, summed over processes and resumptions
     images_per_second   of one process making images; null when none was made
-    peak_memory_bytes   the largest of the processes: GPU memory where there is one, else main memory
+    peak_memory_bytes   the largest of the processes, making and scoring: GPU memory where there is one, else main
+                        memory
+    cost                what making the images took, null when none was made: {load_seconds: building and loading the
+                        method; seconds_per_sample; samples: those with an image; peak_memory_bytes: while the method
+                        was loaded and at work; before_bytes: what the same process held just before; memory: "GPU",
+                        "main", or "main, since the process began" where the peak is not the method's own}, times of the
+                        slowest and memory of the largest process
     started, finished   ISO time in UTC; finished is null until every sample is done or has failed
-    sessions            [{id, rank, started, seconds, peak_memory_bytes}], one for each process that took part
+    sessions            [{id, rank, started, seconds, peak_memory_bytes, load_seconds, making_peak_bytes, before_bytes,
+                        memory}], one for each process that took part; see `Session` in benchmarks/samples.py
 """
 
 import hashlib
@@ -81,7 +88,7 @@ def new_manifest(
         **manifest,
         "fingerprint": fingerprint(manifest),
         "counts": {"expected": 0, "done": 0, "failed": 0, "missing": 0},
-        **{"wall_seconds": 0.0, "images_per_second": None, "peak_memory_bytes": 0},
+        **{"wall_seconds": 0.0, "images_per_second": None, "peak_memory_bytes": 0, "cost": None},
         **{"started": utc_now(), "finished": None, "sessions": []},
     }
 

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from baselines import METHODS
+from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, run_methods
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.piebench import IMAGES, read_piebench
+from benchmarks.dry_run import show_plan
 from benchmarks.edit_task import EditTask
 from benchmarks.finished import FinishedImages
+from benchmarks.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
 
 BENCHMARK = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
+SHEET_ROWS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
-    """The whole job; returns the rendered files, none while other shards have work left.
+    """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
+    The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
     """
     suite = suite or SUITES[args.suite]
     device = default_device()
-    dataset = read_piebench(suite.dataset(args.data), suite.image_side)
-    sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     context = MethodContext(
         suite=suite.name,
         weights=args.weights,
@@ -55,10 +57,14 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         image_side=suite.image_side,
         cache=args.out / suite.name / "cache",
     )
+    rows = named_rows(args, METHODS, context, QUICK)
+    if args.dry_run:
+        show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
+        return []
+    dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}
-    builders = build_methods(
-        args, METHODS, context, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids
-    )
+    builders = build_methods(args, rows, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids)
     task = EditTask(dataset, suite.backbones(args.weights, device, args.precision), args.precision, args.seed, device)
     runs = run_methods(
         args,
@@ -71,7 +77,14 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         dataset={"name": "PIE-Bench", "digest": dataset.digest, "records": len(dataset.records)},
         device=device,
     )
-    return render(args, suite, [each.folder for each in runs]) if runs else []
+    if not runs:
+        return []
+    from reports.piebench import REFERENCES
+
+    sheet = args.reports(suite.name) / f"{BENCHMARK}.png"
+    edits = [each for each in runs if each.method not in REFERENCES] or runs
+    write_sheet(task, edits, sample_ids, SHEET_ROWS, sheet, f"PIE-Bench, {suite.name}")
+    return render(args, suite, [each.folder for each in runs], sheet)
 
 
 def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
@@ -80,11 +93,11 @@ def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> Finishe
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)
 
 
-def render(args: Arguments, suite: Suite, folders: Sequence[Path]) -> list[Path]:
-    """Writes the tables and prints the comparison."""
+def render(args: Arguments, suite: Suite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import piebench
 
-    files = piebench.render(folders, args.reports(suite.name), allow_partial=args.allow_partial)
+    files = [*piebench.render(folders, args.reports(suite.name), allow_partial=args.allow_partial), sheet]
     for path in files:
         if path.name == "piebench.md":
             print(path.read_text("utf-8"))

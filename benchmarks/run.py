@@ -4,6 +4,7 @@ Records are strided over processes, with nothing shared but the run directories.
 process's records, so that a resumed run computes what an uninterrupted one does, in the same company.
 """
 
+import gc
 import hashlib
 import math
 import os
@@ -19,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
+from benchmarks import memory
 from benchmarks.run_directory import RunDirectory
 from benchmarks.samples import Sample, SampleLog
 
@@ -110,9 +112,13 @@ def run(
 def make_images(
     task: Task, run: RunDirectory, build: Callable[[], Maker], mine: Sequence[str], log: SampleLog, batch_size: int
 ) -> None:
+    gc.collect()  # what is left of the method before this one
+    memory.reset_peak()
+    before, start = memory.held_bytes(), time.perf_counter()
     method = build()
     if load := getattr(method, "load", None):
         load()
+    log.begin_making(time.perf_counter() - start, before)
     todo = sum(map(run.to_make, mine))
     with progress(f"{run.method}: make", len(mine), len(mine) - todo) as bar:
         for batch in batches(mine, batch_size, run.to_make):
@@ -128,6 +134,7 @@ def make_images(
                     samples.append(Sample(sample_id=sample_id, seconds=seconds, error=answer))
             record(run, log, samples, time.perf_counter() - start)
             bar.update(len(batch))
+    log.end_making()
 
 
 def ask(method: Maker, requests: Sequence[Request]) -> list[Image.Image | str]:
@@ -166,6 +173,7 @@ def score_images(
     task: Task, runs: Mapping[str, RunDirectory], mine: Sequence[str], logs: Mapping[str, SampleLog], batch_size: int
 ) -> None:
     """Scores the saved images of all methods together, so that what depends on the source alone is computed once."""
+    memory.reset_peak()
     total = len(mine) * len(runs)
     todo = sum(each.to_score(sample_id) for each in runs.values() for sample_id in mine)
 

@@ -210,6 +210,23 @@ def _finished(
         "wall_seconds": sum(session["seconds"] for session in everyone.values()),
         "images_per_second": len(made) / sum(made) if sum(made) > 0 else None,
         "peak_memory_bytes": max((session["peak_memory_bytes"] for session in everyone.values()), default=0),
+        "cost": _cost(made, list(everyone.values())),
         "finished": None if missing else utc_now(),
         "sessions": sorted(everyone.values(), key=lambda session: (session["started"], session["id"])),
+    }
+
+
+def _cost(made: Sequence[float], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """made: seconds of each image. Manifests of before this was measured have sessions without memory."""
+    working = [session for session in sessions if session.get("making_peak_bytes")]
+    if not made or not working:
+        return None
+    largest = max(working, key=lambda session: session["making_peak_bytes"])
+    return {
+        "load_seconds": max(session["load_seconds"] for session in working),
+        "seconds_per_sample": sum(made) / len(made),
+        "samples": len(made),
+        "peak_memory_bytes": largest["making_peak_bytes"],
+        "before_bytes": largest["before_bytes"],
+        "memory": largest["memory"],
     }

@@ -8,15 +8,15 @@ done or has failed, the lines become `samples.parquet`. A later start reads both
 import fcntl
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
+
+from benchmarks import memory
 
 PARQUET = "samples.parquet"
 
@@ -53,13 +53,22 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What one process has spent on a run. started: ISO time in UTC; seconds: making and scoring images."""
+    """What one process has spent on a run. started: ISO time in UTC; seconds: making and scoring images.
+
+    peak_memory_bytes: of both; making_peak_bytes: from building the method to its last image, and before_bytes what the
+    process held just before, the scoring networks for one. load_seconds: building the method and loading it. These
+    three are 0 in a process that made no image. memory: what was measured, see `memory.kind`.
+    """
 
     id: str
     rank: int
     started: str
     seconds: float
     peak_memory_bytes: int
+    load_seconds: float = 0.0
+    making_peak_bytes: int = 0
+    before_bytes: int = 0
+    memory: str = ""
 
 
 class SampleLog:
@@ -71,14 +80,27 @@ class SampleLog:
         self._file = _open_locked(self.path)
         _cut_torn_line(self._file)
         self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
+        self._making = False
+
+    def begin_making(self, load_seconds: float, before_bytes: int) -> None:
+        """The method is loaded; the batches until `end_making` are its images."""
+        self._session = replace(
+            self._session, load_seconds=load_seconds, before_bytes=before_bytes, memory=memory.kind()
+        )
+        self._making = True
+
+    def end_making(self) -> None:
+        self._making = False
 
     def append(self, samples: Sequence[Sample], seconds: float) -> None:
         """Writes one batch, which took `seconds`; when this returns, it is on the disk."""
-        known = self._session
-        self._session = Session(
-            id=known.id, rank=known.rank, started=known.started,
-            seconds=known.seconds + seconds, peak_memory_bytes=peak_memory_bytes(),
-        )  # fmt: skip
+        known, peak = self._session, memory.peak_bytes()
+        self._session = replace(
+            known,
+            seconds=known.seconds + seconds,
+            peak_memory_bytes=max(known.peak_memory_bytes, peak),
+            making_peak_bytes=max(known.making_peak_bytes, peak) if self._making else known.making_peak_bytes,
+        )
         line = {
             "time": time.time(),
             "session": asdict(self._session),
@@ -176,12 +198,3 @@ def _cut_torn_line(file: IO[bytes]) -> None:
 
 def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def peak_memory_bytes() -> int:
-    """The most this process has held so far: on the GPU where it uses one, else in main memory."""
-    torch = sys.modules.get("torch")  # not imported for this alone
-    if torch is not None and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,15 +2,17 @@
 
 Decoding and resizing run in threads ahead of the network. Both ways, and the network on batches that lie ready, take
 turns in one run, so that a busy machine disturbs them alike.
+
+On a CPU the threads take their time from the network, which then seems to be at work all along: "inside the network"
+says how long the wall clock ran in there. What it needs by itself, as a part of the wall time, is "network alone", the
+figure that nothing but overlapping can raise; the rest is reading, preparing, and adding features up.
 """
 
-import json
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from torch import Tensor
 
 from benchmarks.random_weights import write_inception
 from benchmarks.speed_metrics import SIDE, make_workload
+from benchmarks.speed_run import run_speed
 from metrics.backbones import FeatureBackbone
-from metrics.fid import FeatureSums
-from metrics.fid_images import WORKERS, prepared_batches
+from metrics.fid_images import WORKERS, prepared_batches, sums_of_files
 from metrics.inception import OfficialInception
 from metrics.weights import INCEPTION, find
 
@@ -36,7 +38,7 @@ class FidSpeed:
     weights: Path = Path("runs/speed/inception")
     """Folder with inception-2015-12-05.pt; made with random weights (90 MB) where it does not exist."""
     images: int = 64
-    """PNG files of 512 x 512, written to a temporary folder."""
+    """PNG files of 512 x 512, as runs have them, written to a temporary folder."""
     rounds: int = 3
     """Timed rounds after one that warms up; the medians count."""
     threads: int = 2
@@ -49,18 +51,12 @@ class FidSpeed:
     """Write the figures as JSON to this file too."""
 
     def run(self) -> None:
-        torch.set_num_threads(self.threads)
-        if not self.weights.is_dir():
-            print(f"writing random weights to {self.weights}", flush=True)
-            unfinished = self.weights.with_name(self.weights.name + ".part")
-            write_inception(unfinished).rename(self.weights)
+        run_speed(self, write_inception, self._measure, report)
+
+    def _measure(self) -> dict[str, Any]:
         network = OfficialInception(find(INCEPTION, self.weights), device=self.device)
         with tempfile.TemporaryDirectory() as folder:
-            figures = measure(self, network, write_images(Path(folder), self.images, self.seed))
-        print(report(figures))
-        if self.out is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+            return measure(self, network, write_images(Path(folder), self.images, self.seed))
 
 
 def write_images(folder: Path, images: int, seed: int, side: int = SIDE) -> list[Path]:
@@ -72,49 +68,56 @@ def write_images(folder: Path, images: int, seed: int, side: int = SIDE) -> list
     return files
 
 
+class Stopwatch:
+    """The network, which counts the seconds that pass in it."""
+
+    def __init__(self, network: FeatureBackbone) -> None:
+        self._features = network.features
+        self.name, self.official, self.digest = network.name, network.official, network.digest
+        self.dimension, self.batch, self.device = network.dimension, network.batch, network.device
+        self.prepare = network.prepare
+        self.seconds = 0.0
+
+    def features(self, prepared: Tensor) -> Tensor:
+        start = time.perf_counter()
+        found = self._features(prepared)
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - start
+        return found
+
+
 def measure(settings: FidSpeed, network: FeatureBackbone, files: list[Path]) -> dict[str, Any]:
     """Seconds per image of each way (medians over the rounds) and the network's share of its wall time."""
     ready = list(prepared_batches(files, network, settings.workers))
-    ways: dict[str, Callable[[], Iterable[Tensor]]] = {
-        IN_TURN: lambda: prepared_batches(files, network, 0),
-        AHEAD: lambda: prepared_batches(files, network, settings.workers),
-        NETWORK: lambda: ready,
+    ways: dict[str, Callable[[FeatureBackbone], object]] = {
+        IN_TURN: lambda watched: sums_of_files(files, watched, 0),
+        AHEAD: lambda watched: sums_of_files(files, watched, settings.workers),
+        NETWORK: lambda watched: [watched.features(batch) for batch in ready],
     }
-    for batches in ways.values():
-        timed(batches(), network)
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for way in ways.values():
+        timed(way, network)
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(settings.rounds):
-        for way, batches in ways.items():
-            seconds[way].append(timed(batches(), network))
-    wall = {way: statistics.median(w for w, _ in times) / len(files) for way, times in seconds.items()}
+        for name, way in ways.items():
+            seconds[name].append(timed(way, network))
+    wall = {name: statistics.median(w for w, _ in times) / len(files) for name, times in seconds.items()}
     return {
-        "machine": {
-            "platform": platform.platform(),
-            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-            "torch": torch.__version__,
-        },
-        "settings": asdict(settings),
         "seconds": seconds,
         "images": len(files),
         "seconds_per_image": wall,
-        "share_of_the_network": {way: statistics.median(n / w for w, n in times) for way, times in seconds.items()},
-        "network_alone_of_wall": {way: wall[NETWORK] / value for way, value in wall.items()},
-        "ratio": {way: wall[IN_TURN] / value for way, value in wall.items()},
+        "inside_the_network": {name: statistics.median(n / w for w, n in times) for name, times in seconds.items()},
+        "network_alone_of_wall": {name: wall[NETWORK] / value for name, value in wall.items()},
+        "ratio": {name: wall[IN_TURN] / value for name, value in wall.items()},
     }
 
 
-def timed(batches: Iterable[Tensor], network: FeatureBackbone) -> tuple[float, float]:
-    """Seconds in all, and seconds in the network and its sums, of what FID does with batches."""
-    sums = FeatureSums(network.dimension, network.device)
-    inside = 0.0
+def timed(way: Callable[[FeatureBackbone], object], network: FeatureBackbone) -> tuple[float, float]:
+    """Seconds in all, and of these the ones in the network."""
+    watched = Stopwatch(network)
     start = time.perf_counter()
-    for batch in batches:
-        entered = time.perf_counter()
-        sums.update(network.features(batch))
-        if network.device != "cpu":
-            torch.cuda.synchronize()
-        inside += time.perf_counter() - entered
-    return time.perf_counter() - start, inside
+    way(watched)
+    return time.perf_counter() - start, watched.seconds
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -126,6 +129,6 @@ def report(figures: dict[str, Any]) -> str:
         f"{'way':16}{'s per image':>14}{'inside the network':>22}{'network alone / wall':>24}{'ratio':>8}",
     ]
     for way, seconds in figures["seconds_per_image"].items():
-        share, alone = figures["share_of_the_network"][way], figures["network_alone_of_wall"][way]
-        lines.append(f"{way:16}{seconds:14.4f}{share:22.1%}{alone:24.1%}{figures['ratio'][way]:8.2f}")
+        inside, alone = figures["inside_the_network"][way], figures["network_alone_of_wall"][way]
+        lines.append(f"{way:16}{seconds:14.4f}{inside:22.1%}{alone:24.1%}{figures['ratio'][way]:8.2f}")
     return "\n".join(lines)

@@ -3,13 +3,11 @@
 Both ways score the same edits in one run, in turns, so that a busy machine disturbs them alike.
 """
 
-import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.random_weights import write_official_layout
 from benchmarks.released_evaluator import ReleasedEvaluator
+from benchmarks.speed_run import run_speed
 from metrics.backbones import PRECISIONS, official_backbones
 from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from metrics.scores import MethodScores
@@ -48,16 +47,7 @@ class MetricsSpeed:
     """Write the figures as JSON to this file too."""
 
     def run(self) -> None:
-        torch.set_num_threads(self.threads)
-        if not self.weights.is_dir():
-            print(f"writing random weights to {self.weights}", flush=True)
-            unfinished = self.weights.with_name(self.weights.name + ".part")
-            write_official_layout(unfinished).rename(self.weights)
-        figures = measure(self)
-        print(report(figures))
-        if self.out is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+        run_speed(self, write_official_layout, lambda: measure(self), report)
 
 
 @dataclass(frozen=True)
@@ -110,12 +100,6 @@ def measure(settings: MetricsSpeed) -> dict[str, Any]:
             seconds[way].append((time.perf_counter() - start) / settings.images / settings.methods)
     typical = {way: statistics.median(times) for way, times in seconds.items()}
     return {
-        "machine": {
-            "platform": platform.platform(),
-            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-            "torch": torch.__version__,
-        },
-        "settings": asdict(settings),
         "seconds": seconds,
         "images_methods_per_second": {way: 1 / value for way, value in typical.items()},
         "ratio": {way: typical[RELEASED] / value for way, value in typical.items()},

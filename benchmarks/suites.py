@@ -1,11 +1,14 @@
 """The suites: the same benchmark with other parts. Scores of one are never shown as the other's."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from baselines.needs import NeededFile
+from benchmarks.miniature.dataset import COUNTS
 from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
+from benchmarks.needed_files import embedded, official_piebench
 from benchmarks.samples import lock
 from metrics.backbones import Backbones
 
@@ -16,12 +19,15 @@ MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder.
-    backbones: from (weights folder or None, device, precision) to the networks to score with."""
+    backbones: from (weights folder or None, device, precision) to the networks to score with. files: from the folders
+    of data and weights, or None, to the files that these two load. records: of the suite's own data set."""
 
     name: str
     image_side: int
     dataset: Callable[[Path | None], Path]
     backbones: Callable[[Path | None, str, str], Backbones]
+    files: Callable[[Path | None, Path | None], Sequence[NeededFile]] = lambda data, weights: ()
+    records: int | None = None
 
 
 def default_device() -> str:
@@ -67,7 +73,21 @@ def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backb
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite(name="miniature", image_side=MINIATURE_SIDE, dataset=_miniature_dataset, backbones=_miniature_backbones),
-        Suite(name="paper", image_side=512, dataset=_paper_dataset, backbones=_paper_backbones),
+        Suite(
+            name="miniature",
+            image_side=MINIATURE_SIDE,
+            dataset=_miniature_dataset,
+            backbones=_miniature_backbones,
+            files=lambda data, weights: embedded(MINIATURE_DATA, data, MINIATURE_WEIGHTS, weights),
+            records=sum(COUNTS.values()),
+        ),
+        Suite(
+            name="paper",
+            image_side=512,
+            dataset=_paper_dataset,
+            backbones=_paper_backbones,
+            files=official_piebench,
+            records=700,
+        ),
     )
 }

@@ -81,6 +81,11 @@ class TranslateTask:
             seed=sample_seed(self.seed, self.protocol, sample_id),
         )
 
+    def shown(self, sample_id: str) -> tuple[str, dict[str, Image.Image]]:
+        """What the image sheet has of a sample: its caption, the condition map, and the real image."""
+        row = self._row(sample_id)
+        return row.record.caption, {"condition": self.options.condition(row), "real image": self.options.image(row)}
+
     @torch.inference_mode()
     def score(
         self, sample_ids: Sequence[str], generated: Mapping[str, Sequence[Image.Image]]

@@ -13,16 +13,19 @@ from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, run_methods
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
+from benchmarks.dry_run import show_plan
 from benchmarks.fid import reference, write_fid
 from benchmarks.finished import FinishedImages
+from benchmarks.sheet import write_sheet
 from benchmarks.suites import default_device
 from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
+SHEET_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +54,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
-    """The whole job; returns the rendered files, none while other shards have work left.
+    """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
+    The sheet of images is written even where the table is refused because samples have failed.
     suite: instead of the one that `args` name.
     """
     suite = suite or TRANSLATION_SUITES[args.suite]
     device = default_device()
     protocol = PROTOCOLS[args.protocol].variant(side=suite.image_side)
     source = protocol.dataset(args.task)
-    dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
-    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
-    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     context = MethodContext(
         suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
     )
+    rows = named_rows(args, TRANSLATORS, context)
+    benchmark = f"translation-{args.task}"
+    if args.dry_run:
+        files = suite.files(args.task, source, args.data, args.weights)
+        show_plan(args, rows, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
+        return []
+    dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
+    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
+    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(
         args,
-        TRANSLATORS,
-        context,
+        rows,
         lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
         sample_ids,
     )
     task = TranslateTask(dataset, protocol, suite.backbones(args.task, args.weights, device), args.seed, device)
-    benchmark = f"translation-{args.task}"
     runs = run_methods(
         args,
         task,
@@ -87,19 +95,22 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     )
     if not runs:
         return []
+    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
+    firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
+    sheet, title = args.reports(suite.name) / f"{benchmark}.png", f"{args.task.capitalize()} to image, {suite.name}"
+    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, title)
     network = task.backbones.features
     sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
-    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
     for each in runs:
         write_fid(each, draws, network, sums, digest)
-    return render(args, suite, [each.folder for each in runs])
+    return render(args, suite, [each.folder for each in runs], sheet)
 
 
-def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path]) -> list[Path]:
-    """Writes the tables and prints the comparison."""
+def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import translation
 
-    files = translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task)
+    files = [*translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task), sheet]
     for path in files:
         if path.suffix == ".md":
             print(path.read_text("utf-8"))

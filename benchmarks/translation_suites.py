@@ -1,13 +1,16 @@
 """The suites of the translation benchmarks, as benchmarks/suites.py has PIE-Bench's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from baselines.needs import NeededFile
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import COCO_CLASSES
 from benchmarks.miniature.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
+from benchmarks.miniature.translation_dataset import ROWS
+from benchmarks.needed_files import embedded, official_translation
 from benchmarks.samples import lock
 from benchmarks.suites import MINIATURE_DATA, MINIATURE_WEIGHTS
 from metrics.backbones import TranslationBackbones
@@ -20,13 +23,20 @@ EMBEDDED = {MULTIGEN_DEPTH: "depth", MULTIGEN_CANNY: "canny", COCO_STUFF: "segme
 class TranslationSuite:
     """image_side: pixels. classes: of the segmentation. dataset: from the folder the user gave, or None, to the folder
     of the data set, or None for the hub. backbones: from (task, weights folder or None, device) to the networks to
-    score with."""
+    score with. files: from the task, its data set and the folders of data and weights, or None, to the files that these
+    two load. records: of the suite's own data sets."""
 
     name: str
     image_side: int
     classes: int
     dataset: Callable[[HubDataset, Path | None], Path | None]
     backbones: Callable[[str, Path | None, str], TranslationBackbones]
+    files: Callable[[str, HubDataset, Path | None, Path | None], Sequence[NeededFile]] = lambda *_: ()
+    records: int | None = None
+
+
+def _miniature_folder(source: HubDataset) -> Path:
+    return MINIATURE_DATA.parent / f"translation-{EMBEDDED[source]}"
 
 
 def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
@@ -34,7 +44,7 @@ def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
 
     if data is not None:
         return data
-    folder = MINIATURE_DATA.parent / f"translation-{EMBEDDED[source]}"
+    folder = _miniature_folder(source)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(folder.parent):  # of several processes one writes it
         return ensure_translation(folder, EMBEDDED[source])
@@ -61,6 +71,10 @@ TRANSLATION_SUITES = {
             classes=len(MINIATURE_CLASSES),
             dataset=_miniature_dataset,
             backbones=_miniature_backbones,
+            files=lambda task, source, data, weights: embedded(
+                _miniature_folder(source), data, MINIATURE_WEIGHTS, weights
+            ),
+            records=ROWS,
         ),
         TranslationSuite(
             name="paper",
@@ -68,6 +82,8 @@ TRANSLATION_SUITES = {
             classes=COCO_CLASSES,
             dataset=lambda source, data: data,
             backbones=_paper_backbones,
+            files=official_translation,
+            records=5000,
         ),
     )
 }

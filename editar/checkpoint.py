@@ -8,7 +8,6 @@ its file has no tensors, only where it comes from.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import pickle
@@ -63,12 +62,6 @@ class Parts:
             )
         if codes != config.vocab_size:
             raise CheckpointError(f"the tokenizer has {codes} codes, but the transformer {config.vocab_size}")
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- official files

@@ -125,10 +125,10 @@ def official_backbones(weights: Path | None, device: str = "cpu", precision: str
     from metrics.clip import OfficialClip
     from metrics.dino import OfficialDino
     from metrics.perceptual import OfficialLpips
-    from metrics.weights import CLIP_VIT_L14, DINO_VITB8, SQUEEZENET, find
+    from metrics.weights import PIE_BENCH, find
 
     check_precision(precision)
-    found = [find(item, weights) for item in (DINO_VITB8, SQUEEZENET, CLIP_VIT_L14)]
+    found = [find(item, weights) for item in PIE_BENCH]
     return Backbones(
         structure=OfficialDino(found[0], device=device, precision=precision),
         perceptual=OfficialLpips(found[1], device=device),

@@ -5,6 +5,7 @@ Only the files that a caller names are read, never a folder: what else lies ther
 
 import hashlib
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from metrics.backbones import FeatureBackbone
 from metrics.fid import FeatureSums
 from metrics.weights import sha256
 
-WORKERS = 2
+WORKERS = min(16, os.cpu_count() or 1)  # more would wait for Python's lock
 
 
 def sums_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int = WORKERS) -> FeatureSums:

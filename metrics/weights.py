@@ -15,6 +15,7 @@ from pathlib import Path
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without an answer
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, in the order in which they are taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +23,22 @@ class WeightFile:
     """One file, kept in torch hub's cache.
 
     sha256: the published digest, or its beginning where the publisher states no more, or None where nothing is stated
-    (then the file's own is only recorded).
+    (then the file's own is only recorded). size: in bytes, None where no record of it was found.
     """
 
     name: str
     url: str
     sha256: str | None
     licence: str
+    size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubFolder:
     """A model of the Hugging Face hub at a pinned revision, kept in the hub's cache.
 
-    weights: the file with the weights, to which sha256 belongs; files: the others that are needed.
+    weights: the file with the weights, to which sha256 and size (bytes, None where unknown) belong; files: the others
+    that are needed.
     """
 
     name: str
@@ -45,7 +48,12 @@ class HubFolder:
     files: tuple[str, ...]
     sha256: str
     licence: str
+    size: int | None = None
     endpoint: str | None = None
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        return *self.files, self.weights
 
 
 # Meta publishes no digest of this file, and its name carries none.
@@ -60,6 +68,7 @@ SQUEEZENET = WeightFile(
     url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
     sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
     licence="BSD-3-Clause (pytorch/vision); the LPIPS heads BSD-2-Clause (richzhang/PerceptualSimilarity)",
+    size=4_958_839,
 )
 CLIP_VIT_L14 = HubFolder(
     name="clip-vit-large-patch14",
@@ -76,6 +85,7 @@ CLIP_VIT_L14 = HubFolder(
     ),
     sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
     licence="MIT (openai/CLIP)",
+    size=1_710_540_580,
 )
 # The digest is that of the hub's large-file record at this revision; the weights have not changed since.
 DPT_LARGE = HubFolder(
@@ -103,7 +113,16 @@ INCEPTION = WeightFile(
     url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
     sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     licence="Apache-2.0 (TensorFlow's graph); NVIDIA Source Code License (NVlabs/stylegan2-ada-pytorch's translation)",
+    size=95_607_719,
 )
+
+# What the official networks are made of, of PIE-Bench and of each task of the translation benchmarks.
+PIE_BENCH = (DINO_VITB8, SQUEEZENET, CLIP_VIT_L14)
+TRANSLATION = {
+    "depth": (INCEPTION, DPT_LARGE),
+    "canny": (INCEPTION,),
+    "segmentation": (INCEPTION, DEEPLABV3_R101),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +162,22 @@ def find(item: WeightFile | HubFolder, weights: Path | None = None) -> Found:
     return Found(path=path, digest=digest, official=True)
 
 
+def locate(item: WeightFile | HubFolder, weights: Path | None = None) -> dict[str, Path | None]:
+    """The files of `item` by their places under --weights, and where they are; looked for as `find` does, without
+    asking the network. Of a folder of the user only the weights are looked for."""
+    mine = None if weights is None else weights / item.name
+    if isinstance(item, WeightFile):
+        places = [_cached(item)] if mine is None else [mine, _cached(item)]
+        return {item.name: next(filter(Path.is_file, places), None)}
+    if mine is not None and mine.exists():
+        found = next((mine / name for name in WEIGHTS if (mine / name).is_file()), None)
+        return {f"{item.name}/{item.weights}": found}
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = {name: try_to_load_from_cache(item.repository, name, revision=item.revision) for name in item.all_files}
+    return {f"{item.name}/{name}": Path(path) if isinstance(path, str) else None for name, path in cached.items()}
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -153,16 +188,14 @@ def _is_published(item: WeightFile | HubFolder, digest: str) -> bool:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in ("model.safetensors", "pytorch_model.bin"):
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
+    raise FileNotFoundError(f"{folder} holds neither {' nor '.join(WEIGHTS)}")
 
 
 def _file(item: WeightFile, mine: Path | None) -> Path:
-    import torch
-
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / item.name
+    cached = _cached(item)
     if not cached.is_file():
         try:
             _download(item, cached)
@@ -171,13 +204,19 @@ def _file(item: WeightFile, mine: Path | None) -> Path:
     return cached
 
 
+def _cached(item: WeightFile) -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / item.name
+
+
 def _folder(item: HubFolder, mine: Path | None) -> Path:
     """huggingface_hub looks into its cache first, and shows its own progress bar where it fetches."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
-        for name in (*item.files, item.weights):
+        for name in item.all_files:
             path = hf_hub_download(item.repository, name, revision=item.revision, endpoint=item.endpoint)
     except OSError as error:  # huggingface_hub's errors are OSErrors or FileNotFoundErrors
         raise _missing(item.name, f"the hub's {item.repository}", mine, Path(HF_HUB_CACHE), error) from error

@@ -2,10 +2,13 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from reports import markup
 from reports.runs import Run
@@ -22,15 +25,16 @@ def write_pages(pages: Mapping[str, Sequence[Table]], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, tables in pages.items():
-        written.append(_write(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
-        written.append(_write(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
-        written.append(_write(out / f"{name}.csv", markup.to_csv(tables)))
+        written.append(write_text(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
+        written.append(write_text(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
+        written.append(write_text(out / f"{name}.csv", markup.to_csv(tables)))
     names = sorted(path.stem for pattern in TABLES for path in out.glob(pattern))
-    written.append(_write(out / DOCUMENT, markup.latex_document(names)))
+    written.append(write_text(out / DOCUMENT, markup.latex_document(names)))
     return written
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Replaces a file, whole or not at all; returns its path."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # several shards may end at once
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
@@ -102,6 +106,7 @@ def measured_row(
     done: int,
     expected: int,
     reference: bool = False,
+    published_as: str = "",
 ) -> Row:
     """`estimates` are in raw units, one for each column."""
     return Row(
@@ -112,7 +117,15 @@ def measured_row(
         done=done,
         expected=expected,
         reference=reference,
+        published_as=published_as,
     )
+
+
+def explained(estimate: Estimate, samples: pd.DataFrame, column: str) -> Estimate:
+    """The estimate of a column with the reasons for its undefined values, counted in samples."""
+    undefined = (json.loads(text) for text in samples["undefined"].dropna())
+    reasons = Counter(each[column] for each in undefined if column in each)
+    return replace(estimate, note="; ".join(f"{count} undefined: {reason}" for reason, count in reasons.items()))
 
 
 def facts(run: Run) -> dict[str, object]:
@@ -145,4 +158,9 @@ def undefined_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]
     notes: dict[tuple[str, int], list[str]] = {}
     for (reason, column), samples in reasons.items():
         notes.setdefault((reason, len(samples)), []).append(titles.get(column, column))
-    return [f"{', '.join(names)} undefined for {count} samples: {reason}." for (reason, count), names in notes.items()]
+    everything = runs[0].expected
+    return [
+        f"{', '.join(names)} undefined for {'all ' if count == everything else ''}{count} "
+        f"sample{'s' if count != 1 else ''}: {reason}."
+        for (reason, count), names in notes.items()
+    ]

@@ -12,7 +12,8 @@ from reports.tables import Block, Column, Mark, Row, Table, number
 
 CSV_FACTS = ("source", "suite", "protocol", "precision", "seed", "dataset_digest", "edit_type")
 CSV_FIELDS = (
-    *("block", "method", "kind", "done", "expected", "column", "direction", "scale", "mean", "low", "high", "n"),
+    *("block", "method", "published_as", "kind", "done", "expected", "column", "direction", "scale"),
+    *("mean", "low", "high", "n", "note"),
     *CSV_FACTS,
 )
 
@@ -184,11 +185,12 @@ def _csv_lines(table: Table, block: Block, row: Row) -> list[dict[str, object]]:
         {name: csv_text(value) if isinstance(value, str) else value for name, value in line.items()}
         for line in (
             {
-                **{"block": block.label, "method": row.label, "kind": row.kind},
+                **{"block": block.label, "method": row.label, "published_as": row.published_as, "kind": row.kind},
                 **{"done": row.done, "expected": row.expected, "column": column.full_title},
                 "direction": "higher is better" if column.higher_is_better else "lower is better",
                 "scale": 10**column.power,
                 **{"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n},
+                "note": estimate.note,
                 **block.facts,
             }
             for column, estimate in zip(table.columns, row.estimates, strict=True)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.cost import write_cost
 from reports.runs import Run, read_runs
 from reports.statistics import Estimate, mean_interval, paired_difference
 from reports.tables import Block, Column, Row, Table
@@ -27,6 +28,11 @@ REFERENCES = {
 }
 KINDS = {
     "editar": "feed-forward",
+    "instruct-pix2pix": "feed-forward",
+    "magicbrush": "feed-forward",
+    "instruct-diffusion": "feed-forward",
+    "mgie": "feed-forward",
+    "seed-x-edit": "feed-forward",
     "prompt-to-prompt": "inversion",
     "null-text-inversion": "inversion",
     "pnp-inversion": "inversion",
@@ -36,13 +42,28 @@ KINDS = {
 PUBLISHED = Path(__file__).parent / "published" / "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"
+# What the paper calls our methods, in its order.
+PUBLISHED_AS = {
+    "prompt-to-prompt": "Prompt-to-Prompt",
+    "null-text-inversion": "Null-text Inversion",
+    "pnp-inversion": "PnP Inversion",
+    "pix2pix-zero": "Pix2Pix-Zero",
+    "masactrl": "MasaCtrl",
+    "instruct-pix2pix": "InstructPix2Pix",
+    "magicbrush": "MagicBrush",
+    "instruct-diffusion": "InstructDiffusion",
+    "mgie": "MGIE",
+    "seed-x-edit": "SEED-X-Edit",
+    "editar": "EditAR",
+}
 RECORDS = 700  # the whole of PIE-Bench, over which the published means go
 FACTS = ("source_id", "edit_type", "edit_type_name")
 BASELINE = "editar"  # differences are taken to this method where it is there
 
 
 def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> list[Path]:
-    """Write piebench, piebench-by-type and piebench-differences as .md, .tex and .csv, and tables.tex that shows them.
+    """Write piebench, piebench-by-type and piebench-differences as .md, .tex and .csv, and tables.tex that shows them;
+    of runs that measured it also piebench-cost as .md and .csv.
 
     Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
     averages what is done and prints n/N. Returns the files written.
@@ -54,7 +75,7 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> 
     else:
         for path in out.glob("piebench-differences.*"):  # of an earlier rendering
             path.unlink()
-    return write_pages(pages, out)
+    return write_pages(pages, out) + write_cost(runs, out, "piebench")
 
 
 def _comparison(runs: Sequence[Run]) -> list[Table]:
@@ -75,7 +96,10 @@ def _comparison(runs: Sequence[Run]) -> list[Table]:
 
 def _row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
     """`samples` are the run's own or some of them, `expected` counts how many there should be."""
-    estimates = (mean_interval(samples[column.key], samples["source_id"]) for column in COLUMNS)
+    estimates = (
+        comparison.explained(mean_interval(samples[column.key], samples["source_id"]), samples, column.key)
+        for column in COLUMNS
+    )
     return _measured_row(run.method, estimates, len(samples), expected)
 
 
@@ -88,6 +112,7 @@ def _measured_row(method: str, estimates: Iterable[Estimate], done: int, expecte
         done=done,
         expected=expected,
         reference=method in REFERENCES,
+        published_as=PUBLISHED_AS.get(method, ""),
     )
 
 
@@ -99,6 +124,7 @@ def _published_rows() -> Iterator[Row]:
             kind=f"{record['family']}, {record['t2i_model']}",
             samples="",
             estimates=tuple(Estimate(mean=float(record[name])) for name in names),
+            published_as=record["method"],
         )
 
 

@@ -1,6 +1,6 @@
 """Means with bootstrap intervals. Samples that share a source image are resampled together, never one by one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,19 @@ SEED = 0
 class Estimate:
     """A mean over `n` defined values; `low` and `high` are None where resampling can say nothing.
 
-    `mean` is None where it is undefined, `n` is None for a published number.
+    `mean` is None where it is undefined, `n` is None for a published number. note: what has to be known to read the
+    value, such as why others are undefined.
     """
 
     mean: float | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    note: str = ""
 
     def scaled(self, factor: float) -> "Estimate":
         mean, low, high = (None if x is None else x * factor for x in (self.mean, self.low, self.high))
-        return Estimate(mean=mean, low=low, high=high, n=self.n)
+        return replace(self, mean=mean, low=low, high=high)
 
 
 def mean_interval(

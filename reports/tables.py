@@ -31,7 +31,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Estimates are in the columns' display scale, `samples` is the count as printed. References carry no marks."""
+    """Estimates are in the columns' display scale, `samples` is the count as printed. References carry no marks.
+
+    published_as: what the paper calls the method, where its table has it: what published and measured rows share.
+    """
 
     label: str
     kind: str
@@ -40,6 +43,7 @@ class Row:
     done: int | None = None
     expected: int | None = None
     reference: bool = False
+    published_as: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ benchmarks/fid.py documents.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.cost import write_cost
 from reports.runs import ReportError, Run, read_runs
 from reports.statistics import Estimate, mean_interval, mean_iou_interval
 from reports.tables import Block, Column, Row
@@ -40,18 +42,29 @@ PUBLISHED_NAMES = {
     "canny": {"ms_ssim": "canny_ssim_e2", "fid": "canny_fid"},
     "segmentation": {"mean_iou": "seg_miou_e2", "fid": "seg_fid"},
 }
-KINDS = {"editar": "unified"}
+# What the paper calls our methods, in its order.
+PUBLISHED_AS = {
+    "t2i-adapter": "T2I-Adapter",
+    "uni-controlnet": "UniControlNet",
+    "unicontrol": "UniControl",
+    "controlnet": "ControlNet",
+    "controlnet-plus-plus": "ControlNet++",
+    "editar": "EditAR",
+}
 PUBLISHED = Path(__file__).parent / "published" / "table2_translation.csv"
 SOURCE = "arXiv 2501.04699, Table 2"
 PROTOCOL = "translation/editar-released/v1"
 RECORDS = 5000  # images of a task, over which the published numbers go
 FACTS = ("source_id", "draw")
 FID_KEYS = ("network", "generated", "reference", "reference_images", "dimension", "images", "draws", "fid")
+NOT_MEASURED = "not measured"
+EDGES_NOTE = "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM."
 AGAIN = "start the benchmark again"
 
 
 def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False, *, task: str) -> list[Path]:
-    """Write translation-<task> as .md, .tex and .csv, and tables.tex that shows it; returns the files written.
+    """Write translation-<task> as .md, .tex and .csv, and tables.tex that shows it, and of runs that measured it
+    translation-<task>-cost as .md and .csv; returns the files written.
 
     Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
     averages what is done and prints n/N.
@@ -65,18 +78,20 @@ def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False, *, 
             raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
     first = runs[0]
     shown = shown_columns(first.manifest, columns)
-    rows = tuple(_row(run, fid, columns) for run, fid in zip(runs, fids, strict=True))
+    measured = [_row(run, fid, columns) for run, fid in zip(runs, fids, strict=True)]
+    published = tuple(_published_rows(task))
+    edges = (EDGES_NOTE,) if task == "canny" else ()
     tables = comparison.compared(
         f"{task.capitalize()} to image",
-        Block(label=f"Published ({SOURCE})", rows=tuple(_published_rows(task)), facts={"source": SOURCE}),
-        Block(label="Measured", rows=rows, facts=facts(first)),
+        Block(label=f"Published ({SOURCE})", rows=published, facts={"source": SOURCE}),
+        Block(label="Measured", rows=_beside(published, measured), facts=facts(first)),
         columns=columns,
         shown=shown,
         conditions=conditions(first, counted="images"),
         differences=comparison.not_as_published(first.manifest, columns, shown, PROTOCOL, RECORDS),
-        notes=(MARKS, *_fid_notes(runs, fids), *_draw_notes(runs), *undefined_notes(runs, columns)),
+        notes=(MARKS, *edges, *_fid_notes(runs, fids), *_draw_notes(runs), *undefined_notes(runs, columns)),
     )
-    return write_pages({f"translation-{task}": tables}, out)
+    return write_pages({f"translation-{task}": tables}, out) + write_cost(runs, out, f"translation-{task}")
 
 
 def read_fid(run: Run) -> dict[str, Any]:
@@ -100,19 +115,45 @@ def _row(run: Run, fid: dict[str, Any], columns: Sequence[Column]) -> Row:
         run.method,
         [_estimate(run, fid, column.key) for column in columns],
         columns,
-        kind=KINDS.get(run.method, ""),
+        kind=_kinds().get(PUBLISHED_AS.get(run.method, ""), ""),
         done=len(run.samples),
         expected=run.expected,
+        published_as=PUBLISHED_AS.get(run.method, ""),
     )
+
+
+def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...]:
+    """The measured rows in the order of the published ones, with one that says so for each that was not measured."""
+    found = {row.label: row for row in measured}
+    ours = {name: method for method, name in PUBLISHED_AS.items()}
+    rows = []
+    for other in published:
+        method = ours[other.label]
+        missing = Row(
+            label=method,
+            kind=_kinds()[other.label],
+            samples=NOT_MEASURED,
+            estimates=(Estimate(mean=None, n=0, note=NOT_MEASURED),) * len(other.estimates),
+            done=0,
+            expected=measured[0].expected,
+            published_as=other.label,
+        )
+        rows.append(found.pop(method, missing))
+    return (*rows, *found.values())
+
+
+def _kinds() -> dict[str, str]:
+    """Whether one network does all tasks, by the paper's names."""
+    return {each["method"]: "unified" if each["unified"] else "one task" for each in _published()}
 
 
 def _estimate(run: Run, fid: dict[str, Any], column: str) -> Estimate:
     samples = run.samples
     if column == "fid":
-        return Estimate(mean=fid["fid"], n=fid["images"])
+        return Estimate(mean=fid["fid"], n=fid["images"], note="; ".join([_against(fid), *_fid_reasons(fid)]))
     if column == "mean_iou":
         return mean_iou_interval(_counts(run), samples["draw"], samples["source_id"])
-    return mean_interval(samples[column], samples["source_id"])
+    return comparison.explained(mean_interval(samples[column], samples["source_id"]), samples, column)
 
 
 def _counts(run: Run) -> np.ndarray:
@@ -131,30 +172,43 @@ def _counts(run: Run) -> np.ndarray:
 
 def _published_rows(task: str) -> Iterator[Row]:
     names = PUBLISHED_NAMES[task]
-    for record in pd.read_csv(PUBLISHED).to_dict("records"):
+    for record in _published():
         if pd.isna(record[names["fid"]]):
             continue  # the paper has no number of this method and task
         means = [record[names[column.key]] if column.key in names else None for column in COLUMNS[task]]
         yield Row(
             label=record["method"],
-            kind=f"{'unified' if record['unified'] else 'one task'}, {record['t2i_model']}",
+            kind=f"{_kinds()[record['method']]}, {record['t2i_model']}",
             samples="",
             estimates=tuple(Estimate(mean=mean) for mean in means),
+            published_as=record["method"],
         )
+
+
+@cache
+def _published() -> list[dict[str, Any]]:
+    return pd.read_csv(PUBLISHED).to_dict("records")
+
+
+def _against(fid: dict[str, Any]) -> str:
+    return (
+        f"against {fid['reference_images']} real images of digest {fid['reference'][:12]}, in {fid['dimension']} "
+        "features"
+    )
+
+
+def _fid_reasons(fid: dict[str, Any]) -> list[str]:
+    """Why a value must not be compared with others', each reason once."""
+    return list(dict.fromkeys(draw["note"] for draw in fid["draws"].values() if draw["note"]))
 
 
 def _fid_notes(runs: Sequence[Run], fids: Sequence[dict[str, Any]]) -> list[str]:
     """What FID was taken of, and why a value must not be compared with others'."""
-    first = fids[0]
-    notes = [
-        f"FID is one number of all images and has no interval; it is against {first['reference_images']} real images "
-        f"of digest {first['reference'][:12]}, in {first['dimension']} features."
-    ]
+    notes = [f"FID is one number of all images and has no interval; it is {_against(fids[0])}."]
     reasons: dict[str, list[str]] = {}
     for run, fid in zip(runs, fids, strict=True):
-        for draw in fid["draws"].values():
-            if draw["note"] and run.method not in (methods := reasons.setdefault(draw["note"], [])):
-                methods.append(run.method)
+        for reason in _fid_reasons(fid):
+            reasons.setdefault(reason, []).append(run.method)
     return notes + [f"FID of {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
 
 

@@ -22,6 +22,7 @@ BLIP = Checkpoint(
     repository="Salesforce/blip-image-captioning-base",
     revision="82a37760796d32b1411fe092ab5d4e227313294b",
     licence="BSD-3-Clause",
+    sizes={"pytorch_model.bin": 989_820_849},
 )  # fmt: skip
 PROMPT = "a picture of"
 GENERATION = {"num_beams": 3, "min_length": 10, "max_length": 30, "do_sample": False}

@@ -1,7 +1,7 @@
 """What the inversion methods have in common as methods of the benchmark."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,7 +15,8 @@ from baselines.checkpoints import find
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.inversion.stable_diffusion import StableDiffusion, base
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.needs import Needs
 
 
 class InversionMethod(ABC):
@@ -31,7 +32,7 @@ class InversionMethod(ABC):
     def load(self) -> None:
         folder = find(self.checkpoint, self.weights)
         self._digests = self.checkpoint.digests(folder)
-        self._model = StableDiffusion(folder, self.device, self.config.dtype)
+        self._model = StableDiffusion.from_folder(folder, self.device, self.config.dtype)
         self.schedule = Schedule(self._model.scheduler_config, self.config)
 
     @property
@@ -43,14 +44,29 @@ class InversionMethod(ABC):
     def latents(self, requests: Sequence[EditRequest]) -> Tensor:
         """The final latents (2, B, C, h, w): of the source branch, and of the target branch, the edit."""
 
-    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """How often the networks are run for one image, see `Needs`. Here: the inversion, then two branches, each with
+        and without its prompt."""
+        return {"UNet": 5 * self.config.steps}
+
+    def needs(self) -> Needs:
+        return Needs(files=self.checkpoint.needed(self.weights), passes=self.passes)
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         with reproducible(self.device):
-            return [self.image(self.model.decode(latent)) for latent in self.latents(requests)[1]]
+            return [self._answer(latent) for latent in self.latents(requests)[1]]
+
+    def _answer(self, latent: Tensor) -> Image.Image | NoAnswer:
+        pixels = self.model.decode(latent)
+        if not pixels.isfinite().all():  # as whole numbers they would be a black image
+            return NoAnswer(f"the image is not finite in {self.config.dtype}")
+        return Image.fromarray(self.levels(pixels).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
     @staticmethod
-    def image(pixels: Tensor) -> Image.Image:
-        """(3, H, W) in [0, 1] -> RGB. Rounded down, as in the published runs."""
-        return Image.fromarray((pixels * 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+    def levels(pixels: Tensor) -> Tensor:
+        """[0, 1] -> [0, 255]. They are then rounded down, as in the published runs."""
+        return pixels * 255
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""

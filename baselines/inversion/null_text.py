@@ -4,11 +4,10 @@ For each step the embedding that stands for no prompt is optimised, so that guid
 on the inversion's trajectory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
@@ -18,12 +17,17 @@ from baselines.method import EditRequest, MethodContext
 @dataclass(frozen=True, kw_only=True)
 class NullTextSettings(PromptToPromptSettings):
     """The published ones. Adam takes inner_steps in step i at most, with learning_rate (1 - i / 100), and ends them
-    when the mean squared error is below tolerance + i tolerance_growth."""
+    when the mean squared error is below tolerance + i tolerance_growth.
+
+    at_once: images that are optimised side by side. Their gradients' memory grows with it; each image still ends its
+    steps when it is near enough itself.
+    """
 
     inner_steps: int = 10
     learning_rate: float = 1e-2
     tolerance: float = 1e-5
     tolerance_growth: float = 2e-5
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,12 +35,14 @@ class NullTextSettings(PromptToPromptSettings):
             raise ValueError(f"dtype is {self.dtype!r}; the gradients of null-text optimisation need float32")
         if not 0 < self.steps <= 100:
             raise ValueError(f"steps is {self.steps}; the learning rate falls to 0 within 100")
+        if self.at_once < 1:
+            raise ValueError(f"at_once is {self.at_once}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NullText:
-    """embeddings: (steps, tokens, dim). errors: (steps,), the mean squared distance of the reconstruction's latents
-    from the trajectory after each step."""
+    """Of B images. embeddings: (steps, B, tokens, dim). errors: (steps, B), the mean squared distance of the
+    reconstruction's latents from the trajectory after each step."""
 
     embeddings: Tensor
     errors: Tensor
@@ -46,16 +52,27 @@ class NullTextInversion(PromptToPrompt):
     config: NullTextSettings
 
     def __init__(self, context: MethodContext, config: NullTextSettings | None = None) -> None:
-        super().__init__(context, config or NullTextSettings())
+        # The miniature's networks are so small that one image alone would leave the processor waiting.
+        super().__init__(context, config or NullTextSettings(at_once=8 if context.suite == "miniature" else 1))
+
+    @property
+    def passes(self) -> Mapping[str, int]:
+        steps = self.config.steps
+        # Each step takes the noise with the prompt once, and is made with the embedding that was found.
+        return {"UNet": 7 * steps, "UNet with gradient, at most": steps * self.config.inner_steps}
 
     def unconditional(self, requests: Sequence[EditRequest], trajectory: Tensor) -> Sequence[Tensor]:
-        # One image at a time: each ends its steps when it is near enough.
-        found = [self.optimise(trajectory[:, [b]], request.source_prompt) for b, request in enumerate(requests)]
-        return torch.stack([each.embeddings for each in found], dim=1).unbind(0)
+        prompts = [request.source_prompt for request in requests]
+        size = self.config.at_once
+        found = [
+            self.optimise(trajectory[:, start : start + size], prompts[start : start + size]).embeddings
+            for start in range(0, len(prompts), size)
+        ]
+        return torch.cat(found, dim=1).unbind(0)
 
-    def optimise(self, trajectory: Tensor, prompt: str) -> NullText:
-        """For one image: trajectory (steps + 1, 1, C, h, w), clean to noisy."""
-        prompted, embedding = self.model.embed([prompt]), self.model.embed([""])
+    def optimise(self, trajectory: Tensor, prompts: Sequence[str]) -> NullText:
+        """For B images: trajectory (steps + 1, B, C, h, w), clean to noisy."""
+        prompted, embedding = self.model.embed(prompts), self.model.embed([""] * len(prompts))
         latents, embeddings, errors = trajectory[-1], [], []
         for step, timestep in enumerate(self.schedule.timesteps):
             wanted = trajectory[-2 - step]
@@ -64,27 +81,36 @@ class NullTextInversion(PromptToPrompt):
             embedding = self._fit(embedding, latents, given, wanted, step)
             with torch.no_grad():
                 latents = self._step(embedding, latents, given, timestep)
-            embeddings.append(embedding[0])
-            errors.append(F.mse_loss(latents, wanted))
+            embeddings.append(embedding)
+            errors.append(_distances(latents, wanted))
         return NullText(embeddings=torch.stack(embeddings), errors=torch.stack(errors))
 
     @torch.enable_grad()
-    def _fit(self, embedding: Tensor, latents: Tensor, given: Tensor, wanted: Tensor, step: int) -> Tensor:
+    def _fit(self, start: Tensor, latents: Tensor, given: Tensor, wanted: Tensor, step: int) -> Tensor:
         config = self.config
-        embedding = embedding.clone().requires_grad_(True)
+        embedding = start.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([embedding], lr=config.learning_rate * (1 - step / 100))
+        fitted, unfinished = start.clone(), torch.arange(len(start), device=start.device)
         for _ in range(config.inner_steps):
             reached = self._step(embedding, latents, given, self.schedule.timesteps[step])
-            loss = F.mse_loss(reached, wanted)
+            distances = _distances(reached, wanted)
             optimizer.zero_grad()
-            loss.backward()
+            distances.sum().backward()  # Adam works number by number: no image sees the others
             optimizer.step()
-            if loss.item() < config.tolerance + step * config.tolerance_growth:  # as published, before the last step
+            fitted[unfinished] = embedding.detach()[unfinished]
+            near = distances[unfinished] < config.tolerance + step * config.tolerance_growth
+            unfinished = unfinished[~near]  # as published, after the step that began near enough
+            if not len(unfinished):
                 break
-        return embedding.detach()
+        return fitted
 
     def _step(self, embedding: Tensor, latents: Tensor, given: Tensor, timestep: int) -> Tensor:
         """The guided step, with the conditional noise known."""
         without = self.model.noise(latents, timestep, embedding)
         noise = without + self.config.guidance * (given - without)
         return self.schedule.move(latents, noise, timestep, timestep - self.schedule.stride)
+
+
+def _distances(latents: Tensor, wanted: Tensor) -> Tensor:
+    """(B, C, h, w) twice -> the mean squared distances (B,)."""
+    return (latents - wanted).square().mean((1, 2, 3))

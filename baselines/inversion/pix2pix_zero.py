@@ -6,13 +6,12 @@ pulled, each step, to where the cross-attention is that of the former. diffusers
 inversion goes through other noise levels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from baselines.checkpoints import find
@@ -21,6 +20,7 @@ from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.inversion.method import InversionMethod
 from baselines.method import EditRequest, MethodContext
+from baselines.needs import Needs
 
 COARSEST = 8  # pixels; autocorrelation looks at no smaller noise than that
 
@@ -38,11 +38,16 @@ class Pix2PixZeroSettings(DiffusionSettings):
     attention_guidance: float = 0.1
 
 
+# The published weights are those of means over 4 x 64 x 64 numbers (autocorrelation: over each 64 x 64). Of so many
+# fewer numbers each would be moved that much further, to infinity even; here each is moved as far as there.
+MINIATURE = Pix2PixZeroSettings(autocorrelation=20.0 / 64, divergence=20.0 / 32)
+
+
 class Pix2PixZero(InversionMethod):
     config: Pix2PixZeroSettings
 
     def __init__(self, context: MethodContext, config: Pix2PixZeroSettings | None = None) -> None:
-        super().__init__(context, config or Pix2PixZeroSettings())
+        super().__init__(context, config or (MINIATURE if context.suite == "miniature" else Pix2PixZeroSettings()))
         # The miniature has no captioner: the source prompt says what is to be seen.
         self._captions_wanted = context.suite != "miniature"
         self._captioner: Captioner | None = None
@@ -60,9 +65,20 @@ class Pix2PixZero(InversionMethod):
             caption = {"prompt": PROMPT, "generation": GENERATION, "weights": weights}
         return {**settings, "caption": caption}
 
+    @property
+    def passes(self) -> Mapping[str, int]:
+        """Inversion, source branch and both halves of the edit; both halves once more to pull them."""
+        steps = self.config.steps
+        captions = {"BLIP's captions": 1} if self._captions_wanted else {}
+        return {"UNet": 4 * steps, "UNet with gradient": 2 * steps, **captions}
+
+    def needs(self) -> Needs:
+        needs = super().needs()
+        return replace(needs, files=needs.files + BLIP.needed(self.weights)) if self._captions_wanted else needs
+
     @staticmethod
-    def image(pixels: Tensor) -> Image.Image:
-        return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+    def levels(pixels: Tensor) -> Tensor:
+        return (pixels * 255).round()
 
     def latents(self, requests: Sequence[EditRequest]) -> Tensor:
         captions = self.model.embed(self._captions(requests))

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x from a diffusers folder: images to latents and back, prompts to embeddings, predicted noise."""
+"""Stable Diffusion 1.x of diffusers' modules: images to latents and back, prompts to embeddings, predicted noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import PIPELINE_FILES, Checkpoint, miniature_weights
+from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, miniature_weights
 from baselines.diffusion import BASES
 from baselines.method import MethodContext
 
@@ -19,6 +19,11 @@ STABLE_DIFFUSION_14 = Checkpoint(
     repository="CompVis/stable-diffusion-v1-4",
     revision="133a221b8aa7292a167afc5127cb63fb5005638b",
     licence="CreativeML OpenRAIL-M",
+    sizes={
+        **STABLE_DIFFUSION_SIZES,
+        "text_encoder/model.safetensors": 492_265_879,
+        "unet/diffusion_pytorch_model.safetensors": 3_438_167_534,
+    },
 )
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -32,26 +37,49 @@ def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
 
 
 class StableDiffusion:
-    """The networks in evaluation mode. Latents and embeddings are float32; `dtype` is what the networks compute in."""
+    """The networks in evaluation mode. Latents and embeddings are float32; `dtype` is what the networks compute in.
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+    unet, vae, text_encoder: in this dtype. scheduler_config: the noise schedule of the training, as diffusers'
+    schedulers are configured.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        scheduler_config: dict[str, Any],
+        device: str,
+        dtype: str,
+    ) -> None:
+        self.device, self.dtype = torch.device(device), DTYPES[dtype]
+        self.tokenizer, self.scheduler_config = tokenizer, scheduler_config
+        self.unet, self.vae, self.text_encoder = (
+            network.requires_grad_(False).eval().to(self.device) for network in (unet, vae, text_encoder)
+        )
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, device: str, dtype: str, *, unet: Path | None = None, text_encoder: Path | None = None
+    ) -> "StableDiffusion":
+        """unet, text_encoder: folders of networks that take the place of the folder's own."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        self.device, self.dtype = torch.device(device), DTYPES[dtype]
-        self.scheduler_config = _scheduler_config(folder)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self.unet = self._load(UNet2DConditionModel, folder / "unet", low_cpu_mem_usage=False)
-        self.vae = self._load(AutoencoderKL, folder / "vae", low_cpu_mem_usage=False)
-        self.text_encoder = self._load(CLIPTextModel, folder / "text_encoder")
+        def load(kind: Any, place: Path, **options: Any) -> Any:
+            return _load(kind, place, dtype=DTYPES[dtype], **options)
 
-    def _load(self, kind: Any, folder: Path, **options: Any) -> Any:
-        network, report = kind.from_pretrained(
-            folder, dtype=self.dtype, local_files_only=True, output_loading_info=True, **options
+        return cls(
+            unet=load(UNet2DConditionModel, unet or folder / "unet", low_cpu_mem_usage=False),
+            vae=load(AutoencoderKL, folder / "vae", low_cpu_mem_usage=False),
+            text_encoder=load(CLIPTextModel, text_encoder or folder / "text_encoder"),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            scheduler_config=read_scheduler_config(folder),
+            device=device,
+            dtype=dtype,
         )
-        if missing := sorted(report["missing_keys"]):  # the libraries would only warn and leave them random
-            raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
-        return network.requires_grad_(False).eval().to(self.device)
 
     @property
     def tokens(self) -> int:
@@ -82,13 +110,30 @@ class StableDiffusion:
         pixels = self.vae.decode((latent[None] / self.vae.config.scaling_factor).to(self.dtype)).sample
         return (pixels[0].float() / 2 + 0.5).clamp(0, 1)
 
-    def noise(self, latents: Tensor, timestep: int, embeddings: Tensor) -> Tensor:
+    def noise(self, latents: Tensor, timestep: int | Tensor, embeddings: Tensor) -> Tensor:
         """The predicted noise (B, C, h, w) of latents at a timestep, given embeddings (B, tokens, dim)."""
         predicted = self.unet(latents.to(self.dtype), timestep, encoder_hidden_states=embeddings.to(self.dtype))
         return predicted.sample.float()
 
 
-def _scheduler_config(folder: Path) -> dict[str, Any]:
+def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    safetensors = any(folder.glob("*.safetensors"))
+    network, report = kind.from_pretrained(
+        folder, local_files_only=True, output_loading_info=True, use_safetensors=safetensors, **options
+    )
+    # The libraries would only warn, and leave what is missing random.
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder} lacks {len(missing)} of its weights, {missing[0]} first; get its files again")
+    if foreign := sorted(report["unexpected_keys"]):
+        raise ValueError(
+            f"{folder} has {len(foreign)} weights that its configuration has no place for, {foreign[0]} first; get its "
+            "files again"
+        )
+    return network
+
+
+def read_scheduler_config(folder: Path) -> dict[str, Any]:
+    """The noise schedule of a pipeline's folder. Raises ValueError where it is not for predicting the noise."""
     from diffusers import DDIMScheduler
 
     config = DDIMScheduler.load_config(folder / "scheduler")

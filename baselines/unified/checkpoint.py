@@ -12,6 +12,7 @@ from editar.checkpoint import CheckpointError, Uninitialised
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
+EMA = "model_ema."  # of the UNet alone
 TEXT = "cond_stage_model.transformer."
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -22,10 +23,12 @@ class Sizes:
     """What differs between a narrow checkpoint and the official ones. What leaves no trace in the shapes is Stable
     Diffusion 1's: 8 heads and 32 groups in the UNet, heads of 64 channels in the text encoder.
 
-    unet, vae: channels of the four levels, from the image inwards.
+    unet, vae: channels of the four levels, from the image inwards. unet_inputs: channels that the UNet reads, 4 of
+    noisy latents and 4 more of an image's where it edits.
     """
 
     unet: tuple[int, ...]
+    unet_inputs: int
     vae: tuple[int, ...]
     text_width: int
     text_layers: int
@@ -52,6 +55,7 @@ class Sizes:
             vocabulary, width = state[f"{TEXT}text_model.embeddings.token_embedding.weight"].shape
             return cls(
                 unet=tuple(len(state[f"{UNET}input_blocks.{block}.0.out_layers.3.weight"]) for block in (1, 4, 7, 10)),
+                unet_inputs=state[f"{UNET}input_blocks.0.0.weight"].shape[1],
                 vae=tuple(len(state[f"{VAE}decoder.up.{level}.block.0.conv2.weight"]) for level in range(4)),
                 text_width=width,
                 text_layers=len(layers),

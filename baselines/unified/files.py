@@ -5,6 +5,9 @@ from pathlib import Path
 
 from baselines.checkpoints import Checkpoint, find
 from baselines.method import MethodContext, Unsupported
+from baselines.needs import NeededFile, Needs
+from baselines.unified.settings import SamplerSettings
+from editar.digests import file_digest
 
 TOKENIZER = Checkpoint(
     name="clip-vit-large-patch14",
@@ -17,12 +20,14 @@ TOKENIZER = Checkpoint(
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
-    """name: of the file, in the folder that the user names. source: where its authors publish it. hub: the folder with
-    it, where that is the Hugging Face hub."""
+    """name: of the file, in the folder that the user names. source: where its authors publish it, of `size` bytes and
+    under `licence`. hub: the folder with it, where that is the Hugging Face hub, which then has size and licence."""
 
     name: str
     source: str
     hub: Checkpoint | None = None
+    size: int | None = None
+    licence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +39,6 @@ class Files:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of each file, by name."""
-        from editar.checkpoint import file_digest
-
         return {self.checkpoint.name: file_digest(self.checkpoint), **TOKENIZER.digests(self.tokenizer)}
 
 
@@ -49,6 +52,19 @@ def find_files(method: str, wanted: CheckpointFile, weights: Path | None) -> Fil
     """The method's files: the user's, or the hub's, fetched if need be. weights: the user's folder, or None. Raises
     FileNotFoundError that says what to put where."""
     return Files(checkpoint=_checkpoint(method, wanted, weights), tokenizer=find(TOKENIZER, weights))
+
+
+def unified_needs(wanted: CheckpointFile, weights: Path | None, settings: SamplerSettings) -> Needs:
+    """What `find_files` would find, and the passes of UNet and control: both halves of the guidance in each step."""
+    mine = None if weights is None else weights / wanted.name
+    if wanted.hub is not None and not (mine is not None and mine.is_file()):
+        files = wanted.hub.needed(weights)
+    else:
+        path = mine if mine is not None and mine.is_file() else None
+        one = NeededFile(name=wanted.name, source=wanted.source, size=wanted.size, licence=wanted.licence, path=path)
+        files = (one,)
+    passes = dict.fromkeys(("UNet", "control"), 2 * settings.steps)
+    return Needs(files=files + TOKENIZER.needed(weights), passes=passes)
 
 
 def _checkpoint(method: str, wanted: CheckpointFile, weights: Path | None) -> Path:

@@ -62,6 +62,12 @@ def unet_name(name: str) -> str:
     return ".".join([place, *rest])
 
 
+def ema_name(name: str) -> str:
+    """`conv_in.weight` -> `diffusion_modelinput_blocks00weight`: LDM's moving average is kept in buffers, whose names
+    have no dots."""
+    return f"diffusion_model.{unet_name(name)}".replace(".", "")
+
+
 def vae_name(name: str) -> str:
     """`decoder.up_blocks.0.resnets.1.conv1.weight` -> `decoder.up.3.block.1.conv1.weight`."""
     # LDM numbers the decoder's levels from the image inwards, diffusers in the order of computation.

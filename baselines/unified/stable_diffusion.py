@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from baselines.unified.checkpoint import TEXT, UNET, VAE, Sizes, empty, fill
-from baselines.unified.names import text_name, unet_name, vae_name
+from baselines.unified.checkpoint import EMA, TEXT, UNET, VAE, Sizes, empty, fill
+from baselines.unified.names import ema_name, text_name, unet_name, vae_name
 
 LATENT_SCALE = 0.18215
 PIXELS = 8  # along one side, for each of the latents'
@@ -47,9 +47,10 @@ class StableDiffusion:
 
 
 def read_stable_diffusion(
-    state: Mapping[str, Tensor], sizes: Sizes, path: Path, tokenizer: Path, device: str
+    state: Mapping[str, Tensor], sizes: Sizes, path: Path, tokenizer: Path, device: str, *, ema: bool = False
 ) -> StableDiffusion:
-    """path: of the checkpoint, for messages. tokenizer: the folder with its files."""
+    """path: of the checkpoint, for messages. tokenizer: the folder with its files. ema: whether the UNet is the moving
+    average of the training's, which a checkpoint may have beside the last one."""
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=sizes.vocabulary,
@@ -63,12 +64,19 @@ def read_stable_diffusion(
     )
     positions = ("text_model.embeddings.position_ids",)
     return StableDiffusion(
-        unet=fill(empty(lambda: build_unet(sizes)), state, path, UNET, unet_name).to(device),
+        unet=_read_unet(state, sizes, path, ema).to(device),
         vae=fill(empty(lambda: build_vae(sizes)), state, path, VAE, vae_name).to(device),
         text_encoder=fill(text, state, path, TEXT, text_name, unused=positions).to(device),  # type: ignore[arg-type]
         tokenizer=read_tokenizer(tokenizer),
         device=device,
     )
+
+
+def _read_unet(state: Mapping[str, Tensor], sizes: Sizes, path: Path, ema: bool) -> UNet2DConditionModel:
+    unet = empty(lambda: build_unet(sizes))
+    if ema:
+        return fill(unet, state, path, EMA, ema_name, unused=("decay", "num_updates"))
+    return fill(unet, state, path, UNET, unet_name)
 
 
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -80,6 +88,7 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
 
 def build_unet(sizes: Sizes) -> UNet2DConditionModel:
     return UNet2DConditionModel(
+        in_channels=sizes.unet_inputs,
         block_out_channels=sizes.unet,
         layers_per_block=2,
         cross_attention_dim=sizes.text_width,

@@ -116,6 +116,18 @@ def fetch(dataset: HubDataset, *, cache: Path | None = None, endpoint: str | Non
         ) from error
 
 
+def present(dataset: HubDataset, root: Path | None) -> Path | None:
+    """Where shards of `dataset` lie, under the folder `root` or else in the hub's cache; whether they are all there is
+    not looked at."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = repo_folder_name(repo_id=dataset.repository, repo_type="dataset")
+    cached = (Path(HF_HUB_CACHE) / name / "snapshots").glob(f"{dataset.revision}*")
+    folders = [folder / layout for folder in (cached if root is None else [root]) for layout in LAYOUTS]
+    return next((each for each in folders if any(_SHARD.fullmatch(path.name) for path in each.glob("*.parquet"))), None)
+
+
 def _full_revision(dataset: HubDataset, cache: Path | None, endpoint: str | None) -> str:
     """The whole commit id, which downloads need; where only its beginning is known, from the cache or the hub."""
     if len(dataset.revision) == 40:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.miniature.perception import DENSE_HEADS, Perception, PerceptionConfig
-from editar.checkpoint import file_digest
+from editar.digests import file_digest
 from metrics.backbones import Backbones, TranslationBackbones, check_precision
 
 NAME = "miniature-perception"

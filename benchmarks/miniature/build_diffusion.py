@@ -1,12 +1,13 @@
 """Makes the miniature's latent diffusion from a seed: autoencoder, latents, text-to-image model, ControlNets and
-T2I-Adapters, then the export as diffusers folders.
+T2I-Adapters, edit pairs and the InstructPix2Pix, then the export as diffusers folders.
 
     python -m benchmarks.miniature.build_diffusion                                    everything, one after the other
     python -m benchmarks.miniature.build_diffusion --stages controlnet-depth --threads 1      one stage of several that
                                                                                               can run side by side
 
-Each stage goes on where it stopped, and a finished one does nothing. `latents` needs `vae`, `unet` needs `latents`, and
-what steers it needs `unet`; the ControlNets and T2I-Adapters do not need one another.
+Each stage goes on where it stopped, and a finished one does nothing. `latents` and `pairs` need `vae`, `unet` needs
+`latents`, and what goes on from it needs `unet`, `instruct-pix2pix` also `pairs`; ControlNets, T2I-Adapters and the
+InstructPix2Pix do not need one another.
 """
 
 import json
@@ -23,6 +24,7 @@ from benchmarks.miniature.clip_words import write_tokenizer
 from benchmarks.miniature.diffusion import make_scheduler
 from benchmarks.miniature.diffusion_training import (
     CONTROLS,
+    INSTRUCT,
     Plan,
     load_control,
     load_text_to_image,
@@ -32,12 +34,14 @@ from benchmarks.miniature.diffusion_training import (
     train_vae,
 )
 from benchmarks.miniature.diffusion_validation import validate
+from benchmarks.miniature.edit_pairs import make_pair_shards
 from benchmarks.miniature.export import save_curve, write_digests
+from benchmarks.miniature.instruct_training import load_instruct, train_instruct
 from benchmarks.miniature.latents import load_tokenizer, make_shards
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 
-TRAINED = ("vae", "unet", *CONTROLS)
-STAGES = ("vae", "latents", "unet", *CONTROLS, "export")
+TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)
+STAGES = ("vae", "latents", "unet", *CONTROLS, "pairs", INSTRUCT, "export")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,9 @@ class Arguments:
 
     stages: tuple[str, ...] = STAGES
     """What to do, of: vae latents unet controlnet-depth controlnet-canny controlnet-segmentation t2i-adapter-depth
-    t2i-adapter-canny export."""
+    t2i-adapter-canny pairs instruct-pix2pix export."""
     folder: Path = BUILD / "diffusion"
-    """Checkpoints and shards of latents."""
+    """Checkpoints and shards of latents and of pairs."""
     out: Path = WEIGHTS
     """Where the finished weights go, to its folder diffusion/."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,6 +84,10 @@ def main(arguments: Arguments, plan: Plan | None = None) -> None:
             train_unet(plan, folder, device)
         elif stage in CONTROLS:
             train_control(plan, folder, stage, device)
+        elif stage == "pairs":
+            make_pair_shards(load_vae(plan, folder).to(device), folder / stage, plan.pair_shards, plan.scenes)
+        elif stage == INSTRUCT:
+            train_instruct(plan, folder, device)
         else:
             export(plan, folder, arguments.out)
         measured = validate(plan, folder, stage, device) if stage in TRAINED else {}
@@ -102,11 +110,15 @@ def export(plan: Plan, folder: Path, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(target)
-    _as_float32(target / "text_encoder" / "config.json")
+    _as_float32(target / "text_encoder")
     shutil.rmtree(target / "tokenizer")  # transformers writes another format than Stable Diffusion's folders have
     write_tokenizer(target / "tokenizer")
     for stage in CONTROLS:
         load_control(plan, folder, stage).half().save_pretrained(target / stage)
+    instruct = load_instruct(plan, folder).half()
+    instruct.unet.save_pretrained(target / INSTRUCT)
+    instruct.text_encoder.save_pretrained(target / INSTRUCT / "text_encoder")
+    _as_float32(target / INSTRUCT / "text_encoder")
     for stage in TRAINED:
         save_curve(folder / stage, out / "curves" / "diffusion")
     write_digests(out)
@@ -114,9 +126,10 @@ def export(plan: Plan, folder: Path, out: Path) -> None:
     print(f"{target}: {size / 1e6:.1f} MB of weights")
 
 
-def _as_float32(config: Path) -> None:
+def _as_float32(text_encoder: Path) -> None:
     """transformers makes a network of the type that its configuration names, diffusers of float32 unless told else;
     without this a pipeline would mix the two."""
+    config = text_encoder / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
 
 

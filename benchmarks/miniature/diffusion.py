@@ -17,6 +17,7 @@ from benchmarks.miniature.scene import CELL, GRID, SIDE
 
 ADAPTER_CHANNELS = {"depth": 3, "canny": 1}  # of the condition, as the published T2I-Adapters have them
 _START_LOG_VARIANCE = -4.0
+_SILU_GAIN = 1.7  # with which convolutions that SiLU follows keep their signal's size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,13 @@ def silence_unknown_words(text_encoder: CLIPTextModel) -> None:
 
 def make_controlnet(config: DiffusionConfig, unet: UNet2DConditionModel) -> ControlNetModel:
     """A ControlNet that starts as a copy of the U-Net's first half and changes nothing yet."""
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=config.hint_widths)
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=config.hint_widths)
+    # Through seven convolutions torch's default leaves a 400th of the map: too little to learn from in so few steps.
+    hint = control.controlnet_cond_embedding
+    for module in (hint.conv_in, *hint.blocks):
+        nn.init.normal_(module.weight, std=_SILU_GAIN * module.weight[0].numel() ** -0.5)
+        nn.init.zeros_(module.bias)
+    return control
 
 
 def make_adapter(config: DiffusionConfig, task: str) -> T2IAdapter:

@@ -32,9 +32,10 @@ from benchmarks.miniature.render import render
 from editar.training.loop import TrainConfig, train
 
 CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))
+INSTRUCT = "instruct-pix2pix"
 CAPTION_DROPOUT = 0.1
 GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-4
-_SCHEDULER = make_scheduler()
+SCHEDULER = make_scheduler()
 
 _VAE = TrainConfig(
     steps=2200, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=1800,
@@ -44,29 +45,33 @@ _UNET = TrainConfig(
     steps=5000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
     decay_steps=3500, checkpoint_every=250, log_every=50, seed=4,
 )  # fmt: skip
-_CONTROLNET = replace(_UNET, steps=1000, warmup_steps=30, decay_steps=700)
-_ADAPTER = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
+_CONTROLNET = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
+_ADAPTER = replace(_UNET, steps=500, warmup_steps=30, decay_steps=350)
+_INSTRUCT = replace(_UNET, steps=3000, decay_steps=2200)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Sizes of the networks, how each is trained, and how many shards of how many scenes they learn from; `sample`
-    pictures say how latents are spread, and as many held-out ones what a stage has reached."""
+    """Sizes of the networks, how each is trained, and how many shards of how many scenes they learn from (pair_shards
+    of edited ones); `sample` pictures say how latents are spread, and as many held-out ones what a stage has reached.
+    """
 
     networks: DiffusionConfig = field(default_factory=DiffusionConfig)
     vae: TrainConfig = _VAE
     unet: TrainConfig = _UNET
     controlnet: TrainConfig = _CONTROLNET
     adapter: TrainConfig = _ADAPTER
+    instruct: TrainConfig = _INSTRUCT
     shards: int = 24
+    pair_shards: int = 8
     scenes: int = 1024
     sample: int = 256
 
     def training(self, stage: str) -> TrainConfig:
-        """How a stage trains: vae, unet, or one of CONTROLS."""
+        """How a stage trains: vae, unet, one of CONTROLS, or INSTRUCT."""
         if stage in CONTROLS:
             return self.controlnet if stage.startswith("controlnet") else self.adapter
-        return {"vae": self.vae, "unet": self.unet}[stage]
+        return {"vae": self.vae, "unet": self.unet, INSTRUCT: self.instruct}[stage]
 
 
 def vae_loss(vae: AutoencoderKL, images: Tensor) -> dict[str, Tensor]:
@@ -88,7 +93,7 @@ def spread_timesteps(count: int, cubic: bool = False) -> Tensor:
     """`count` timesteps (int64), evenly spread so that each batch has all kinds; cubic: more of the noisy ones, where
     the layout is decided (T2I-Adapter, section 3.4)."""
     uniform = (torch.arange(count) + torch.rand(())) / count
-    steps = _SCHEDULER.config.num_train_timesteps
+    steps = SCHEDULER.config.num_train_timesteps
     return (steps * (1 - uniform**3 if cubic else uniform)).long().clamp(0, steps - 1)
 
 
@@ -107,7 +112,7 @@ def noise_error(
     base: TextToImage, control: nn.Module | None, batch: Encoded, timesteps: Tensor, noise: Tensor
 ) -> Tensor:
     """Mean square error of the predicted noise, of each image (B,)."""
-    noisy = _SCHEDULER.add_noise(batch.latents, noise, timesteps)
+    noisy = SCHEDULER.add_noise(batch.latents, noise, timesteps)
     text = base.read(batch.words)
     extra = {} if batch.maps is None else steering(control, noisy, timesteps, text, batch.maps)
     predicted = base.unet(noisy, timesteps, text, **extra).sample
@@ -175,27 +180,28 @@ def make_control(plan: Plan, base: TextToImage, stage: str) -> ControlNetModel |
 def load_vae(plan: Plan, folder: Path) -> AutoencoderKL:
     """The finished autoencoder, its latents standardised, frozen."""
     vae = make_vae(plan.networks)
-    vae.load_state_dict(_finished(plan, folder, "vae"))
+    vae.load_state_dict(finished(plan, folder, "vae"))
     standardise(vae, pictures(plan.vae.seed, -1, plan.sample))
-    return _frozen(vae)
+    return frozen(vae)
 
 
 def load_text_to_image(plan: Plan, folder: Path) -> TextToImage:
     """The finished U-Net and text encoder, frozen; words that the world does not have are silent."""
     base = TextToImage(plan.networks)
-    base.load_state_dict(_finished(plan, folder, "unet"))
+    base.load_state_dict(finished(plan, folder, "unet"))
     silence_unknown_words(base.text_encoder)
-    return _frozen(base)
+    return frozen(base)
 
 
 def load_control(plan: Plan, folder: Path, stage: str) -> ControlNetModel | T2IAdapter:
     """One of CONTROLS, finished and frozen."""
     control = make_control(plan, load_text_to_image(plan, folder), stage)
-    control.load_state_dict(_finished(plan, folder, stage))
-    return _frozen(control)
+    control.load_state_dict(finished(plan, folder, stage))
+    return frozen(control)
 
 
-def _finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
+def finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
+    """The weights of a stage that has been trained to its end; raises ValueError if it has not."""
     path, steps = folder / stage / "last.pt", plan.training(stage).steps
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
     if state["step"] != steps:
@@ -203,5 +209,6 @@ def _finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
     return state["model"]
 
 
-def _frozen(module: Any) -> Any:
+def frozen(module: Any) -> Any:
+    """The module itself, in evaluation mode and without gradients."""
     return module.eval().requires_grad_(False)

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from editar.checkpoint import file_digest
+from editar.digests import file_digest
 
 
 def save_curve(stage: Path, curves: Path) -> None:

@@ -1,7 +1,6 @@
 """The training set of the miniature's diffusion: latents, captions and condition maps, made shard by shard."""
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from benchmarks.miniature.captions import caption
@@ -19,6 +17,7 @@ from benchmarks.miniature.clip_words import write_tokenizer
 from benchmarks.miniature.data import TASKS, condition, to_tensor, training_edits
 from benchmarks.miniature.render import render
 from benchmarks.miniature.scene import Scene
+from benchmarks.miniature.shards import open_shards, write_missing
 
 SEED = 4
 MAP_CHANNELS = {"depth": 1, "canny": 1, "segmentation": 3}
@@ -88,16 +87,13 @@ def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Sc
 
 
 def make_shards(vae: AutoencoderKL, folder: Path, count: int, scenes: int) -> None:
-    """Write the missing ones of `count` shards of `scenes` training scenes, each whole or not at all."""
+    """Write the missing ones of `count` shards of `scenes` training scenes."""
     tokenizer = load_tokenizer(folder / "tokenizer")
-    for index in tqdm(range(count), desc=folder.name):
-        path = folder / f"{index:04d}.npz"
-        if path.exists():
-            continue
-        shard = make_shard(vae, tokenizer, list(itertools.islice(training_scenes(SEED, index), scenes)))
-        with (folder / "shard.tmp").open("wb") as file:
-            np.savez_compressed(file, **shard)
-        os.replace(folder / "shard.tmp", path)
+
+    def make(index: int) -> dict[str, Any]:
+        return make_shard(vae, tokenizer, list(itertools.islice(training_scenes(SEED, index), scenes)))
+
+    write_missing(folder, count, make)
 
 
 def read_shards(folder: Path, count: int, task: str | None = None) -> Encoded:
@@ -105,11 +101,7 @@ def read_shards(folder: Path, count: int, task: str | None = None) -> Encoded:
 
     Raises FileNotFoundError that names the missing ones.
     """
-    paths = [folder / f"{index:04d}.npz" for index in range(count)]
-    missing = [path.name for path in paths if not path.exists()]
-    if missing:
-        raise FileNotFoundError(f"{folder}: no {', '.join(missing)}; make them first (--stages latents)")
-    return join([np.load(path, allow_pickle=False) for path in paths], task)
+    return join(open_shards(folder, count), task)
 
 
 def join(shards: Sequence[Mapping[str, np.ndarray]], task: str | None = None) -> Encoded:

@@ -1,8 +1,8 @@
 """The training set of the miniature's EditAR as tokens: made shard by shard, ahead of the training that reads them."""
 
-import os
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from benchmarks.miniature.captions import caption
 from benchmarks.miniature.data import TASKS, condition, to_tensor
-from benchmarks.miniature.edits import random_edit_of
+from benchmarks.miniature.edits import Edit, random_edit_of
 from benchmarks.miniature.render import render
-from benchmarks.miniature.scene import CELL, GRID, choose, random_scene
+from benchmarks.miniature.scene import CELL, GRID, Scene, choose, random_scene
+from benchmarks.miniature.shards import shard_path, write_missing
 from editar.prompts import translation_prompt
 from editar.text import WordTextEncoder
 from editar.vq import VQModel
@@ -38,6 +39,15 @@ class Mixture:
 GENERAL = Mixture(seed=0, types="122334566778899")
 CROWDED = Mixture(seed=1, types="12233456677889", things=(2, 3))  # whose instructions tell things apart
 HARD = Mixture(seed=2, types="122223345666778889", things=(1, 2, 3))  # what is learned last comes oftener
+
+
+def scenes_with_edits(rng: np.random.Generator, mixture: Mixture, count: int) -> Iterator[tuple[Scene, list[Edit]]]:
+    """`count` scenes, less the held-out ones, and EDITS_PER_SCENE edits of each, again without the held-out ones."""
+    for _ in range(count):
+        scene = random_scene(rng, choose(rng, mixture.things) if mixture.things else None)
+        if not scene.held_out:
+            edits = [random_edit_of(rng, scene, mixture.types) for _ in range(EDITS_PER_SCENE)]
+            yield scene, [edit for edit in edits if not edit.held_out]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +77,10 @@ def make_shard(
             rows[name].append(value)
         rows["task"].append(TASK_NAMES.index(task))
 
-    for _ in range(scenes):
-        scene = random_scene(rng, choose(rng, mixture.things) if mixture.things else None)
-        if scene.held_out:
-            continue
+    for scene, edits in scenes_with_edits(rng, mixture, scenes):
         source = len(images)
         images.append(render(scene))
-        for _ in range(EDITS_PER_SCENE):
-            edit = random_edit_of(rng, scene, mixture.types)
-            if edit.held_out:
-                continue
+        for edit in edits:
             image = render(edit.target)
             differs = (image != images[source]).any(-1).reshape(GRID, CELL, GRID, CELL).any((1, 3)).ravel()
             images.append(image)
@@ -113,17 +117,13 @@ def make_shards(
     folder: Path,
     scenes: int = SCENES_PER_SHARD,
 ) -> None:
-    """Write the missing ones of `count` shards, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        path = folder / f"{index:04d}.npz"
-        if path.exists():
-            continue
+    """Write the missing ones of `count` shards."""
+
+    def make(index: int) -> dict[str, np.ndarray]:
         shard = make_shard(tokenizer, text, mixture, index, scenes)
-        arrays = {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
-        with (folder / "shard.tmp").open("wb") as file:
-            np.savez(file, **arrays)
-        os.replace(folder / "shard.tmp", path)
+        return {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
+
+    write_missing(folder, count, make)
 
 
 class Shards:
@@ -137,7 +137,7 @@ class Shards:
         """`size` sequences of the shards open at this step: a function of (seed, step), however fast they were made."""
         opened = min(self.count, 2 + step // self.steps_per_shard)
         while len(self.loaded) < opened:
-            self.loaded.append(self._load(self.folder / f"{len(self.loaded):04d}.npz"))
+            self.loaded.append(self._load(shard_path(self.folder, len(self.loaded))))
         rng = np.random.default_rng((seed, 3, step))
         which = rng.integers(opened, size=size)
         parts = [

@@ -187,6 +187,17 @@ def stable_diffusion(widths: Widths) -> Keys:
     return keys
 
 
+def instructed(widths: Widths, *, average: bool) -> Shapes:
+    """An InstructPix2Pix checkpoint. average: with the moving average of the UNet, as in a file that training wrote."""
+    keys = stable_diffusion(widths)
+    keys["model.diffusion_model.input_blocks.0.0.weight"] = (widths.unet[0], 8, 3, 3)
+    if average:
+        unet_keys = [name for name in keys if name.startswith("model.diffusion_model.")]
+        keys |= {f"model_ema.{name.removeprefix('model.').replace('.', '')}": keys[name] for name in unet_keys}
+        keys |= {"model_ema.decay": (), "model_ema.num_updates": ()}
+    return keys
+
+
 def zero_convs(keys: Keys, prefix: str, features: list[int]) -> None:
     for number, width in enumerate(features):
         keys.conv(f"{prefix}zero_convs.{number}.0", width, width, 1)

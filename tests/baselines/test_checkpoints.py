@@ -1,73 +1,28 @@
 """Finding networks in diffusers folders: the user's folder, the hub's cache, a hub on the loopback."""
 
-import functools
 import hashlib
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from baselines.checkpoints import PIPELINE_FILES, Checkpoint, find
+from tests.loopback import NOBODY, LoopbackHub, serve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTROL = Checkpoint(
     name="control/deep/controlnet", repository="someone/control", revision=COMMIT, subfolder="deep/controlnet"
 )
 FILES = {"deep/controlnet/config.json": b"{}", "deep/controlnet/diffusion_pytorch_model.safetensors": b"weights"}
-NOBODY = "http://127.0.0.1:9"  # a port that nobody answers on
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers what the hub does about one repository with `server.files`, and counts the downloads."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        files: dict[str, bytes] = self.server.files  # type: ignore[attr-defined]
-        address = self.path.partition("?")[0]
-        api, resolve = f"/api/models/{CONTROL.repository}", f"/{CONTROL.repository}/resolve/{COMMIT}/"
-        if address == f"{api}/tree/{COMMIT}":
-            tree = [{"type": "file", "path": name, "size": len(files[name]), "oid": "0" * 40} for name in files]
-            content = json.dumps(tree).encode()
-        elif (name := address.removeprefix(resolve)) in files:
-            content = files[name]
-            self.server.downloads.append(name) if body else None  # type: ignore[attr-defined]
-        else:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 @pytest.fixture
-def hub() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files = {**FILES, "other/diffusion_pytorch_model.safetensors": b"not wanted"}  # type: ignore[attr-defined]
-    server.downloads = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def hub() -> Iterator[LoopbackHub]:
+    files = {**FILES, "other/diffusion_pytorch_model.safetensors": b"not wanted"}
+    with serve("someone/control", COMMIT, files) as hub:
+        yield hub
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +30,6 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
-def endpoint(server: ThreadingHTTPServer) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -111,20 +62,20 @@ def test_an_incomplete_folder_of_the_user_is_told_whole(tmp_path: Path) -> None:
     )
 
 
-def test_a_pinned_revision_is_fetched_once_and_then_found_without_a_network(hub: ThreadingHTTPServer) -> None:
-    folder = find(CONTROL, None, endpoint=endpoint(hub))
+def test_a_pinned_revision_is_fetched_once_and_then_found_without_a_network(hub: LoopbackHub) -> None:
+    folder = find(CONTROL, None, endpoint=hub.endpoint)
     assert folder.parts[-3:] == (COMMIT, "deep", "controlnet")
     assert {path.name: path.read_bytes() for path in CONTROL.used_files(folder)} == {
         name.rpartition("/")[2]: content for name, content in FILES.items()
     }
-    assert sorted(hub.downloads) == sorted(FILES)  # type: ignore[attr-defined]
+    assert sorted(hub.downloads) == sorted(FILES)
     assert find(CONTROL, None, endpoint=NOBODY) == folder
 
 
-def test_what_an_interrupted_download_left_is_completed(hub: ThreadingHTTPServer) -> None:
-    folder = find(CONTROL, None, endpoint=endpoint(hub))
+def test_what_an_interrupted_download_left_is_completed(hub: LoopbackHub) -> None:
+    folder = find(CONTROL, None, endpoint=hub.endpoint)
     (folder / "diffusion_pytorch_model.safetensors").unlink()
-    assert find(CONTROL, None, endpoint=endpoint(hub)) == folder
+    assert find(CONTROL, None, endpoint=hub.endpoint) == folder
     assert len(CONTROL.used_files(folder)) == 2
 
 
@@ -140,9 +91,9 @@ def test_without_the_hub_the_error_says_what_to_put_where(tmp_path: Path, monkey
         find(CONTROL, None)
 
 
-def test_a_commit_that_is_gone_is_told(hub: ThreadingHTTPServer) -> None:
+def test_a_commit_that_is_gone_is_told(hub: LoopbackHub) -> None:
     with pytest.raises(FileNotFoundError, match="could not be fetched"):
-        find(replace(CONTROL, revision="9" * 40), None, endpoint=endpoint(hub))
+        find(replace(CONTROL, revision="9" * 40), None, endpoint=hub.endpoint)
 
 
 def test_what_is_on_no_hub_has_to_be_in_the_folder(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from baselines.external import External, Recipe, read_recipe
-from baselines.method import EditRequest, NoAnswer, TranslateRequest
+from baselines.method import EditRequest, NoAnswer, TranslateRequest, Unsupported
 
 INVERT = """
 import json, sys
@@ -30,6 +30,8 @@ for line in (folder / "requests.jsonl").read_text().splitlines():
     if "small" in request["instruction"]:
         image = image.resize((8, 8))
     answer = folder / "answers" / (request["sample_id"] + ".png")
+    if "refuse" in request["instruction"]:
+        answer.with_suffix(".txt").write_text("I would rather not")
     if "torn" in request["instruction"]:
         answer.write_bytes(b"no image")
     else:
@@ -99,7 +101,46 @@ def test_a_missing_or_unusable_answer_fails_its_sample_only(method: External) ->
     answers = method.edit([request("a", "skip"), request("b"), request("c", "small"), request("d", "torn")])
     assert [isinstance(answer, NoAnswer) for answer in answers] == [True, False, True, True]
     assert "no answers/a.png" in str(answers[0]) and "skipping a" in str(answers[0])
-    assert "(8, 8)" in str(answers[2]) and "no readable PNG" in str(answers[3])
+    assert "(8, 8)" in str(answers[2]) and "d.png is not readable" in str(answers[3])
+
+
+def test_a_reason_takes_the_place_of_an_image(method: External) -> None:
+    refused, edited = method.edit([request("a", "refuse"), request("b")])
+    assert isinstance(refused, NoAnswer) and str(refused) == "I would rather not"
+    assert isinstance(edited, Image.Image)
+
+
+def test_answers_of_a_fixed_side_are_resized(tmp_path: Path) -> None:
+    method = External(read_recipe(write_recipe(tmp_path, extra="answer_side = 8")))
+    small, large = method.edit([request("a", "small"), request("b")])
+    inverted = ImageOps.invert(request("a").image).resize((8, 8))
+    assert isinstance(small, Image.Image)
+    assert np.array_equal(np.asarray(small), np.asarray(inverted.resize((16, 16), Image.Resampling.BICUBIC)))
+    assert isinstance(large, NoAnswer) and "(16, 16)" in str(large) and "answer_side 8" in str(large)
+    assert method.settings()["answer_side"] == 8
+
+
+def test_environment_variables_are_filled_in_and_recorded_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "networks").mkdir(parents=True)
+    (elsewhere / "networks" / "a.bin").write_bytes(b"1")
+    path.write_text(
+        'name = "inverter"\ncommand = ["${PYTHON_OF_OLD}", "edit.py", "{folder}"]\n'
+        'files = ["edit.py", "${OLD}/networks"]\n'
+    )
+    with pytest.raises(Unsupported, match=r"recipe\.toml.*environment variable PYTHON_OF_OLD"):
+        read_recipe(path)
+    monkeypatch.setenv("PYTHON_OF_OLD", sys.executable)
+    method = External(read_recipe(path, OLD=str(elsewhere)))
+    assert isinstance(method.edit([request("a")])[0], Image.Image)
+    before = method.settings()
+    assert before["command"] == ["${PYTHON_OF_OLD}", "edit.py", "{folder}"]
+    assert set(before["files"]) == {"edit.py", "${OLD}/networks/a.bin"}
+    (elsewhere / "networks" / "a.bin").write_bytes(b"2")
+    assert method.settings() != before
 
 
 def test_a_failing_command_says_how_it_ended(method: External) -> None:
@@ -165,6 +206,8 @@ def test_settings_follow_the_files(tmp_path: Path) -> None:
         ('name = "a"\ncommand = ["x", 1]', "list of strings"),
         ('name = "a"\ncommand = ["x"]', "{folder}"),
         ('name = "a"\ncommand = ["x", "{folder}"]\ntimeout_seconds = 0', "above 0"),
+        ('name = "a"\ncommand = ["x", "{folder}"]\nanswer_side = 0', "at least 1 pixel"),
+        ('name = "a"\ncommand = ["x", "{folder}"]\nanswer_side = 1.5', "answer_side is 1.5"),
         ('name = "a"\ncommand = ["x", "{folder}"]\ntimeout_seconds = true', "timeout_seconds is True"),
         ('name = "a"\ncommand = ["x", "{folder}"]\nfiles = ["gone.ckpt"]', "gone.ckpt"),
         ('name = "a"\ncommand = ["x", "{folder}"]\nshell = true', "unknown fields"),

@@ -135,3 +135,19 @@ def test_the_miniature_has_folders_of_its_own(weights: Path, tmp_path: Path) -> 
     method.load()
     assert method.settings()["negative_prompt"] == ""
     assert pixels(method.translate(requests("canny", 1))).shape == (1, SIDE, SIDE, 3)
+
+
+def test_the_network_runs_as_often_as_the_method_says(canny: ControlledDiffusion) -> None:
+    passes = {"UNet": 0, "T2I-Adapter": 0}
+    handles = [
+        canny.pipeline.unet.register_forward_pre_hook(
+            lambda module, inputs: passes.update({"UNet": passes["UNet"] + len(inputs[0])})
+        ),
+        canny.pipeline.adapter.register_forward_pre_hook(
+            lambda module, inputs: passes.update({"T2I-Adapter": passes["T2I-Adapter"] + len(inputs[0])})
+        ),
+    ]
+    canny.translate(requests("canny", 1))
+    for handle in handles:
+        handle.remove()
+    assert passes == canny.needs().passes

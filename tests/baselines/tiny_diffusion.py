@@ -68,10 +68,10 @@ def write_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def tiny_unet() -> UNet2DConditionModel:
+def tiny_unet(inputs: int = 4) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=SIDE // 8, block_out_channels=WIDTHS, layers_per_block=1, cross_attention_dim=16,
-        attention_head_dim=2, norm_num_groups=4,
+        in_channels=inputs, sample_size=SIDE // 8, block_out_channels=WIDTHS, layers_per_block=1,
+        cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4,
     )  # fmt: skip
 
 

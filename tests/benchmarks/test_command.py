@@ -1,10 +1,15 @@
 """Which rows the flags of a benchmark name."""
 
+from collections.abc import Collection
+from pathlib import Path
+
 import pytest
 
+from baselines import METHODS, TRANSLATORS
 from baselines.copy_source import CopySource
 from baselines.method import MethodContext, Unsupported
-from benchmarks.command import build_methods
+from baselines.needs import NeededFile, Needs
+from benchmarks.command import build_methods, named_rows
 from benchmarks.finished import FinishedImages
 from benchmarks.translation import Arguments
 
@@ -15,21 +20,66 @@ def segmentation_only(context: MethodContext) -> CopySource:
     raise Unsupported(f"no network for {context.task}")
 
 
-def rows(*methods: str) -> dict:
-    known = {"some": CopySource, "other": segmentation_only}
-    return build_methods(
-        Arguments(task="depth", methods=methods), known, CONTEXT, lambda folder: FinishedImages(folder, {}, 64), []
-    )
+class Weightless(CopySource):
+    """Its weights are on no hub and not here."""
+
+    def needs(self) -> Needs:
+        return Needs(files=tuple(NeededFile(name=f"net/{name}", source="") for name in ("config.json", "net.pt")))
+
+
+class Published(CopySource):
+    def needs(self) -> Needs:
+        return Needs(files=(NeededFile(name="net.pt", source="a hub", comes="fetched"),))
+
+
+KNOWN = {"some": CopySource, "other": segmentation_only, "lacking": Weightless, "fetched": Published}
+
+
+def rows(*methods: str, quick: Collection[str] | None = None) -> dict:
+    args = Arguments(task="depth", methods=methods)
+    named = named_rows(args, KNOWN, CONTEXT, quick)
+    return build_methods(args, named, lambda folder: FinishedImages(folder, {}, 64), [])
 
 
 @pytest.mark.parametrize("methods", [(), ("all",)])
-def test_all_leaves_out_what_the_suite_has_no_network_for(
-    methods: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert list(rows(*methods)) == ["some"]
-    assert capsys.readouterr().err == "other is left out: no network for depth\n"
+def test_all_leaves_out_what_cannot_be_made(methods: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(rows(*methods)) == ["some", "fetched"]
+    assert capsys.readouterr().err.splitlines() == [
+        "other is left out: no network for depth",
+        "lacking is left out: net/config.json and 1 more can't be found or fetched (--weights); --dry-run shows all",
+    ]
 
 
 def test_a_method_that_is_named_is_not_left_out() -> None:
+    named = rows("some", "other", "lacking")
+    assert list(named) == ["some", "other", "lacking"]
     with pytest.raises(Unsupported, match="no network for depth"):
-        rows("some", "other")["other"]()
+        named["other"]()
+
+
+def test_without_names_there_are_the_quick_rows_in_the_order_of_the_table() -> None:
+    assert list(rows(quick={"fetched", "some", "to come"})) == ["some", "fetched"]
+    assert list(rows("all", quick={"some"})) == ["some", "fetched"]
+
+
+DIFFUSION = ["prompt-to-prompt", "null-text-inversion", "pnp-inversion", "pix2pix-zero", "masactrl"]
+
+
+@pytest.mark.parametrize(
+    ("known", "task", "without"), [(METHODS, None, DIFFUSION), (TRANSLATORS, "depth", ["t2i-adapter", "controlnet"])]
+)
+def test_weights_without_diffusion_networks_leave_those_rows_out_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], known, task: str | None, without: list[str]
+) -> None:
+    for name in ("vq", "transformer", "text"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    context = MethodContext(suite="miniature", weights=tmp_path, device="cpu", image_side=64, task=task)
+    args = Arguments(task="depth", methods=("all",))
+    wanted = {name: constructor for name, constructor in known.items() if name in without}
+    built = build_methods(args, named_rows(args, wanted, context), lambda _: FinishedImages(tmp_path, {}, 64), [])
+    assert list(built) == []
+    errors = capsys.readouterr().err
+    for name in without:
+        assert f"{name} is left out: diffusion/" in errors
+        with pytest.raises(FileNotFoundError, match=r"there is no .*diffusion"):
+            known[name](context).settings()

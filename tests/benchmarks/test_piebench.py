@@ -17,6 +17,7 @@ from benchmarks.suites import SUITES, Suite
 from reports.runs import ReportError
 from tests.benchmarks import standins
 from tests.benchmarks.tiny import SIDE, entry, picture, write_piebench
+from tests.sheets import tops
 
 PARITY = Path(__file__).parents[1] / "parity" / "pie_bench"
 COLUMNS = ["structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited"]
@@ -43,7 +44,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial",
-        "images", "label", "precision",
+        "dry_run", "images", "label", "precision",
     }  # fmt: skip
     assert {"editar", "copy-source", "vq-reconstruction"} <= set(METHODS)
 
@@ -55,7 +56,7 @@ def test_every_flag_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for flag in (
         "--suite", "--methods", "--data", "--weights", "--out", "--limit", "--seed", "--batch-size", "--shard",
-        "--fresh", "--allow-partial", "--images", "--label", "--precision",
+        "--fresh", "--allow-partial", "--dry-run", "--images", "--label", "--precision",
     ):  # fmt: skip
         assert f"{flag} " in text
 
@@ -79,6 +80,22 @@ def test_from_data_to_table(data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "tiny").rglob("*")}
     assert evaluate(args, TINY) == written
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "tiny").rglob("*")} == stamps
+
+
+def test_the_sheet_shows_sources_and_edits_beside_each_other(data: Path, tmp_path: Path) -> None:
+    """References are no edits, and are left out where there are edits."""
+    folder = tmp_path / "edits"
+    for number in range(6):
+        path = folder / entry(number)["image_path"]
+        path.parent.mkdir(parents=True)
+        picture(50 + number).save(path)
+    args = Arguments(data=data, out=tmp_path / "out", methods=("copy-source",), images=folder, label="some")
+    [path] = [path for path in evaluate(args, TINY) if path.suffix == ".png"]
+    assert path == tmp_path / "out" / "reports" / "tiny" / "piebench.png"
+    sheet = Image.open(path)
+    found = [[tops(sheet, column, picture(n + number)) for column, n in ((0, 0), (1, 50))] for number in range(6)]
+    assert [len(source) for source, _ in found] == [1, 1, 0, 1, 1, 1]  # 5 of 6 are shown
+    assert all(source == edit for source, edit in found) and sheet.width < 3 * 128
 
 
 def test_batch_size_and_shards_do_not_move_a_score(data: Path, tmp_path: Path) -> None:

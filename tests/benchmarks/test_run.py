@@ -362,7 +362,7 @@ def test_the_manifest_is_json_with_the_documented_keys(dataset: PieBench, tmp_pa
     assert set(manifest) == {
         "schema_version", "suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed",
         "packages", "python", "platform", "device", "git", "fingerprint", "counts", "wall_seconds", "images_per_second",
-        "peak_memory_bytes", "started", "finished", "sessions",
+        "peak_memory_bytes", "cost", "started", "finished", "sessions",
     }  # fmt: skip
     assert manifest["peak_memory_bytes"] > 2**20 and manifest["images_per_second"] > 0
     columns = pd.read_parquet(tmp_path / "samples.parquet").columns

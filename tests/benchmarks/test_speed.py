@@ -1,5 +1,7 @@
 """The speed benchmarks without their full-size networks: workload, deviations, shares, reports and command line."""
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from benchmarks.speed import main
 from benchmarks.speed_fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
 from benchmarks.speed_fid import report as report_fid
 from benchmarks.speed_metrics import RELEASED, deviations, make_workload, report
+from benchmarks.speed_run import run_speed
 from metrics.pie_bench import PIE_BENCH_COLUMNS
 
 
@@ -77,15 +80,43 @@ class SmallFeatures:
 def test_the_fid_benchmark_does_the_same_work_in_three_ways(tmp_path: Path) -> None:
     files, network = write_images(tmp_path, 6, seed=0, side=16), SmallFeatures()
     assert len({path.read_bytes() for path in files}) == 6
-    figures = measure(FidSpeed(rounds=2), network, files)
+    settings = FidSpeed(rounds=2)
+    figures = measure(settings, network, files)
     assert network.images == 6 * 3 * (1 + 2)
     assert list(figures["ratio"]) == [IN_TURN, AHEAD, NETWORK]
     assert figures["ratio"][IN_TURN] == figures["network_alone_of_wall"][NETWORK] == 1
     for way in (IN_TURN, AHEAD, NETWORK):
         assert len(figures["seconds"][way]) == 2
-        assert 0 < figures["share_of_the_network"][way] < 1
-    lines = report_fid(figures).splitlines()
+        assert 0 < figures["inside_the_network"][way] < 1
+    lines = report_fid({"settings": asdict(settings), **figures}).splitlines()
     assert len(lines) == 5 and lines[2].startswith(IN_TURN) and lines[2].endswith("1.00")
+
+
+@dataclass(frozen=True)
+class Settings:
+    weights: Path
+    out: Path
+    threads: int = torch.get_num_threads()
+
+
+def test_a_measurement_makes_its_weights_once_and_writes_what_it_ran_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(weights=tmp_path / "weights", out=tmp_path / "new" / "figures.json")
+
+    def write(folder: Path) -> Path:
+        folder.mkdir()
+        (folder / "made").touch()
+        return folder
+
+    for _ in range(2):  # a second writing would fail, and no half-written folder stays
+        run_speed(settings, write, lambda: {"ratio": 2.0}, lambda figures: f"ratio {figures['ratio']}")
+        assert [path.name for path in settings.weights.iterdir()] == ["made"]
+        assert "ratio 2.0" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "weights"]
+    figures = json.loads(settings.out.read_text())
+    assert figures["ratio"] == 2.0 and figures["settings"]["threads"] == settings.threads
+    assert figures["machine"]["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize("command", ["metrics", "fid"])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from baselines import METHODS, TRANSLATORS
 from benchmarks.datasets.faults import DatasetError
@@ -25,6 +25,7 @@ from tests.benchmarks import standins
 from tests.benchmarks.killable_translation import TINY
 from tests.benchmarks.tiny import SIDE, picture
 from tests.benchmarks.tiny_translation import write
+from tests.sheets import tops
 
 ROOT = Path(__file__).parents[2]
 COUNT = 6
@@ -95,7 +96,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "task", "protocol", "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard",
-        "fresh", "allow_partial", "images", "label",
+        "fresh", "allow_partial", "dry_run", "images", "label",
     }  # fmt: skip
     assert "editar" in TRANSLATORS
 
@@ -114,9 +115,9 @@ def test_from_data_to_table(task: str, tmp_path: Path, recipe: str, capsys: pyte
     data, out = write_data(tmp_path, task), tmp_path / "out"
     args = arguments(task, data, out, methods=(recipe,), batch_size=4)
     written = evaluate(args, TINY)
-    assert {path.name for path in written} == {f"translation-{task}.{kind}" for kind in ("md", "tex", "csv")} | {
-        "tables.tex"
-    }
+    assert {path.name for path in written} == {f"translation-{task}.{kind}" for kind in ("md", "tex", "csv", "png")} | {
+        "tables.tex", f"translation-{task}-cost.md", f"translation-{task}-cost.csv",
+    }  # fmt: skip
     assert "| mirror |" in capsys.readouterr().out
 
     dataset, table = read(data, task), rows(out, task, "mirror")
@@ -132,6 +133,26 @@ def test_from_data_to_table(task: str, tmp_path: Path, recipe: str, capsys: pyte
     stamps = {path: path.stat().st_mtime_ns for path in (out / "tiny").rglob("*.*")}
     assert evaluate(args, TINY) == written
     assert {path: path.stat().st_mtime_ns for path in (out / "tiny").rglob("*.*")} == stamps
+
+
+def test_the_sheet_shows_condition_real_image_and_results(tmp_path: Path, recipe: str) -> None:
+    data, out = write_data(tmp_path, "depth"), tmp_path / "out"
+    folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
+    args = arguments("depth", data, out, methods=(recipe,), images=folder, label="some", limit=4)
+    sheet = next(path for path in evaluate(args, TINY) if path.suffix == ".png")
+    assert sheet == out / "reports" / "tiny" / "translation-depth.png"
+    dataset, places = read(data, "depth"), []
+    for number, record in enumerate(dataset.records[:4]):
+        condition = PROTOCOL.condition(dataset.row(record))
+        shown = [condition, PROTOCOL.image(dataset.row(record)), ImageOps.mirror(condition), picture(50 + number)]
+        found = {tuple(tops(Image.open(sheet), column, image)) for column, image in enumerate(shown)}
+        assert len(found) == 1  # all four in one row
+        places += [top for each in found for top in each]
+    assert len(places) == 4 and places == sorted(places)
+    first = sheet.read_bytes()
+    sheet.unlink()
+    evaluate(args, TINY)
+    assert sheet.read_bytes() == first
 
 
 def test_the_real_images_score_as_well_as_can_be(tmp_path: Path) -> None:
@@ -295,6 +316,10 @@ def test_a_table_of_an_unfinished_run_is_refused(tmp_path: Path, recipe: str) ->
     with pytest.raises(ReportError, match="--allow-partial"):
         evaluate(arguments("depth", data, tmp_path / "out", methods=(recipe,)), TINY)
     assert rows(tmp_path / "out", "depth", "mirror")["status"].tolist() == ["done", "failed", *["done"] * 4]
+    sheet = Image.open(tmp_path / "out" / "reports" / "tiny" / "translation-depth.png")  # of what there is
+    dataset = read(data, "depth")
+    made = [ImageOps.mirror(PROTOCOL.condition(dataset.row(record))) for record in dataset.records]
+    assert [len(tops(sheet, 2, image)) for image in made] == [1, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from editar.checkpoint import (
     NOT_IN_TEXT_TO_IMAGE,
     CheckpointError,
     Parts,
-    file_digest,
     load_folder,
     load_official_transformer,
     load_official_vq,
@@ -273,8 +272,3 @@ def test_parts_that_do_not_fit_each_other_are_refused(small_parts, t5_folder):
         dataclasses.replace(small_parts, vq=VQModel(config))
     with pytest.raises(CheckpointError, match="the text encoder gives 9 x 32, but the transformer expects 8 x 16"):
         dataclasses.replace(small_parts, text=T5TextEncoder(t5_folder, length=9))
-
-
-def test_the_digest_of_a_file(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert file_digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

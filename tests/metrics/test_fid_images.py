@@ -1,5 +1,6 @@
 """Images to sums: clean-fid's preparation and features, reading ahead, what is read at all, and the cache."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,6 +98,31 @@ def test_batches_are_in_order_with_any_number_of_workers(
     for prepared, path in zip(torch.cat(batches), files, strict=True):
         with Image.open(path) as image:
             assert np.array_equal(prepared.numpy(), network.prepare(image))
+
+
+def test_images_are_read_two_batches_ahead_and_no_further(tmp_path: Path) -> None:
+    class Counting:
+        name, official, digest, dimension, batch, device = "counting", False, "0" * 64, 3, 4, "cpu"
+        prepared = 0
+
+        def prepare(self, image: Image.Image) -> np.ndarray:
+            self.prepared += 1
+            return np.asarray(image, dtype=np.float32).transpose(2, 0, 1)
+
+        def features(self, prepared: Tensor) -> Tensor:
+            return prepared.mean((2, 3))
+
+    files, network = [tmp_path / f"{number}.png" for number in range(40)], Counting()
+    for path in files:
+        Image.new("RGB", (2, 2)).save(path)
+    batches = prepared_batches(files, network, workers=1)
+    for taken in range(1, 4):
+        next(batches)
+        end = time.monotonic() + 30
+        while network.prepared < 4 * (taken + 2) and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.05)  # whoever read on would do it now
+        assert network.prepared == 4 * (taken + 2)
 
 
 def test_only_listed_files_are_read(network: OfficialInception, files: list[Path]) -> None:

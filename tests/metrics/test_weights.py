@@ -1,11 +1,8 @@
 """Finding official weights: the user's folder, the caches, a server on the loopback, and what is refused."""
 
-import functools
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,48 +10,26 @@ import torch
 
 from metrics import weights
 from metrics.weights import HubFolder, WeightFile, find
+from tests.loopback import NOBODY, LoopbackHub, serve
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves the bytes of `server.files` by the last part of the address, as a plain server and as the hub do."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        content = self.server.files.get(self.path.rpartition("/")[2])  # type: ignore[attr-defined]
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+HUB = HubFolder(
+    name="some-clip",
+    repository="someone/some-clip",
+    revision=COMMIT,
+    weights="model.safetensors",
+    files=("config.json",),
+    sha256=DIGEST,
+    licence="none",
+)
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files = {}  # type: ignore[attr-defined]
-    thread = threading.Thread(target=functools.partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server() -> Iterator[LoopbackHub]:
+    with serve(HUB.repository, COMMIT) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -69,12 +44,8 @@ def cached(tmp_path: Path, name: str = "net.pth") -> Path:
     return path
 
 
-def item(url: str = "http://127.0.0.1:9/net.pth", sha256: str | None = DIGEST) -> WeightFile:
+def item(url: str = f"{NOBODY}/net.pth", sha256: str | None = DIGEST) -> WeightFile:
     return WeightFile(name="net.pth", url=url, sha256=sha256, licence="none")
-
-
-def address(server: ThreadingHTTPServer, name: str = "") -> str:
-    return f"http://127.0.0.1:{server.server_port}/{name}".rstrip("/")
 
 
 def test_a_file_of_the_user_is_taken_by_name_and_its_digest_recorded(tmp_path: Path) -> None:
@@ -111,14 +82,14 @@ def test_a_damaged_cached_file_is_deleted_and_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_downloaded_once_with_a_progress_bar(
-    tmp_path: Path, server: ThreadingHTTPServer, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, server: LoopbackHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.files["net.pth"] = CONTENT  # type: ignore[attr-defined]
-    found = find(item(address(server, "net.pth")), None)
+    server.files["net.pth"] = CONTENT
+    found = find(item(f"{server.endpoint}/net.pth"), None)
     assert found.path == cached(tmp_path) and found.path.read_bytes() == CONTENT
     assert "net.pth: 100%" in capsys.readouterr().err
-    server.files.clear()  # type: ignore[attr-defined]
-    assert find(item(address(server, "net.pth")), None) == found
+    server.files.clear()
+    assert find(item(f"{server.endpoint}/net.pth"), None) == found
 
 
 def test_a_local_address_works_too(tmp_path: Path) -> None:
@@ -126,10 +97,10 @@ def test_a_local_address_works_too(tmp_path: Path) -> None:
     assert find(item((tmp_path / "elsewhere.pth").as_uri()), None).digest == DIGEST
 
 
-def test_a_corrupted_download_is_refused_and_leaves_nothing(tmp_path: Path, server: ThreadingHTTPServer) -> None:
-    server.files["net.pth"] = CONTENT[:-1] + b"!"  # type: ignore[attr-defined]
+def test_a_corrupted_download_is_refused_and_leaves_nothing(tmp_path: Path, server: LoopbackHub) -> None:
+    server.files["net.pth"] = CONTENT[:-1] + b"!"
     with pytest.raises(ValueError, match=f"is not the published {DIGEST}; refused"):
-        find(item(address(server, "net.pth")), None)
+        find(item(f"{server.endpoint}/net.pth"), None)
     assert list(cached(tmp_path).parent.iterdir()) == []
 
 
@@ -142,25 +113,15 @@ def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path: Path) 
         find(item(), None)
 
 
-HUB = HubFolder(
-    name="some-clip",
-    repository="someone/some-clip",
-    revision=COMMIT,
-    weights="model.safetensors",
-    files=("config.json",),
-    sha256=DIGEST,
-    licence="none",
-)
-
-
 @pytest.fixture
-def hub(tmp_path: Path, server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> HubFolder:
+def hub(tmp_path: Path, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> HubFolder:
     """The hub on the loopback, with an empty cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    server.files.update({"config.json": b"{}", "model.safetensors": CONTENT})  # type: ignore[attr-defined]
-    return replace(HUB, endpoint=address(server))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whoever sets that variable means other hubs
+    server.files.update({"config.json": b"{}", "model.safetensors": CONTENT})
+    return replace(HUB, endpoint=server.endpoint)
 
 
 def test_a_folder_of_the_user_is_taken_by_name(tmp_path: Path) -> None:
@@ -175,18 +136,18 @@ def test_a_folder_of_the_user_is_taken_by_name(tmp_path: Path) -> None:
     assert (found.folder, found.digest, found.official) == (folder, DIGEST, True)
 
 
-def test_a_hub_folder_is_fetched_once(hub: HubFolder, server: ThreadingHTTPServer) -> None:
+def test_a_hub_folder_is_fetched_once(hub: HubFolder, server: LoopbackHub) -> None:
     found = find(hub, None)
     assert found.digest == DIGEST and (found.folder / "config.json").read_bytes() == b"{}"
-    server.files.clear()  # type: ignore[attr-defined]
+    server.files.clear()
     assert find(hub, None) == found
 
 
-def test_a_corrupted_hub_file_is_refused_and_deleted(hub: HubFolder, server: ThreadingHTTPServer) -> None:
-    server.files["model.safetensors"] = b"corrupted"  # type: ignore[attr-defined]
+def test_a_corrupted_hub_file_is_refused_and_deleted(hub: HubFolder, server: LoopbackHub) -> None:
+    server.files["model.safetensors"] = b"corrupted"
     with pytest.raises(ValueError, match=r"model\.safetensors was damaged"):
         find(hub, None)
-    server.files["model.safetensors"] = CONTENT  # type: ignore[attr-defined]
+    server.files["model.safetensors"] = CONTENT
     assert find(hub, None).digest == DIGEST
 
 
@@ -200,8 +161,8 @@ def test_without_a_network_the_error_says_where_to_put_the_folder(
         find(hub, tmp_path / "mine")
 
 
-def test_an_answer_without_the_file_says_the_same(hub: HubFolder, server: ThreadingHTTPServer) -> None:
-    server.files.clear()  # type: ignore[attr-defined]
+def test_an_answer_without_the_file_says_the_same(hub: HubFolder, server: LoopbackHub) -> None:
+    server.files.clear()
     with pytest.raises(FileNotFoundError, match=r"put it at DIR/some-clip and pass --weights DIR"):
         find(hub, None)
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines import METHODS
 from reports.__main__ import main
-from reports.piebench import render
+from reports.piebench import PUBLISHED_AS, REFERENCES, render
 from reports.runs import ReportError
 
 PUBLISHED_METHODS = 11
@@ -44,6 +45,17 @@ def test_rendering_twice_writes_the_same_bytes(write_run, tmp_path):
     runs = [write_run("editar"), write_run("other", seed=1)]
     first, second = (render(runs, tmp_path / out) for out in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_published_and_measured_rows_share_a_name_in_the_csv(write_run, tmp_path):
+    runs = [write_run(method, seed=seed) for seed, method in enumerate(["masactrl", "pnp-inversion", "mine"])]
+    render(runs, tmp_path)
+    rows = read(tmp_path).query("column == 'PSNR'").fillna({"published_as": ""})
+    published = rows[rows["source"] != "measured"]
+    assert published["published_as"].tolist() == published["method"].tolist() == list(PUBLISHED_AS.values())
+    assert set(METHODS) - set(PUBLISHED_AS) == set(REFERENCES)
+    measured = rows[rows["source"] == "measured"].set_index("method")["published_as"]
+    assert measured.to_dict() == {"masactrl": "MasaCtrl", "pnp-inversion": "PnP Inversion", "mine": ""}
 
 
 def test_means_are_scaled_and_counted(write_run, frame, tmp_path):

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines import TRANSLATORS
 from reports.__main__ import main
 from reports.runs import ReportError
 from reports.statistics import mean_iou_interval
-from reports.translation import render
+from reports.translation import PUBLISHED_AS, render
 from tests.reports.conftest import merged
 
 SCORES = {"depth": ["depth_rmse"], "canny": ["ms_ssim", "ssim", "f1"], "segmentation": []}
@@ -108,6 +109,7 @@ def test_per_image_scores_have_intervals_and_fid_has_its_n(write_run: Write, tmp
         assert row["mean"] == pytest.approx(100 * frame[key].mean()) and row["low"] < row["mean"] < row["high"]
     fid = cell(tmp_path, "canny", "editar", "FID")
     assert (fid["mean"], fid["n"]) == (12.5, 12) and np.isnan(fid["low"])
+    assert fid["note"] == "against 70 real images of digest fedcba987654, in 112 features; 12 images are few"
     text = (tmp_path / "translation-canny.md").read_text()
     assert "against 70 real images of digest fedcba987654, in 112 features" in text
     assert "FID of editar: 12 images are few." in text
@@ -166,6 +168,57 @@ def test_published_rows_are_those_of_the_paper(write_run: Write, tmp_path: Path)
     assert np.isnan(cell(tmp_path, "canny", "EditAR", "F1")["mean"])
     assert cell(tmp_path, "segmentation", "EditAR", "FID")["mean"] == 16.13
     assert (tmp_path / "tables.tex").read_text().count(r"\input{translation-") == 3
+
+
+def test_every_row_of_table_2_stands_beside_the_published_one(write_run: Write, tmp_path: Path) -> None:
+    assert set(PUBLISHED_AS) == set(TRANSLATORS)
+    for task, count in (("depth", 6), ("segmentation", 3)):
+        runs = [write_run(task, method, seed=number) for number, method in enumerate(sorted(TRANSLATORS))]
+        render(runs, tmp_path, task=task)
+        table = pd.read_csv(tmp_path / f"translation-{task}.csv")
+        table = table[table["column"].str.startswith("FID")].fillna({"published_as": ""})
+        published, measured = table[table["source"] != "measured"], table[table["source"] == "measured"]
+        assert published["published_as"].tolist() == published["method"].tolist() and len(published) == count
+        assert measured["published_as"].tolist()[:count] == published["published_as"].tolist()
+        assert [PUBLISHED_AS[method] for method in measured["method"]] == measured["published_as"].tolist()
+        assert (measured["mean"] >= 12.5).all() and measured["mean"].nunique() == len(measured) == 6
+        kinds = [kind.partition(",")[0] for kind in published["kind"]]
+        assert measured["kind"].tolist()[:count] == kinds and set(kinds) == {"unified", "one task"}
+
+
+def test_published_methods_that_were_not_measured_say_so(write_run: Write, tmp_path: Path) -> None:
+    render([write_run("depth", "mine", seed=1), write_run("depth", "editar")], tmp_path, task="depth")
+    text = (tmp_path / "translation-depth.md").read_text().partition("published with EditAR")[0]
+    rows = [line for line in text.splitlines() if line.startswith("|")][3:]
+    assert rows[:3] == [
+        "| t2i-adapter | one task | – | – | not measured |",
+        "| uni-controlnet | unified | – | – | not measured |",
+        "| unicontrol | unified | – | – | not measured |",
+    ]
+    assert [line.split(" | ")[0] for line in rows[3:]] == [
+        "| controlnet",
+        "| controlnet-plus-plus",
+        "| editar",
+        "| mine",
+    ]
+    absent = cell(tmp_path, "depth", "uni-controlnet", "RMSE")
+    assert np.isnan(absent["mean"]) and (absent["note"], absent["done"], absent["n"]) == ("not measured", 0, 0)
+    assert "not measured" in (tmp_path / "translation-depth.tex").read_text()
+
+
+def test_a_score_that_no_image_has_says_why_in_table_and_csv(write_run: Write, tmp_path: Path) -> None:
+    reason = "a side is below 176 pixels: MS-SSIM has no fifth scale"
+    frame = samples_frame("canny", 12).assign(ms_ssim=np.nan, undefined=json.dumps({"ms_ssim": reason}))
+    frame.loc[0, "f1"] = np.nan
+    frame.loc[0, "undefined"] = json.dumps({"ms_ssim": reason, "f1": "neither map has an edge"})
+    render([write_run("canny", "editar", samples=frame)], tmp_path, task="canny")
+    text = (tmp_path / "translation-canny.md").read_text()
+    assert f"- MS-SSIM undefined for all 12 samples: {reason}." in text
+    assert "- F1 undefined for 1 sample: neither map has an edge." in text
+    assert "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM." in text
+    row = cell(tmp_path, "canny", "editar", "MS-SSIM")
+    assert np.isnan(row["mean"]) and row["n"] == 0 and row["note"] == f"12 undefined: {reason}"
+    assert cell(tmp_path, "canny", "editar", "F1")["note"] == "1 undefined: neither map has an edge"
 
 
 def test_published_and_measured_share_a_table_only_where_they_mean_the_same(write_run: Write, tmp_path: Path) -> None:

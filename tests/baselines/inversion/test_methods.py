@@ -15,7 +15,7 @@ import editar.pipeline
 from baselines.inversion.ddim import DiffusionSettings, Schedule
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
-from baselines.inversion.pix2pix_zero import Pix2PixZero
+from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
 from baselines.method import MethodContext, Unsupported
@@ -41,6 +41,34 @@ def test_the_miniature_may_have_no_networks(tmp_path: Path, monkeypatch: pytest.
         kind(context)
     (tmp_path / "diffusion").mkdir()
     kind(context)
+
+
+COUNTED = {
+    PromptToPrompt: TWO_STEPS,
+    PnPInversion: TWO_STEPS,
+    NullTextInversion: NullTextSettings(
+        steps=2, inner_steps=3, tolerance=0.0, tolerance_growth=0.0
+    ),  # never near enough
+    MasaCtrl: MasaCtrlSettings(steps=2, first_step=1),
+    Pix2PixZero: Pix2PixZeroSettings(steps=2),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_network_runs_as_often_as_the_method_says(context: MethodContext, make_request, kind) -> None:
+    method = kind(context, COUNTED[kind])
+    method.load()
+    passes = {True: 0, False: 0}  # with a gradient, without
+
+    def count(module, inputs, output) -> None:
+        passes[output.sample.requires_grad] += len(inputs[0])
+
+    handle = method.model.unet.register_forward_hook(count)
+    method.edit([make_request(0), make_request(1)])
+    handle.remove()
+    told = method.needs().passes
+    with_gradient = sum(count for name, count in told.items() if "gradient" in name)
+    assert (passes[False], passes[True]) == (2 * told["UNet"], 2 * with_gradient)
 
 
 def test_pix2pix_zero_asks_for_its_captioner(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,13 @@ from diffusers import (
     ControlNetModel,
     StableDiffusionAdapterPipeline,
     StableDiffusionControlNetPipeline,
+    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
     T2IAdapter,
+    UNet2DConditionModel,
 )
 from PIL import Image
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.miniature.build_diffusion import STAGES, Arguments, main
 from benchmarks.miniature.captions import VOCABULARY, caption
@@ -30,13 +32,19 @@ from benchmarks.miniature.diffusion import (
 )
 from benchmarks.miniature.diffusion_training import (
     CONTROLS,
+    INSTRUCT,
     Plan,
     load_text_to_image,
+    noise_error,
     pictures,
     spread_timesteps,
     steering,
 )
-from benchmarks.miniature.latents import read_shards, training_scenes
+from benchmarks.miniature.edit_pairs import Pairs, read_pairs
+from benchmarks.miniature.edits import random_edit
+from benchmarks.miniature.instruct_training import edit_noise_error, leave_out, load_instruct, make_instruct
+from benchmarks.miniature.latents import Encoded, read_shards, training_scenes
+from benchmarks.miniature.render import render
 from benchmarks.miniature.scene import Scene, Thing
 from editar.training.loop import TrainConfig
 
@@ -49,7 +57,10 @@ SIZES = DiffusionConfig(
     hint_widths=(4, 4, 4, 4),
 )
 STEPS = TrainConfig(steps=2, batch_size=4, checkpoint_every=1, log_every=1, learning_rate=1e-3)
-PLAN = Plan(networks=SIZES, vae=STEPS, unet=STEPS, controlnet=STEPS, adapter=STEPS, shards=2, scenes=4, sample=4)
+PLAN = Plan(
+    networks=SIZES, vae=STEPS, unet=STEPS, controlnet=STEPS, adapter=STEPS, instruct=STEPS, shards=2, pair_shards=2,
+    scenes=4, sample=4,
+)  # fmt: skip
 THING = Thing(shape="heart", colour="red", material="striped", content="cross", size=4, column=0, row=8, flipped=True)
 THINGS = tuple(replace(THING, column=column, size=size) for column, size in ((0, 3), (3, 3), (6, 2)))
 FULLEST = Scene(background="wall", style="pixel art", things=THINGS)  # to say of it takes the most words
@@ -90,17 +101,47 @@ def test_the_exported_folders_load_through_the_pipelines_and_draw(built):
         assert np.asarray(image).tobytes() != np.asarray(plain).tobytes(), name
 
 
+def test_the_exported_instruct_pix2pix_edits_by_instruction(built):
+    """Its U-Net and text encoder stand in its folder; the rest is the text-to-image model's."""
+    folder = built[1] / "diffusion"
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+        folder,
+        unet=UNet2DConditionModel.from_pretrained(folder / INSTRUCT),
+        text_encoder=CLIPTextModel.from_pretrained(folder / INSTRUCT / "text_encoder"),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+
+    def edit(**changes) -> bytes:
+        call = {
+            "prompt": "make the red heart blue", "image": Image.fromarray(render(FULLEST)), "num_inference_steps": 3,
+            "guidance_scale": 5.0, "image_guidance_scale": 1.5, "generator": torch.Generator().manual_seed(0),
+        }  # fmt: skip
+        image = pipeline(**{**call, **changes}).images[0]
+        assert image.size == (64, 64) and image.mode == "RGB"
+        return image.tobytes()
+
+    plain = edit()
+    assert edit() == plain
+    assert edit(prompt="remove the red heart") != plain
+    assert edit(image=Image.new("RGB", (64, 64))) != plain
+
+
 def test_the_export_is_half_precision_with_curves_and_digests(built):
     build, weights = built
     files = {file.relative_to(weights).as_posix() for file in weights.rglob("*.safetensors")}
-    assert set(json.loads((weights / "digests.json").read_text())) == files and len(files) == 3 + len(CONTROLS)
+    assert set(json.loads((weights / "digests.json").read_text())) == files and len(files) == 3 + len(CONTROLS) + 2
     unet = StableDiffusionPipeline.from_pretrained(weights / "diffusion").unet
-    trained = load_text_to_image(PLAN, build).unet
-    assert unet.dtype == torch.float32
-    for name, value in trained.state_dict().items():
-        assert torch.equal(unet.state_dict()[name], value.half().float()), name
+    instruct, trained = weights / "diffusion" / INSTRUCT, load_instruct(PLAN, build)
+    for exported, network in (
+        (unet, load_text_to_image(PLAN, build).unet),
+        (UNet2DConditionModel.from_pretrained(instruct), trained.unet),
+        (CLIPTextModel.from_pretrained(instruct / "text_encoder"), trained.text_encoder),
+    ):
+        assert exported.dtype == torch.float32
+        for name, value in network.state_dict().items():
+            assert torch.equal(exported.state_dict()[name], value.half().float()), name
     for stage in STAGES:
-        if stage not in ("latents", "export"):
+        if stage not in ("latents", "pairs", "export"):
             assert len((weights / "curves" / "diffusion" / f"{stage}.jsonl").read_text().splitlines()) == STEPS.steps
     assert not [file for file in weights.rglob("*.json") if str(weights.parent) in file.read_text()]
 
@@ -113,10 +154,11 @@ def test_an_interrupted_build_ends_where_an_uninterrupted_one_does(built, tmp_pa
         (("vae",), replace(PLAN, vae=one)),
         (("vae", "latents", "unet"), replace(PLAN, unet=one)),
         (("unet", "controlnet-canny"), replace(PLAN, controlnet=one)),
-        (("controlnet-canny",), PLAN),
+        (("controlnet-canny", "pairs", INSTRUCT), replace(PLAN, instruct=one)),
+        ((INSTRUCT,), PLAN),
     ):
         main(Arguments(folder=folder, out=tmp_path, device="cpu", stages=stages), stopped)
-    for stage in ("vae", "unet", "controlnet-canny"):
+    for stage in ("vae", "unet", "controlnet-canny", INSTRUCT):
         whole, parts = (torch.load(each / stage / "last.pt") for each in (built[0], folder))
         assert parts["step"] == whole["step"] == STEPS.steps
         for name, value in whole["model"].items():
@@ -134,6 +176,8 @@ def test_a_stage_whose_base_is_not_finished_says_what_to_do(built, tmp_path):
         )
     with pytest.raises(FileNotFoundError, match=r"no 0002\.npz.*--stages latents"):
         read_shards(built[0] / "latents", 3)
+    with pytest.raises(FileNotFoundError, match=r"no 0002\.npz.*--stages pairs"):
+        read_pairs(built[0] / "pairs", 3)
     with pytest.raises(ValueError, match="--stages paint: must be one of vae latents"):
         replace(arguments, stages=("paint",))
 
@@ -171,6 +215,45 @@ def test_shards_hold_training_scenes_and_their_maps(built):
         assert np.array_equal(each.permute(1, 2, 0).numpy(), condition(scene, "segmentation"))
     picked = shard.pick(torch.tensor([1, 1]), "cpu")
     assert picked.maps is not None and picked.maps.max() == 1.0 and picked.latents.dtype == torch.float32
+
+
+def test_pairs_are_edits_with_the_words_of_instructions(built):
+    pairs = read_pairs(built[0] / "pairs", 2)
+    count = len(pairs.words)
+    assert 8 <= count <= 2 * 4 * 4 and pairs.words.shape == (count, LENGTH)
+    assert pairs.source.shape == pairs.target.shape == (count, 8, 8, 8)
+    assert not (pairs.source == pairs.target).flatten(1).all(1).any()
+    tokenizer = CLIPTokenizer.from_pretrained(built[1] / "diffusion" / "tokenizer")
+    verbs = set("make change turn replace remove delete take add put draw move place".split())  # noqa: SIM905
+    for words in pairs.words:
+        assert tokenizer.decode(words, skip_special_tokens=True).split()[0] in verbs
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        assert set(random_edit(rng).instruction.split()) <= set(VOCABULARY)
+
+
+def test_a_new_instruct_pix2pix_is_the_text_to_image_model_until_it_learns_to_heed_the_source():
+    torch.manual_seed(0)
+    base = TextToImage(SIZES).eval()
+    torch.nn.init.normal_(base.unet.conv_out.weight)
+    model = make_instruct(base)
+    words, times = torch.zeros(2, LENGTH, dtype=torch.long), torch.tensor([10, 900])
+    noise, sources, targets = torch.randn(3, 2, 8, 8, 8)
+    batch = Pairs(source=sources, target=targets, words=words)
+    expected = noise_error(base, None, Encoded(latents=targets, words=words), times, noise)
+    error = edit_noise_error(model, batch, times, noise)
+    assert torch.allclose(error, expected, rtol=1e-4)
+    error.sum().backward()
+    gradient = model.unet.conv_in.weight.grad
+    assert gradient is not None and gradient[:, 8:].abs().sum() > 0
+
+
+def test_text_and_source_are_left_out_five_percent_each_way():
+    batch = Pairs(source=torch.ones(1000, 1, 1, 1), target=torch.ones(1000, 1, 1, 1), words=torch.ones(1000, 3).long())
+    left = leave_out(batch, torch.zeros(1, 3).long(), (torch.arange(1000) + 0.5) / 1000)
+    text, source = left.words[:, 0] == 0, left.source.flatten() == 0
+    assert (text & ~source).sum() == (source & ~text).sum() == (text & source).sum() == 50
+    assert torch.equal(left.target, batch.target)
 
 
 def test_standardised_latents_have_unit_variance_and_the_same_pictures():

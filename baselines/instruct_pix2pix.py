@@ -1,0 +1,99 @@
+"""InstructPix2Pix, MagicBrush, InstructDiffusion: the same architecture, tuned on other edits.
+
+What is fetched are the authors' own checkpoints, since these say which weights they hold: InstructPix2Pix' code, which
+is MagicBrush's too, edits with the moving average of the U-Net's weights, and InstructDiffusion's file was converted
+from it. Of the ports to diffusers, vinesmsuic/magicbrush-jul7 is not made from the average (its maker has a second one,
+magicbrush-ema, that is), and timbrooks/instruct-pix2pix leaves it open.
+"""
+
+from baselines.checkpoints import PIPELINE_FILES, Checkpoint
+from baselines.instruct.files import Published
+from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.method import MethodContext
+from baselines.unified.files import CheckpointFile
+
+
+def _from_hub(name: str, repository: str, revision: str, licence: str) -> CheckpointFile:
+    return CheckpointFile(
+        name=name,
+        source=f"https://huggingface.co/{repository}",
+        hub=Checkpoint(
+            name=repository.rpartition("/")[2], files=(name,), repository=repository, revision=revision, licence=licence
+        ),
+    )
+
+
+# The file and the settings of PnPInversion's run_editing_instructpix2pix.py.
+INSTRUCT_PIX2PIX = Instructed(
+    title="InstructPix2Pix",
+    published=Published(
+        file=_from_hub(
+            "instruct-pix2pix-00-22000.ckpt",
+            "timbrooks/instruct-pix2pix",
+            "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+            "MIT",
+        ),
+        averaged=True,
+        folder=Checkpoint(name="instruct-pix2pix", files=PIPELINE_FILES),
+        miniature=Checkpoint(
+            name="diffusion/instruct-pix2pix",
+            files=(
+                "config.json",
+                "diffusion_pytorch_model.safetensors",
+                "text_encoder/config.json",
+                "text_encoder/model.safetensors",
+            ),
+        ),
+    ),
+    steps=50,
+    by_text=7.5,
+    by_image=1.5,
+    guidance="instruct-pix2pix",
+)
+# The checkpoint that its authors recommend, of which magicbrush-jul7 is the port; that of the paper is refused, since
+# its pickle holds callbacks of the training.
+MAGICBRUSH = Instructed(
+    title="MagicBrush",
+    published=Published(
+        file=_from_hub(
+            "MagicBrush-epoch-52-step-4999.ckpt",
+            "osunlp/InstructPix2Pix-MagicBrush",
+            "2c494dadfa5faab278a326e51ef93e9098c337f4",
+            "CreativeML OpenRAIL-M",
+        ),
+        averaged=True,
+        folder=Checkpoint(name="magicbrush-jul7", files=PIPELINE_FILES),
+    ),
+    steps=100,
+    by_text=7.5,
+    by_image=1.5,
+    guidance="instruct-pix2pix",
+)
+# The file of edit_cli.py; the settings of PnPInversion's run_editing_instructdiffusion.py.
+INSTRUCT_DIFFUSION = Instructed(
+    title="InstructDiffusion",
+    published=Published(
+        file=CheckpointFile(
+            name="v1-5-pruned-emaonly-adaption-task.ckpt",
+            source="the first link of https://github.com/cientgu/InstructDiffusion#quickstart",
+        ),
+        averaged=False,
+        folder=Checkpoint(name="instruct-diffusion", files=PIPELINE_FILES),
+    ),
+    steps=50,
+    by_text=5.0,
+    by_image=1.25,
+    guidance="instruct-diffusion",
+)
+
+
+def instruct_pix2pix(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
+    return InstructedDiffusion(context, INSTRUCT_PIX2PIX, dtype)
+
+
+def magicbrush(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
+    return InstructedDiffusion(context, MAGICBRUSH, dtype)
+
+
+def instruct_diffusion(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
+    return InstructedDiffusion(context, INSTRUCT_DIFFUSION, dtype)

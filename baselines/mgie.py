@@ -1,0 +1,144 @@
+"""MGIE: LLaVA-7B rewrites the instruction and ends it with eight image tokens; its hidden states at these become, by
+the edit head, the prompt of an InstructPix2Pix with a UNet of its own.
+
+LLaVA pins old libraries and runs in its own environment, by `recipes/mgie.toml`, once for each batch; all else is here.
+Settings are those of demo.ipynb of apple/ml-mgie, which leaves the pipeline's defaults.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from baselines.checkpoints import Checkpoint, find
+from baselines.external import External, Recipe, ask, read_recipe
+from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
+from baselines.method import EditRequest, MethodContext, NoAnswer, Request, Unsupported
+from baselines.recipes import MGIE as RECIPE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from baselines.edit_head import EditHead
+
+ROW = replace(INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
+
+
+def _of_author(name: str, files: tuple[str, ...], licence: str) -> Checkpoint:
+    """A folder of the first author's repository; the first is what Apple publishes as mgie_7b.tar.gz."""
+    return Checkpoint(
+        name=name, files=files, repository="tsujuifu/ml-mgie", revision="7da3813a321383e01ab7f50a49391603fd8596f0",
+        subfolder=name, licence=licence,
+    )  # fmt: skip
+
+
+MGIE_7B = _of_author("mgie_7b", ("mllm.pt", "unet.pt"), "CC-BY-NC")
+LLAVA_7B = _of_author(
+    "LLaVA-7B-v1",
+    (
+        "added_tokens.json",
+        "config.json",
+        "generation_config.json",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+    ),
+    "LLaMA",
+)
+AT_ONCE = 4  # images that are sampled together, which bounds the memory whatever the batch
+ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
+
+
+class MGIE:
+    """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as
+    published, on a CPU float32.
+
+    Raises Unsupported in the miniature, and without the environment variables that the recipe names.
+    """
+
+    def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
+        if dtype is None:
+            dtype = "float32" if context.device == "cpu" else "float16"
+        self.diffusion = InstructedDiffusion(context, row, dtype)
+        self.weights = context.weights
+        for name in ENVIRONMENT:
+            if name not in os.environ:
+                raise Unsupported(
+                    f"MGIE needs the environment variable {name}, see {RECIPE.name}: leave it out of --methods"
+                )
+        self._head: EditHead | None = None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Finds the weights of both sides, and fetches what is missing."""
+        llava, own = find(LLAVA_7B, self.weights), find(MGIE_7B, self.weights)
+        return read_recipe(RECIPE, LLAVA_7B=str(llava.resolve()), MGIE_7B=str(own.resolve()))
+
+    def load(self) -> None:
+        from baselines.edit_head import read_edit_head
+        from baselines.unified.checkpoint import fill
+        from editar.checkpoint import map_pickle
+
+        folder = find(MGIE_7B, self.weights)
+        self.diffusion.load()
+        model = self.diffusion.model
+        state, _ = map_pickle(folder / "unet.pt")
+        fill(model.unet, state, folder / "unet.pt", "").to(model.device, model.dtype)
+        self._head = read_edit_head(folder / "mllm.pt").to(model.device, model.dtype)
+
+    @property
+    def head(self) -> "EditHead":
+        assert self._head is not None, "call load() first"
+        return self._head
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
+        states = ask(self.recipe, requests, ".npy", self._read)
+        given = [
+            (request, each) for request, each in zip(requests, states, strict=True) if not isinstance(each, NoAnswer)
+        ]
+        edited = self._sample(given)
+        return [each if isinstance(each, NoAnswer) else next(edited) for each in states]
+
+    def settings(self) -> dict[str, Any]:
+        settings = self.diffusion.settings()
+        del settings["ema"]  # of the UNet that MGIE's own replaces
+        settings["weights"] |= MGIE_7B.digests(find(MGIE_7B, self.weights))
+        return {**settings, "language_model": External(self.recipe).settings()}
+
+    def _sample(self, given: Sequence[tuple[EditRequest, np.ndarray]]) -> Iterator[Image.Image | NoAnswer]:
+        """A few at a time: a batch is as large as makes LLaVA's loading worth while."""
+        for start in range(0, len(given), AT_ONCE):
+            requests, states = zip(*given[start : start + AT_ONCE], strict=True)
+            yield from self.diffusion.sample(requests, self._texts(states))
+
+    def _texts(self, states: Sequence[np.ndarray]) -> "Tensor":
+        """(3B, queries, features): what the predictions of `sampling.Guidance` read, from states (tokens, hidden)."""
+        import torch
+
+        head, model = self.head, self.diffusion.model
+        with torch.no_grad():
+            batch = torch.from_numpy(np.stack(states)).to(model.device, model.dtype)
+            # Each by itself, so that rounding does not depend on the batch.
+            texts = torch.cat([head(each[None]) for each in batch])
+            null = head.null().expand_as(texts)
+        return torch.cat([texts, null, null]).float()
+
+    def _read(self, path: Path, request: Request) -> np.ndarray:
+        """(tokens, hidden) of a file in NumPy's format."""
+        states = np.load(path, allow_pickle=False)
+        wanted = tuple(self.head.image_tokens.shape)
+        if states.shape != wanted or not np.issubdtype(states.dtype, np.floating):
+            raise NoAnswer(f"answers/{path.name} is {states.dtype} {states.shape}; the edit head takes floats {wanted}")
+        if not np.isfinite(states).all():
+            raise NoAnswer(f"answers/{path.name} is not finite: LLaVA overflowed")
+        return states

@@ -1,0 +1,60 @@
+"""What making images takes, method by method in one process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from baselines.method import EditRequest
+from benchmarks import memory
+from benchmarks.datasets.piebench import read_piebench
+from benchmarks.manifest import read_manifest
+from benchmarks.run import Shard, run
+from tests.benchmarks.killable import PixelTask, open_run
+from tests.benchmarks.tiny import SIDE, write_piebench
+
+LARGE = 300 * 2**20  # bytes, which malloc gives back
+
+
+class Large:
+    def load(self) -> None:
+        self.weights = np.ones(LARGE, np.uint8)
+
+    def settings(self) -> dict[str, float]:
+        return {"strength": 0.5}
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        return [request.image for request in requests]
+
+
+class Small(Large):
+    def load(self) -> None:
+        pass
+
+
+def test_a_method_is_not_charged_for_the_one_before_it(tmp_path: Path) -> None:
+    write_piebench(tmp_path / "data", 2)
+    data = read_piebench(tmp_path / "data", SIDE)
+    ids = [record.sample_id for record in data.records]
+    runs = {name: open_run(tmp_path / name, data, name) for name in ("large", "small")}
+    task = PixelTask(data)
+    run(task, runs, {"large": Large, "small": Small}, ids, batch_size=1, shard=Shard())
+    costs = {}
+    for name, each in runs.items():
+        assert each.merge(ids, task.facts)
+        manifest = read_manifest(tmp_path / name)
+        assert manifest is not None
+        costs[name] = manifest["cost"]
+        assert manifest["peak_memory_bytes"] >= costs[name]["peak_memory_bytes"] > costs[name]["before_bytes"] * 0.9
+    own = {name: cost["peak_memory_bytes"] - cost["before_bytes"] for name, cost in costs.items()}
+    assert own["large"] >= 0.9 * LARGE
+    if memory.kind() != memory.PROCESS:  # else the system doesn't forget, and the table says so
+        assert own["small"] < LARGE / 3
+    assert all(cost["samples"] == 2 and cost["seconds_per_sample"] > 0 for cost in costs.values())
+    assert all(cost["load_seconds"] >= 0 and cost["memory"] == memory.kind() for cost in costs.values())
+
+
+def test_a_peak_is_at_least_what_is_held() -> None:
+    memory.reset_peak()
+    assert memory.peak_bytes() >= memory.held_bytes() * 0.99 > 2**20
