@@ -17,8 +17,8 @@ from editar.images import square
 from editar.training.data.config import DataConfig, Source
 from editar.training.data.mixture import Batch, TooManyFaults, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
-from tests.editar.loopback_hub import hub
 from tests.editar.training_sets import COLUMNS, picture, write_jsonl, write_parquet
+from tests.loopback import serve
 
 SIDE = 16
 
@@ -209,14 +209,15 @@ def test_memory_is_that_of_a_row_group_however_large_the_file(tmp_path):
 
 def test_a_set_is_streamed_from_the_hub_at_its_revision(tmp_path):
     write_parquet(tmp_path / "data", "segmentation", 9, files=3)
+    files = {f"data/{path.name}": path.read_bytes() for path in (tmp_path / "data").iterdir()}
     revision = "98bb1b8cbce93f9946f79c79e837e4b8502d094d"
     config = DataConfig(sources=(Source(kind="segmentation", revision=revision),), workers=0, block=8)
-    with hub(tmp_path, "limingcv/Captioned_COCOStuff", revision) as server:
-        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        streamed = batches(config, 3, size=3, endpoint=endpoint)
+    with serve("limingcv/Captioned_COCOStuff", revision, files, datasets=True) as hub:
+        streamed = batches(config, 3, size=3, endpoint=hub.endpoint)
         gone = replace(config, sources=(Source(kind="segmentation", revision="0" * 40),))
         with pytest.raises((ValueError, OSError)):
-            batches(gone, 1, endpoint=endpoint)
+            batches(gone, 1, endpoint=hub.endpoint)
+    assert not any("validation" in name for name in hub.downloads)
     local = batches(replace(config, sources=(Source(kind="segmentation", folder=tmp_path),)), 3, size=3)
     assert [batch.texts for batch in streamed] == [batch.texts for batch in local]
     assert all(torch.equal(a.target, b.target) for a, b in zip(streamed, local, strict=True))
