@@ -23,6 +23,7 @@ from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import Config, keep
 from editar.training.start import checkpoint_activations, frozen, load_start
 from editar.training.teachers import Teacher
+from editar.training.tokens import TokenCache
 from editar.transformer import EditARTransformer
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def run(config: Config) -> None:
     side = parts.transformer.config.grid * parts.vq.config.downsampling
     size = config.training.batch_size // parts_of_step
     stream = Stream(loader(config.data, side, size, rank=group.rank, processes=group.size), config.out, group)
-    objective = Objective(parts, teacher, config.distillation.weight, config.training.seed, group)
+    cache = TokenCache(config.token_cache, parts.vq) if config.token_cache else None
+    objective = Objective(parts, teacher, config.distillation.weight, config.training.seed, group, cache)
     student = Student(parts.transformer)
     share_out(student, parts.transformer.layers, group, config.shards)
 
@@ -129,17 +131,22 @@ class Objective:
     """The loss of a batch: tokens, text embeddings and teacher's features are made here, without gradients."""
 
     def __init__(
-        self, parts: Parts, teacher: Teacher | None, distillation_weight: float, seed: int, group: Group
+        self,
+        parts: Parts,
+        teacher: Teacher | None,
+        distillation_weight: float,
+        seed: int,
+        group: Group,
+        cache: TokenCache | None = None,
     ) -> None:
         self.vq, self.text, self.teacher, self.weight = parts.vq, parts.text, teacher, distillation_weight
-        self.seed, self.group, self.device = seed, group, group.device
+        self.seed, self.group, self.device, self.cache = seed, group, group.device, cache
 
     def __call__(self, model: Callable[..., Values], batch: Batch, step: int) -> Values:
         """`model` is a Student."""
-        source, target = batch.source.to(self.device), batch.target.to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):  # the tokenizer is a float32 one
-            condition, tokens, text = self.tokens(source), self.tokens(target), self.text(batch.texts)
-            features = self.teacher(target) if self.teacher else None
+            condition, tokens, text = self.tokens(batch.source), self.tokens(batch.target), self.text(batch.texts)
+            features = self.teacher(batch.target.to(self.device)) if self.teacher else None
         null_image, null_text = (null.to(self.device) for null in self.nulls(batch))
         values = model(
             condition, text, tokens, null_image, null_text, teacher=features,
@@ -155,8 +162,11 @@ class Objective:
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, side, side) -> token indices (B, N)."""
-        parts = (images.float() / 127.5 - 1).split(ENCODED_TOGETHER)
+        """uint8 (B, 3, side, side) on the CPU -> token indices (B, N) on the device."""
+        return (self.cache(images, self._encode) if self.cache else self._encode(images)).to(self.device)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        parts = (images.to(self.device).float() / 127.5 - 1).split(ENCODED_TOGETHER)
         return torch.cat([self.vq.encode(part) for part in parts])
 
 
@@ -176,7 +186,7 @@ def work(config: TransformerConfig) -> Work:
 @torch.no_grad()
 def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Image.Image:
     """The first `count` samples of a batch, one a row: source, target, and what the model makes of the source."""
-    source, target = (images[:count].to(objective.device) for images in (batch.source, batch.target))
+    source, target = batch.source[:count], batch.target[:count]
     text = parts.text(batch.texts[:count])
     made = generate(parts.transformer, objective.tokens(source), text, range(len(source)), parts.sampling)
     columns = (source / 127.5 - 1, target / 127.5 - 1, torch.cat([parts.vq.decode(row) for row in made.split(1)]))

@@ -20,9 +20,9 @@ from editar.training.teachers import DistillationConfig
 
 PAPERS = DistillationConfig()  # the paper's
 # What may be another in a run that goes on: none of these moves a number.
-FREE = frozenset(
-    {"out", "device", "previews", "shards", "training.steps", "training.checkpoint_every", "training.log_every"}
-)
+FREE = frozenset({"out", "device", "previews", "shards", "token_cache"}) | {
+    f"training.{name}" for name in ("steps", "checkpoint_every", "log_every")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class Config:
     distillation: DistillationConfig = PAPERS
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """For instance cpu or cuda."""
+    token_cache: Path | None = None
+    """Folder of a cache of tokens, which runs may share."""
     shards: int = 0
     """Processes that share one copy of the weights, where torchrun starts several; 0: all, 1: each has a copy."""
     previews: int = 4

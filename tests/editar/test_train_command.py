@@ -1,5 +1,6 @@
 """`python -m editar train`: from a folder of pairs to a model, through kills and resumption."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from editar.training.loss import editar_loss
 from editar.training.recipe import Objective, Student, work
 from editar.training.settings import Config, parse
 from editar.training.start import ModelConfig, checkpoint_activations, load_start
+from editar.training.tokens import TokenCache
 from editar.transformer import EditARTransformer
 from tests.editar.training_sets import write_jsonl
 
@@ -219,6 +221,33 @@ def test_the_objective_is_the_reference_loss_on_its_batch(small_parts):
     assert values["loss"].item() == pytest.approx(expected["loss"].item(), rel=1e-6)
     depth, edit = values["cross_entropy/depth"].item(), values["cross_entropy/edit"].item()
     assert (depth + 2 * edit) / 3 == pytest.approx(expected["loss"].item(), rel=1e-5)
+
+
+def test_tokens_are_encoded_once(small_parts, tmp_path):
+    torch.manual_seed(0)
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    asked = []
+
+    def encode(unknown: torch.Tensor) -> torch.Tensor:
+        asked.append(len(unknown))
+        return small_parts.vq.encode(unknown.float() / 127.5 - 1)
+
+    expected = encode(images)
+    cache = TokenCache(tmp_path, small_parts.vq)
+    assert torch.equal(cache(images[[0, 1, 0]], encode), expected[[0, 1, 0]])
+    again = TokenCache(tmp_path, small_parts.vq)  # as a later run, or another process, finds it
+    assert torch.equal(again(images[[2, 1, 0]], encode), expected[[2, 1, 0]])
+    assert asked == [3, 2, 1]
+    other = copy.deepcopy(small_parts.vq)
+    other.quantize.embedding.weight.data.neg_()
+    TokenCache(tmp_path, other)(images, encode)  # another tokenizer's tokens are others
+    assert asked == [3, 2, 1, 3]
+
+
+def test_a_training_is_the_same_with_a_cache_of_tokens(settings, trained, tmp_path):
+    flags = ["--out", str(tmp_path / "out"), "--token-cache", str(tmp_path / "cache"), "--previews", "0"]
+    assert main(["train", str(settings), *flags]) == 0
+    assert losses(tmp_path / "out") == losses(trained)
 
 
 def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
