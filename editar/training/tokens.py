@@ -34,15 +34,14 @@ class TokenCache:
     def __call__(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """images uint8 (B, 3, side, side) on the CPU -> tokens int64 (B, N); `encode` makes the unknown ones."""
         keys = [self._key(image) for image in images]
-        found = {key: self._find(key) for key in keys}
-        missing = [i for i, key in enumerate(keys) if found[key] is None and keys.index(key) == i]
-        if missing:
+        known = {key: tokens for key in keys if (tokens := self._find(key)) is not None}
+        if missing := [i for i, key in enumerate(keys) if key not in known and keys.index(key) == i]:
             made = encode(images[missing]).cpu().numpy().astype(np.uint16)
             rows = [(keys[i], tokens.tobytes()) for i, tokens in zip(missing, made, strict=True)]
             self.database.executemany("INSERT OR IGNORE INTO tokens VALUES (?, ?)", rows)
-            found.update(rows)
-        tokens = np.stack([np.frombuffer(found[key], np.uint16) for key in keys])
-        return torch.from_numpy(tokens.astype(np.int64))
+            known.update(rows)
+        tokens_BN = np.stack([np.frombuffer(known[key], np.uint16) for key in keys])
+        return torch.from_numpy(tokens_BN.astype(np.int64))
 
     def _key(self, image: Tensor) -> bytes:
         return hashlib.sha256(self.tokenizer + image.contiguous().numpy().tobytes()).digest()
