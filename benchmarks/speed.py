@@ -1,4 +1,4 @@
-"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics|fid`."""
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics|fid|train`."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,13 @@ import tyro
 
 from benchmarks.speed_fid import FidSpeed
 from benchmarks.speed_metrics import MetricsSpeed
+from benchmarks.speed_train import TrainSpeed
 
-COMMANDS: dict[str, Callable[..., FidSpeed | MetricsSpeed]] = {"fid": FidSpeed, "metrics": MetricsSpeed}
+COMMANDS: dict[str, Callable[..., FidSpeed | MetricsSpeed | TrainSpeed]] = {
+    "fid": FidSpeed,
+    "metrics": MetricsSpeed,
+    "train": TrainSpeed,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
