@@ -8,7 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -18,6 +18,7 @@ from editar.training.loop import TrainConfig
 from editar.training.start import ModelConfig
 from editar.training.teachers import DistillationConfig
 
+T = TypeVar("T")
 PAPERS = DistillationConfig()  # the paper's
 # What may be another in a run that goes on: none of these moves a number.
 FREE = frozenset({"out", "device", "previews", "shards", "token_cache"}) | {
@@ -52,7 +53,7 @@ def parse(path: Path, flags: Sequence[str] = ()) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
     try:
-        config = _build(Config, values, "")
+        config = build(Config, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not flags:
@@ -60,8 +61,9 @@ def parse(path: Path, flags: Sequence[str] = ()) -> Config:
     return tyro.cli(Config, default=config, args=list(flags), prog=f"python -m editar train {path}")
 
 
-def _build(kind: type, values: Mapping[str, Any], place: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+def build(kind: type[T], values: Mapping[str, Any], place: str = "") -> T:
+    """A dataclass from a TOML table. place: what comes before the names in errors. Raises ValueError."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := [place + name for name in values if name not in fields]:
         raise ValueError(f"{', '.join(unknown)}: no such setting; there are {', '.join(fields)}")
     required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
@@ -76,7 +78,7 @@ def _value(hint: Any, value: Any, place: str) -> Any:
     if get_origin(hint) in (Union, types.UnionType):  # of one type and None, which TOML has no word for
         (hint,) = (part for part in get_args(hint) if part is not types.NoneType)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _build(hint, value, f"{place}.")
+        return build(hint, value, f"{place}.")
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_value(get_args(hint)[0], part, f"{place}.{i}") for i, part in enumerate(value))
     if get_origin(hint) is Literal:
