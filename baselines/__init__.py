@@ -13,7 +13,7 @@ from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.mgie import MGIE
-from baselines.seed_x import seed_x_edit
+from baselines.seed_x import SeedXEdit
 from baselines.t2i_adapter import t2i_adapter
 from baselines.uni_controlnet import UniControlNet
 from baselines.unicontrol import UniControl
@@ -27,7 +27,7 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "magicbrush": magicbrush,
     "instruct-diffusion": instruct_diffusion,
     "mgie": MGIE,
-    "seed-x-edit": seed_x_edit,
+    "seed-x-edit": SeedXEdit,
     "prompt-to-prompt": PromptToPrompt,
     "null-text-inversion": NullTextInversion,
     "pnp-inversion": PnPInversion,

@@ -12,10 +12,17 @@ from baselines.diffusion import Control, ControlledDiffusion
 from baselines.method import MethodContext
 
 TASKS = ("depth", "canny", "segmentation")
+_SIZES = {"diffusion_pytorch_model.safetensors": 1_450_000_000}  # as the hub shows it, rounded
 
 
 def _v11(name: str, revision: str) -> Checkpoint:
-    return Checkpoint(name=name, repository=f"lllyasviel/{name}", revision=revision, licence="CreativeML OpenRAIL-M")
+    return Checkpoint(
+        name=name,
+        repository=f"lllyasviel/{name}",
+        revision=revision,
+        licence="CreativeML OpenRAIL-M",
+        sizes=_SIZES,
+    )
 
 
 def _reward(subfolder: str) -> Checkpoint:
@@ -25,6 +32,7 @@ def _reward(subfolder: str) -> Checkpoint:
         revision="ce65cb27c438461c121eaab9a296b437efd2f0dc",
         subfolder=subfolder,
         licence="MIT",
+        sizes=_SIZES,
     )
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from baselines.checkpoints import Checkpoint
 from baselines.method import EditRequest, MethodContext, TranslateRequest
 from baselines.needs import NeededFile, Needs
-from editar.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
@@ -33,6 +32,8 @@ T5 = Checkpoint(
     ),
     repository="google/flan-t5-xl",
     licence="Apache-2.0",
+    # As the hub shows them, rounded.
+    sizes={"model-00001-of-00002.safetensors": 9_450_000_000, "model-00002-of-00002.safetensors": 1_950_000_000},
 )  # fmt: skip
 PATCH = 16  # pixels along one side of what a token stands for, in the released model
 
@@ -72,8 +73,10 @@ class EditARMethod:
         )
 
     def settings(self) -> dict[str, Any]:
-        folder = weights_folder(self.context)
-        return {"dtype": self.dtype, "sampling": _sampling(folder), "weights": _digests(folder)}
+        from editar.checkpoint import read_model
+
+        files = read_model(weights_folder(self.context))
+        return {"dtype": self.dtype, "sampling": asdict(files.sampling), "weights": files.digests()}
 
     def needs(self) -> Needs:
         from editar.checkpoint import FILES
@@ -131,29 +134,3 @@ def _metadata(path: Path, key: str) -> dict[str, Any]:
 
     with safe_open(path, framework="pt") as file:
         return json.loads((file.metadata() or {}).get(key, "{}"))
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file that the model is made of; a text encoder that the hub gives is named only."""
-    from editar.checkpoint import FILES, OFFICIAL_T5, OFFICIAL_TRANSFORMER, OFFICIAL_VQ
-    from editar.pipeline import is_official
-
-    if not is_official(folder):
-        return {name: file_digest(folder / name) for name in FILES}
-    names = [OFFICIAL_TRANSFORMER, OFFICIAL_VQ]
-    text = folder / OFFICIAL_T5.split("/")[1]
-    tensors = sorted(text.glob("*.safetensors")) or sorted(text.glob("*.bin"))
-    paths = [folder / name for name in names] + sorted(text.glob("*.json")) + sorted(text.glob("*.model")) + tensors
-    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
-    return digests if text.is_dir() else {**digests, OFFICIAL_T5: "from the hub"}
-
-
-def _sampling(folder: Path) -> dict[str, Any]:
-    """The settings that the model is sampled with, without loading it."""
-    from editar.checkpoint import FILES
-    from editar.config import SamplingConfig
-    from editar.pipeline import is_official
-
-    if is_official(folder):
-        return asdict(SamplingConfig())
-    return asdict(SamplingConfig(**_metadata(folder / FILES[1], "sampling")))

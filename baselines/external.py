@@ -45,7 +45,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, Unsupported, shown
+from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, shown
 from baselines.needs import NeededFile, Needs
 from editar.digests import file_digest
 
@@ -75,7 +75,7 @@ class Recipe:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises Unsupported where an environment variable is not set, ValueError for everything else."""
+        """Raises ValueError. What the recipe needs of this machine is looked at by `check`."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; use letters, digits, '-', '_' and '.', at most 64")
         if not any(FOLDER in part for part in self.command):
@@ -84,19 +84,39 @@ class Recipe:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
         if self.answer_side is not None and self.answer_side < 1:
             raise ValueError(f"answer_side is {self.answer_side}; it must be at least 1 pixel")
-        for part in self.command:
-            self.expanded(part)
+
+    @property
+    def unset(self) -> tuple[str, ...]:
+        """The variables in command and files that have no value, each once."""
+        names = _VARIABLE.findall(" ".join((*self.command, *self.files)))
+        return tuple(dict.fromkeys(name for name in names if name not in self._values))
+
+    def check_variables(self) -> None:
+        """Raises ValueError where an environment variable is not set."""
+        if self.unset:
+            raise ValueError(f"{self.name}: set the environment variables {', '.join(self.unset)}")
+
+    def check(self) -> None:
+        """Raises ValueError where an environment variable is not set or one of `files` is not there."""
+        self.check_variables()
         for name in self.files:
-            if not (self.folder / self.expanded(name)).exists():
-                raise ValueError(f"files names {name!r}: there is no {self.folder / self.expanded(name)}")
+            if self.found(name) is None:
+                raise ValueError(f"{self.name}: files names {name!r}: there is no {self.folder / self.expanded(name)}")
+
+    def found(self, name: str) -> Path | None:
+        """Where `name` lies, which may have variables in it; None where it is not there or one of them is not set."""
+        if not set(_VARIABLE.findall(name)) <= set(self._values):
+            return None
+        path = self.folder / self.expanded(name)
+        return path if path.exists() else None
 
     def expanded(self, text: str) -> str:
-        """`text` with the variables' values. Raises Unsupported for one that is not set."""
-        values = {**os.environ, **self.variables}
-        for name in _VARIABLE.findall(text):
-            if name not in values:
-                raise Unsupported(f"{text!r} needs the environment variable {name}, which is not set")
-        return _VARIABLE.sub(lambda found: values[found[1]], text)
+        """`text` with the variables' values, which have to be set."""
+        return _VARIABLE.sub(lambda found: self._values[found[1]], text)
+
+    @property
+    def _values(self) -> dict[str, str]:
+        return {**os.environ, **self.variables}
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of `files`, of a folder that of each file in it, by name."""
@@ -136,30 +156,26 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
     try:
         json.dumps(table.get("settings", {}), allow_nan=False)
         return Recipe(folder=path.parent.resolve(), variables=variables, **table)
-    except Unsupported as error:
-        raise Unsupported(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:  # a TOML date in the settings is no JSON
         raise ValueError(f"{path}: {error}") from error
 
 
 class External:
-    """The method of a recipe."""
+    """The method of a recipe. What the recipe lacks on this machine `needs` tells, and `settings` raises ValueError."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
     def settings(self) -> dict[str, Any]:
         recipe = self.recipe
+        recipe.check()
         resized = {} if recipe.answer_side is None else {"answer_side": recipe.answer_side, "resizing": "bicubic"}
         return {"command": list(recipe.command), "files": recipe.digests(), **resized, "settings": recipe.settings}
 
     def needs(self) -> Needs:
         recipe = self.recipe
-        files = tuple(
-            NeededFile(name=name, source="the recipe", path=recipe.folder / recipe.expanded(name))
-            for name in recipe.files
-        )
-        return Needs(files=files, note="what its command loads besides is not known here")
+        files = tuple(NeededFile(name=name, source="the recipe", path=recipe.found(name)) for name in recipe.files)
+        return Needs(files=files, unset=recipe.unset, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         return ask(self.recipe, requests, ".png", self._read)

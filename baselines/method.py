@@ -72,8 +72,7 @@ class MethodContext:
 
 
 class Unsupported(ValueError):
-    """Raised by the constructor of a method that has no networks for the context's suite and task, or that needs
-    environment variables which are not set."""
+    """Raised by the constructor of a method that has no networks for the context's suite and task."""
 
 
 class NoAnswer(Exception):

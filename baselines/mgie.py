@@ -5,7 +5,6 @@ LLaVA pins old libraries and runs in its own environment, by `recipes/mgie.toml`
 Settings are those of demo.ipynb of apple/ml-mgie, which leaves the pipeline's defaults.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +18,8 @@ from baselines.checkpoints import Checkpoint, find
 from baselines.external import External, Recipe, ask, read_recipe
 from baselines.instruct.method import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
-from baselines.method import EditRequest, MethodContext, NoAnswer, Request, Unsupported
+from baselines.method import EditRequest, MethodContext, NoAnswer, Request
+from baselines.needs import Needs
 from baselines.recipes import MGIE as RECIPE
 
 if TYPE_CHECKING:
@@ -30,40 +30,50 @@ if TYPE_CHECKING:
 ROW = replace(INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
 
 
-def _of_author(name: str, files: tuple[str, ...], licence: str) -> Checkpoint:
+def _of_author(name: str, sizes: dict[str, int], licence: str) -> Checkpoint:
     """A folder of the first author's repository; the first is what Apple publishes as mgie_7b.tar.gz."""
     return Checkpoint(
-        name=name, files=files, repository="tsujuifu/ml-mgie", revision="7da3813a321383e01ab7f50a49391603fd8596f0",
-        subfolder=name, licence=licence,
+        name=name, files=tuple(sizes), repository="tsujuifu/ml-mgie",
+        revision="7da3813a321383e01ab7f50a49391603fd8596f0", subfolder=name, licence=licence, sizes=sizes,
     )  # fmt: skip
 
 
-MGIE_7B = _of_author("mgie_7b", ("mllm.pt", "unet.pt"), "CC-BY-NC")
+# Sizes as the hub shows them, rounded.
+MGIE_7B = _of_author("mgie_7b", {"mllm.pt": 588_000_000, "unet.pt": 1_720_000_000}, "CC-BY-NC")
 LLAVA_7B = _of_author(
     "LLaVA-7B-v1",
-    (
-        "added_tokens.json",
-        "config.json",
-        "generation_config.json",
-        "pytorch_model-00001-of-00002.bin",
-        "pytorch_model-00002-of-00002.bin",
-        "pytorch_model.bin.index.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-    ),
+    {
+        "added_tokens.json": 70,
+        "config.json": 834,
+        "generation_config.json": 132,
+        "pytorch_model-00001-of-00002.bin": 9_980_000_000,
+        "pytorch_model-00002-of-00002.bin": 3_510_000_000,
+        "pytorch_model.bin.index.json": 26_900,
+        "special_tokens_map.json": 435,
+        "tokenizer.json": 1_840_000,
+        "tokenizer.model": 500_000,
+        "tokenizer_config.json": 727,
+    },
     "LLaMA",
 )
+# LLaVA's eye. The recipe's script fetches it, and looks for it in the hub's cache alone.
+VISION = Checkpoint(
+    name="clip-vit-large-patch14",
+    files=("config.json", "model.safetensors", "preprocessor_config.json"),
+    repository="openai/clip-vit-large-patch14",
+    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    licence="MIT",
+    sizes={"model.safetensors": 1_710_540_580},
+)
 AT_ONCE = 4  # images that are sampled together, which bounds the memory whatever the batch
-ENVIRONMENT = ("MGIE_PYTHON", "MGIE_LLAVA")
 
 
 class MGIE:
     """row: what is sampled with. dtype: of edit head and diffusion model, one of DTYPES; without one float16 as
     published, on a CPU float32.
 
-    Raises Unsupported in the miniature, and without the environment variables that the recipe names.
+    Raises Unsupported in the miniature. Where an environment variable that the recipe names is not set, `settings`
+    raises ValueError.
     """
 
     def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
@@ -71,11 +81,6 @@ class MGIE:
             dtype = "float32" if context.device == "cpu" else "float16"
         self.diffusion = InstructedDiffusion(context, row, dtype)
         self.weights = context.weights
-        for name in ENVIRONMENT:
-            if name not in os.environ:
-                raise Unsupported(
-                    f"MGIE needs the environment variable {name}, see {RECIPE.name}: leave it out of --methods"
-                )
         self._head: EditHead | None = None
 
     @cached_property
@@ -110,10 +115,20 @@ class MGIE:
         return [each if isinstance(each, NoAnswer) else next(edited) for each in states]
 
     def settings(self) -> dict[str, Any]:
+        _unfilled_recipe().check_variables()  # before gigabytes are fetched
         settings = self.diffusion.settings()
         del settings["ema"]  # of the UNet that MGIE's own replaces
         settings["weights"] |= MGIE_7B.digests(find(MGIE_7B, self.weights))
         return {**settings, "language_model": External(self.recipe).settings()}
+
+    def needs(self) -> Needs:
+        recipe, diffusion = _unfilled_recipe(), self.diffusion.needs()
+        return Needs(
+            files=diffusion.files + MGIE_7B.needed(self.weights) + LLAVA_7B.needed(self.weights) + VISION.needed(None),
+            passes={"LLaVA": recipe.settings["new_tokens"], **diffusion.passes},
+            unset=recipe.unset,
+            note="every batch loads LLaVA anew; its passes are the most tokens that it writes",
+        )
 
     def _sample(self, given: Sequence[tuple[EditRequest, np.ndarray]]) -> Iterator[Image.Image | NoAnswer]:
         """A few at a time: a batch is as large as makes LLaVA's loading worth while."""
@@ -142,3 +157,8 @@ class MGIE:
         if not np.isfinite(states).all():
             raise NoAnswer(f"answers/{path.name} is not finite: LLaVA overflowed")
         return states
+
+
+def _unfilled_recipe() -> Recipe:
+    """The recipe without the folders of the weights, which are yet to be found."""
+    return read_recipe(RECIPE, LLAVA_7B="", MGIE_7B="")

@@ -29,11 +29,13 @@ class Needs:
     """What one method needs; a method without weights has no files.
 
     passes: how many times a network is run for one image, counted as passes of a single image, by network: guidance
-    runs it twice. note: what files and passes leave out.
+    runs it twice. unset: environment variables that a run needs and that are not set. note: what files and passes leave
+    out.
     """
 
     files: tuple[NeededFile, ...] = ()
     passes: Mapping[str, int] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
     note: str = ""
 
     @property

@@ -11,16 +11,24 @@ from baselines.method import MethodContext
 _FILES = ("config.json", "diffusion_pytorch_model.bin")
 
 
-def _tencent(name: str, revision: str) -> Checkpoint:
-    return Checkpoint(name=name, files=_FILES, repository=f"TencentARC/{name}", revision=revision, licence="Apache-2.0")
+def _tencent(name: str, revision: str, megabytes: int) -> Checkpoint:
+    """megabytes: of the weights, as the hub shows them, rounded."""
+    return Checkpoint(
+        name=name,
+        files=_FILES,
+        repository=f"TencentARC/{name}",
+        revision=revision,
+        licence="Apache-2.0",
+        sizes={_FILES[0]: 208, _FILES[1]: megabytes * 10**6},
+    )
 
 
 T2I_ADAPTER = Control(
     title="T2I-Adapter",
     networks={
         "paper": {
-            "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f"),
-            "canny": _tencent("t2iadapter_canny_sd15v2", "a18baf4f0ff002f34dc2f19c4b93fe00d4cce9ee"),
+            "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f", 309),
+            "canny": _tencent("t2iadapter_canny_sd15v2", "a18baf4f0ff002f34dc2f19c4b93fe00d4cce9ee", 308),
         },
         "miniature": {task: Checkpoint(name=f"diffusion/t2i-adapter-{task}") for task in ("depth", "canny")},
     },

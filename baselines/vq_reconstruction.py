@@ -22,11 +22,9 @@ class VQReconstruction:
         self._vq: VQModel | None = None
 
     def load(self) -> None:
-        from editar.checkpoint import load_folder, load_official_vq
+        from editar.checkpoint import load_vq
 
-        path = self._file()
-        vq = load_official_vq(path) if path.suffix == ".pt" else load_folder(path.parent).vq
-        self._vq = vq.to(self.device)
+        self._vq = load_vq(weights_folder(self.context)).to(self.device)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         import torch
@@ -45,14 +43,14 @@ class VQReconstruction:
         return {"weights": {self._file().name: file_digest(self._file())}}
 
     def needs(self) -> Needs:
-        """Of our format the whole model is read, of the authors' the tokenizer alone."""
-        files = model_files(self.context)
-        official = tuple(file for file in files if file.name == TOKENIZER.name)
-        return Needs(files=official or files, passes={"VQ encoder": 1, "VQ decoder": 1})
+        """The tokenizer alone is read."""
+        from editar.checkpoint import FILES
+
+        files = tuple(file for file in model_files(self.context) if file.name in (TOKENIZER.name, FILES[0]))
+        return Needs(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})
 
     def _file(self) -> Path:
-        from editar.checkpoint import FILES, OFFICIAL_VQ
-        from editar.pipeline import is_official
+        from editar.checkpoint import FILES, OFFICIAL_VQ, is_official
 
         folder = weights_folder(self.context)
         return folder / (OFFICIAL_VQ if is_official(folder) else FILES[0])

@@ -107,13 +107,14 @@ class NamedRow:
     def lacks(self) -> str | None:
         """Why a run could not make this row: it has no networks for the suite, or they can't be had. None: it could."""
         try:
-            absent = needs_of(self.build()).absent
+            needs = needs_of(self.build())
         except Unsupported as reason:
             return str(reason)
-        if not absent:
-            return None
-        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        return f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all"
+        reasons = [f"the environment variable {name} is not set" for name in needs.unset]
+        if absent := needs.absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            reasons.append(f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all")
+        return "; ".join(reasons) or None
 
 
 def needs_of(method: Maker) -> Needs:
@@ -141,6 +142,8 @@ def named_rows(
     for name, named in rows:
         if name.startswith(EXTERNAL):
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
+            if not args.dry_run:
+                recipe.check()
             built.append(NamedRow(name=recipe.name, build=partial(External, recipe)))
         elif name in known:
             built.append(NamedRow(name=name, build=partial(known[name], context), named=named))

@@ -1,15 +1,19 @@
-"""Full-size scoring networks with random weights in the official files' names and layouts.
+"""Full-size networks with random weights in the official files' names and layouts: the scoring ones, and EditAR.
 
-Speed and file handling don't depend on what the weights are; the real ones are 2 GB that not every machine has.
+Speed, memory and file handling don't depend on what the weights are; the real ones are gigabytes that not every machine
+has. `python -m benchmarks.random_weights DIR` writes those of the paper suite of `benchmarks.piebench`, 8 GB.
 """
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+import tyro
 from torch import Tensor, nn
+from tyro.conf import Positional
 
 Fill = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -57,6 +61,89 @@ def write_official_layout(folder: Path, fill: Fill = seeded_fill) -> Path:
     return folder
 
 
+def repeated_fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As `seeded_fill`, but gigabytes in seconds: every tensor is cut from repetitions of one block of noise."""
+    block = torch.randn(4_194_319, generator=torch.Generator().manual_seed(0))  # odd, so that no two rows are alike
+    filled = {}
+    for name, like in state.items():
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % len(block)
+        copies = -(-(start + like.numel()) // len(block))
+        noise = block.repeat(copies)[start : start + like.numel()].view(like.shape)
+        if like.ndim > 1:
+            filled[name] = noise / like[0].numel() ** 0.5
+        else:
+            filled[name] = noise * 0.05 + float(name.endswith("weight"))
+    return filled
+
+
+def write_editar(folder: Path) -> Path:
+    """Write editar_release.pt (GPT-XL), vq_ds16_t2i.pt and flan-t5-xl/ (6 GB) into `folder`, which is returned.
+
+    As released, but without the optimizer's state and the T5's decoder, and with the T5 in bfloat16.
+    """
+    from editar.config import SIZES, VQConfig
+    from editar.transformer import EditARTransformer
+    from editar.vq import VQModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.device("meta"):
+        transformer = EditARTransformer(SIZES["XL"]).state_dict()
+        vq = VQModel(VQConfig()).state_dict()
+    arguments = argparse.Namespace(gpt_model="GPT-XL", image_size=512, cls_token_num=120)
+    released = {"model": repeated_fill(transformer), "optimizer": {}, "steps": 40000, "args": arguments}
+    torch.save(released, folder / "editar_release.pt")
+    del released
+    torch.save({"model": repeated_fill(vq)}, folder / "vq_ds16_t2i.pt")
+    _write_t5(folder / "flan-t5-xl")
+    return folder
+
+
+def _write_t5(folder: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import T5Config, T5EncoderModel
+
+    folder.mkdir(exist_ok=True)
+    config = T5Config(
+        vocab_size=32128,
+        d_model=2048,
+        d_kv=64,
+        d_ff=5120,
+        num_layers=24,
+        num_heads=32,
+        feed_forward_proj="gated-gelu",
+    )
+    config.save_pretrained(folder)
+    write_t5_tokenizer(folder)
+    with torch.device("meta"):
+        state = T5EncoderModel(config).state_dict()
+    del state["encoder.embed_tokens.weight"]  # is shared.weight
+    names = list(state)
+    for number, part in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), 1):
+        filled = repeated_fill({name: state[name] for name in part})
+        shard = {name: tensor.bfloat16() for name, tensor in filled.items()}
+        save_file(shard, folder / f"model-{number:05}-of-00002.safetensors", {"format": "pt"})
+
+
+def write_t5_tokenizer(folder: Path) -> None:
+    """A T5 tokenizer with a small vocabulary of its own: letters, and what was worth joining."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import T5Tokenizer
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    texts = ["make it snow in the garden", "turn the red square blue", "change the woman to a robot"]
+    tokenizer.train_from_iterator([*texts, letters, letters.upper(), " ".join("0123456789,.;:!?'-")], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    T5Tokenizer(
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", extra_ids=0
+    ).save_pretrained(folder)
+
+
 class _TorchScriptInception(nn.Module):
     """The official file's outside: a part `layers`, and an entry that takes a flag."""
 
@@ -101,3 +188,16 @@ def write_clip_tokenizer(folder: Path) -> None:
     names = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def main(folder: Positional[Path], /) -> None:
+    """Write random weights in the layout that the paper suite of benchmarks.piebench reads.
+
+    Args:
+        folder: Where to write them: what is then passed as --weights.
+    """
+    print(write_editar(write_official_layout(folder, repeated_fill)))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, prog="python -m benchmarks.random_weights")

@@ -1,14 +1,16 @@
-"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed metrics|fid|train`."""
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed decode|fid|metrics|train`."""
 
 from collections.abc import Callable
 
 import tyro
 
+from benchmarks.speed_decode import DecodeSpeed
 from benchmarks.speed_fid import FidSpeed
 from benchmarks.speed_metrics import MetricsSpeed
 from benchmarks.speed_train import TrainSpeed
 
-COMMANDS: dict[str, Callable[..., FidSpeed | MetricsSpeed | TrainSpeed]] = {
+COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed | TrainSpeed]] = {
+    "decode": DecodeSpeed,
     "fid": FidSpeed,
     "metrics": MetricsSpeed,
     "train": TrainSpeed,

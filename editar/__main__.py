@@ -1,39 +1,92 @@
 """Command line: `python -m editar edit | translate | train | convert`."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from editar.config import SamplingConfig
     from editar.pipeline import EditAR
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags:
-    """The model and how its tokens are drawn."""
+    """The model, what is made with it and how its tokens are drawn."""
 
     weights: Path | None = None
-    """A model's folder; the miniature if not given."""
+    """A model's folder: the authors' files, or what `convert` made of them; the miniature if not given."""
+    text: str | None = None
+    """Folder or hub id of the T5 text encoder, if it is not in the model's folder."""
     guidance: float | None = None
-    """Strength of the text (paper, eq. 5); the model's own if not given."""
+    """Strength of the text (paper, eq. 5), here and below the model's own if not given."""
+    temperature: float | None = None
+    """Below 1: likely tokens get likelier. 0 always takes the likeliest."""
+    top_k: int | None = None
+    """Draw from the k likeliest tokens; 0 from all."""
+    top_p: float | None = None
+    """Draw from the likeliest tokens that together have this probability; 1 from all."""
     seed: int = 0
     """Another seed draws another image."""
-    device: str = "cpu"
-    """For instance cpu or cuda."""
+    samples: int = 1
+    """Images to draw of each, with the seeds from `seed` on; several are also put on a contact sheet."""
+    batch_size: int | None = None
+    """Images to decode together; as many as there are, at most 8, if not given. Part of what a result depends on."""
+    device: str | None = None
+    """For instance cpu or cuda; the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the transformer; the published runs use bfloat16."""
+    """Arithmetic of transformer and T5; the published runs use bfloat16, which takes half the memory."""
 
-    def load(self) -> "EditAR":
+    @property
+    def seeds(self) -> range:
+        if self.samples < 1:
+            raise ValueError(f"--samples is {self.samples}; it must be at least 1")
+        return range(self.seed, self.seed + self.samples)
+
+    def load(self, images: int) -> "EditAR":
+        import torch
+
         from editar.pipeline import EditAR
 
-        return EditAR.from_pretrained(self.weights, device=self.device, dtype=self.dtype)
+        return EditAR.from_pretrained(
+            self.weights,
+            text_source=self.text,
+            device=self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            dtype=self.dtype,
+            width=min(images, 8) if self.batch_size is None else self.batch_size,
+        )
+
+    def sampling(self, own: "SamplingConfig") -> "SamplingConfig":
+        given = {name: getattr(self, name) for name in ("guidance", "temperature", "top_k", "top_p")}
+        return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+    def describe(self, model: "EditAR") -> dict[str, Any]:
+        """The model as a sidecar tells of it."""
+        from editar.checkpoint import read_model
+        from editar.pipeline import miniature_weights
+
+        return {
+            "weights": str(self.weights) if self.weights else "miniature",
+            "files": read_model(self.weights or miniature_weights(), self.text).digests(),
+            "dtype": self.dtype,
+            "device": str(model.device),
+            "images_at_a_time": model.width,
+        }
+
+    def words(self, model: "EditAR") -> list[str]:
+        """The flags that load this model again."""
+        flags: dict[str, object] = {
+            "--weights": self.weights,
+            "--text": self.text,
+            "--dtype": self.dtype,
+            "--device": model.device,
+        }
+        flags["--batch-size"] = model.width
+        return [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
 
 
 Flags = Annotated[ModelFlags, OmitArgPrefixes]
@@ -45,20 +98,19 @@ def edit(
     instruction: Positional[str],
     /,
     *,
-    out: Path = Path("edited.png"),
+    out: Path | None = None,
     model: Flags = DEFAULTS,
 ) -> None:
-    """Edit an image as an instruction says.
+    """Edit an image, or all images of a folder, as an instruction says.
 
     Args:
-        image: The image to edit.
+        image: The image to edit, or a folder.
         instruction: What to change, for instance "make it snow".
-        out: Where to write the result.
+        out: Where to write the result: a file, edited.png if not given, or for a folder a folder, edited. A JSON file
+            beside each result tells how to make it again.
     """
-    from editar.images import open_image
-
-    source = open_image(image)
-    _save(model.load().edit([source], [instruction], guidance=model.guidance, seeds=[model.seed]), out)
+    request = {"kind": "edit", "instruction": instruction, "prompt": instruction}
+    _run(image, out or Path("edited" if image.is_dir() else "edited.png"), model, request, [instruction])
 
 
 def translate(
@@ -67,44 +119,74 @@ def translate(
     /,
     *,
     task: Literal["depth", "canny", "segmentation"],
-    out: Path = Path("translated.png"),
+    out: Path | None = None,
     template: Literal["released", "paper"] = "released",
     model: Flags = DEFAULTS,
 ) -> None:
-    """Make an image from a depth, canny or segmentation map and a caption.
+    """Make an image from a depth, canny or segmentation map and a caption; or one from each map of a folder.
 
     Args:
-        condition: The map, as an image.
+        condition: The map, as an image, or a folder of maps.
         caption: What the image shows.
         task: What kind of map it is.
-        out: Where to write the result.
+        out: Where to write the result: a file, translated.png if not given, or for a folder a folder, translated. A
+            JSON file beside each result tells how to make it again.
         template: Wording of the prompt: the released checkpoint's or the paper's.
     """
-    from editar.images import open_image
+    from editar.prompts import translation_prompt
 
-    source = open_image(condition)
-    made = model.load().translate(
-        [source], [caption], task=task, template=template, guidance=model.guidance, seeds=[model.seed]
+    request = {"kind": "translate", "task": task, "template": template, "caption": caption}
+    request["prompt"] = translation_prompt(task, caption, template)
+    out = out or Path("translated" if condition.is_dir() else "translated.png")
+    _run(condition, out, model, request, [caption, "--task", task, "--template", template])
+
+
+def _run(image: Path, out: Path, flags: ModelFlags, request: Mapping[str, Any], words: Sequence[str]) -> None:
+    """request: as in the sidecar. words: what follows the image on the command line."""
+    from editar.jobs import make, plan
+
+    if not words[0].strip():
+        raise ValueError("the text is empty; say what to change, or what the image shows")
+    pictures = plan(image, out, flags.seeds)
+    model = flags.load(len(pictures) * flags.samples)
+    cut = model.text.cut_off(request["prompt"])
+    if cut:
+        print(
+            f"note: the text is too long for the encoder's {model.text.length} positions; cut off: {cut!r}",
+            file=sys.stderr,
+        )
+    make(
+        pictures,
+        model,
+        request["prompt"],
+        flags.sampling(model.sampling),
+        request={**request, "cut_off": cut},
+        about_model=lambda: flags.describe(model),
+        command=lambda source: ["python", "-m", "editar", request["kind"], str(source), *words, *flags.words(model)],
     )
-    _save(made, out)
 
 
-def convert(folder: Positional[Path], out: Positional[Path], /, *, text: str | None = None, half: bool = False) -> None:
-    """Turn the authors' files (editar_release.pt, vq_ds16_t2i.pt) into a folder of safetensors.
+def convert(
+    folder: Positional[Path],
+    out: Positional[Path],
+    /,
+    *,
+    text: str | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> None:
+    """Turn the authors' files (editar_release.pt, vq_ds16_t2i.pt, a T5) into one folder of safetensors.
 
     Args:
         folder: Where the authors' files are.
-        out: The folder to write.
-        text: Folder or hub id of the T5 text encoder, written down by name; flan-t5-xl/ in the folder, or the
-            hub's google/flan-t5-xl, if not given.
-        half: Store float16 instead of float32.
+        out: The folder to write. It holds all that a model needs, the T5's encoder included.
+        text: Folder or hub id of the T5 text encoder; flan-t5-xl/ in the folder, or the hub's google/flan-t5-xl, if
+            not given.
+        dtype: How transformer and T5 are stored. bfloat16 halves the folder, and changes nothing for runs in bfloat16.
     """
-    import torch
+    from editar.checkpoint import convert, read_model
+    from editar.pipeline import DTYPES
 
-    from editar.checkpoint import save_folder
-    from editar.pipeline import load_official
-
-    save_folder(out, load_official(folder, text), dtype=torch.float16 if half else torch.float32)
+    convert(read_model(folder, text), out, dtype=DTYPES[dtype])
     print(out)
 
 
@@ -128,12 +210,6 @@ def _train(config: Path, flags: Sequence[str]) -> None:
     print(settings.out / "model")
 
 
-def _save(images: "list[Image.Image]", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images[0].save(path)
-    print(path)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that the user can mend."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -146,9 +222,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 prog="python -m editar",
                 args=words,
             )
-    except (ValueError, OSError, FloatingPointError) as error:  # refused checkpoints, images, settings; failed writes
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:  # refused files, texts, settings; writes
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the results that are named above are whole", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,235 +1,206 @@
-"""Checkpoints: the authors' pickles, read without running their code, and our folders of safetensors.
+"""Models on disk: our folders of safetensors, and folders with the authors' files.
 
-A folder holds `vq.safetensors`, `transformer.safetensors` and `text.safetensors`. The metadata of each file carries
-`format`, `kind` and `config` (JSON); that of the transformer also `sampling`, the settings it is sampled with by
-default. Tensors are stored as float32 or float16 and loaded as float32. A T5 text encoder is stored by reference:
-its file has no tensors, only where it comes from.
+A folder of ours holds `vq.safetensors`, `transformer.safetensors` and `text.safetensors`. The metadata of each file
+carries `format`, `kind` and `config` (JSON); that of the transformer also `sampling`, the settings it is sampled with
+by default. A T5 text encoder is a folder of its own in transformers' format: `t5/`, or wherever the metadata of
+`text.safetensors`, which then has no tensors, say.
 """
 
-import argparse
 import dataclasses
 import json
 import os
-import pickle
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
-from editar.config import SIZES, SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.text import T5TextEncoder, WordTextEncoder
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.model_files import ConfigT, ModelFiles, Part, Parts
+from editar.official import (
+    NOT_IN_TEXT_TO_IMAGE,
+    OFFICIAL_T5,
+    OFFICIAL_TEXT_TO_IMAGE,
+    OFFICIAL_TRANSFORMER,
+    OFFICIAL_VQ,
+    load_official_transformer,
+    load_official_vq,
+    load_text_to_image,
+    official_transformer_config,
+    official_vq_config,
+)
+from editar.t5 import T5TextEncoder
+from editar.tensor_files import (
+    CheckpointError,
+    State,
+    Uninitialised,
+    check_state,
+    fill,
+    map_pickle,
+    map_safetensors,
+)
+from editar.text import WordTextEncoder
 from editar.transformer import EditARTransformer
 from editar.vq import VQModel
 
+__all__ = [
+    "FILES",
+    "FORMAT",
+    "NOT_IN_TEXT_TO_IMAGE",
+    "OFFICIAL_T5",
+    "OFFICIAL_TRANSFORMER",
+    "OFFICIAL_VQ",
+    "CheckpointError",
+    "ModelFiles",
+    "Parts",
+    "Uninitialised",
+    "check_state",
+    "convert",
+    "is_official",
+    "load_folder",
+    "load_official_transformer",
+    "load_official_vq",
+    "load_text_to_image",
+    "load_vq",
+    "map_pickle",
+    "read_model",
+    "save_folder",
+]
+
 FORMAT = "editar-bench/1"
 FILES = ("vq.safetensors", "transformer.safetensors", "text.safetensors")
-OFFICIAL_TRANSFORMER = "editar_release.pt"
-OFFICIAL_VQ = "vq_ds16_t2i.pt"
-OFFICIAL_T5 = "google/flan-t5-xl"
-NESTED_UNDER = ("model", "module", "state_dict")
-# What EditAR adds to the text-to-image model it starts from.
-NOT_IN_TEXT_TO_IMAGE = frozenset({"img_uncond_embedding", "alignment.weight", "alignment.bias"})
+T5_FOLDER = "t5"  # in a folder of ours
 
-ConfigT = TypeVar("ConfigT", VQConfig, TransformerConfig, WordTextConfig, SamplingConfig)
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+SettingsT = TypeVar("SettingsT", VQConfig, TransformerConfig, WordTextConfig, SamplingConfig)
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that is refused; the message names the file, what is wrong and what was expected."""
+def read_model(folder: Path, text_source: str | Path | None = None) -> ModelFiles:
+    """What is in a folder of ours, or one with the authors' files. Raises CheckpointError where there is no model.
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The networks of one model, in evaluation mode, and the settings it is sampled with by default."""
-
-    vq: VQModel
-    transformer: EditARTransformer
-    text: WordTextEncoder | T5TextEncoder
-    sampling: SamplingConfig
-
-    def __post_init__(self) -> None:
-        text, codes, config = self.text, self.vq.config.codebook_size, self.transformer.config
-        if (text.length, text.dim) != (config.text_length, config.text_dim):
-            raise CheckpointError(
-                f"the text encoder gives {text.length} x {text.dim}, but the transformer expects "
-                f"{config.text_length} x {config.text_dim}"
-            )
-        if codes != config.vocab_size:
-            raise CheckpointError(f"the tokenizer has {codes} codes, but the transformer {config.vocab_size}")
-
-
-# --- official files
-
-
-def read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An official .pt file -> its state dict (float32 copies) and its training arguments ({} if it has none)."""
-    state, arguments = map_pickle(path)
-    return {name: value.to(torch.float32, copy=True) for name, value in state.items()}, arguments
-
-
-def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As `read_pickle`, but the tensors are the file's own: mapped from it, not copied, and of its dtypes.
-
-    Only tensors, plain containers and argparse.Namespace are accepted: a pickle that would run code is refused.
+    text_source: folder or hub id of the T5, if it is not where the folder says.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, because it holds more than tensors and argparse.Namespace, and loading it could run "
-            "code. Use the file as the authors released it"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint (an incomplete download?)") from error
-    arguments = content.get("args") if isinstance(content, dict) else None
-    if isinstance(arguments, argparse.Namespace):
-        arguments = vars(arguments)
-    state = content
-    while isinstance(state, dict) and (inner := [key for key in NESTED_UNDER if isinstance(state.get(key), dict)]):
-        state = state[inner[0]]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"{path}: no state dict found; expected one at the top or under {', '.join(NESTED_UNDER)}"
-        )
-    return state, arguments or {}
+    return _read_official(folder, text_source) if is_official(folder) else _read_folder(folder, text_source)
 
 
-def load_official_vq(path: Path, config: VQConfig | None = None) -> VQModel:
-    """`vq_ds16_t2i.pt`; without a configuration it is VQ-16, with the codebook's size as in the file."""
-    state, _ = read_pickle(path)
-    if config is None:
-        codebook = state.get("quantize.embedding.weight")
-        config = VQConfig() if codebook is None else VQConfig(codebook_size=len(codebook))
-    return _filled(lambda: VQModel(config), state, path)
+def load_vq(folder: Path) -> VQModel:
+    """The tokenizer of a model's folder, alone, on the CPU in float32."""
+    if is_official(folder):
+        return load_official_vq(folder / OFFICIAL_VQ)
+    part, _ = _part(VQConfig, folder / FILES[0], "vq")
+    return fill(lambda: VQModel(part.config), part.mapped, part.path)
 
 
-def load_official_transformer(path: Path, config: TransformerConfig | None = None) -> EditARTransformer:
-    """`editar_release.pt`; the configuration is read off the tensors' shapes if none is given."""
-    state, arguments = read_pickle(path)
-    return _filled(lambda: EditARTransformer(config or infer_config(state, arguments, path)), state, path)
-
-
-def load_text_to_image(path: Path, config: TransformerConfig | None = None) -> EditARTransformer:
-    """`t2i_XL_stage2_512.pt`, to start training from: what EditAR adds keeps its fresh initialisation."""
-    state, _ = read_pickle(path)
-    model = EditARTransformer(config or SIZES["XL"])
-    check_state(model, state, path, may_lack=NOT_IN_TEXT_TO_IMAGE)
-    model.load_state_dict(state, strict=False)
-    return model
-
-
-def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> TransformerConfig:
-    """The configuration behind an official state dict. The number of heads leaves no trace in the shapes: it comes
-    from the training arguments, or from the released size of this depth and width."""
-    try:
-        vocab_size, dim = state["tok_embeddings.weight"].shape
-        text_length, text_dim = state["cls_embedding.uncond_embedding"].shape
-        image_tokens = state["img_uncond_embedding"].shape[0]
-        distillation_dim = state["alignment.bias"].shape[0]
-    except KeyError as error:
-        raise CheckpointError(f"{path}: not an EditAR checkpoint, {error.args[0]} is missing") from error
-    layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
-    heads = arguments.get("n_head") or next(
-        (size.heads for size in SIZES.values() if (size.layers, size.dim) == (layers, dim)), None
-    )
-    if heads is None:
-        raise CheckpointError(f"{path}: no released size has {layers} layers of width {dim}; pass the configuration")
-    return TransformerConfig(
-        layers=layers,
-        heads=heads,
-        dim=dim,
-        vocab_size=vocab_size,
-        grid=round(image_tokens**0.5),
-        text_length=text_length,
-        text_dim=text_dim,
-        distillation_dim=distillation_dim,
+def is_official(folder: Path) -> bool:
+    """Whether a folder holds the authors' files; a folder without any model is an error."""
+    if any((folder / name).is_file() for name in FILES):
+        return False
+    if all((folder / name).is_file() for name in (OFFICIAL_TRANSFORMER, OFFICIAL_VQ)):
+        return True
+    started = (folder / OFFICIAL_TEXT_TO_IMAGE).is_file()
+    raise CheckpointError(
+        f"{folder}: no model here; expected {', '.join(FILES)}, or the authors' files {OFFICIAL_TRANSFORMER} and "
+        f"{OFFICIAL_VQ}" + f" ({OFFICIAL_TEXT_TO_IMAGE} is what training starts from; it cannot edit)" * started
     )
 
 
-def check_state(
-    module: nn.Module, state: Mapping[str, Tensor], path: Path, *, may_lack: frozenset[str] = frozenset()
-) -> None:
-    """Raise CheckpointError naming every missing, unexpected and misshapen key."""
-    wanted = module.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in state and name not in may_lack]
-    faults += [f"unexpected {name}" for name in state if name not in wanted]
-    faults += [
-        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if faults:
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
+# --- the authors' files
 
 
-class Uninitialised(TorchFunctionMode):
-    """Modules are built without drawing initial values: on the meta device PyTorch imports sympy for that (10 s)."""
-
-    FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init" or func in self.FILLS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def _filled(build: Callable[[], ModuleT], state: Mapping[str, Tensor], path: Path) -> ModuleT:
-    with torch.device("meta"), Uninitialised():  # neither memory nor time for values that are overwritten
-        module = build()
-    check_state(module, state, path)
-    module.load_state_dict(state, assign=True)
-    return module.eval()
+def _read_official(folder: Path, text_source: str | Path | None) -> ModelFiles:
+    """The T5 is flan-t5-xl/ in the folder if it is there; the settings are the published ones."""
+    vq, transformer, local = folder / OFFICIAL_VQ, folder / OFFICIAL_TRANSFORMER, folder / OFFICIAL_T5.split("/")[1]
+    config = official_transformer_config(transformer)
+    source = text_source or (local if local.is_dir() else OFFICIAL_T5)
+    return ModelFiles(
+        folder=folder,
+        vq=Part(path=vq, config=official_vq_config(vq), mapped=lambda: map_pickle(vq)[0]),
+        transformer=Part(path=transformer, config=config, mapped=lambda: map_pickle(transformer)[0]),
+        text=T5TextEncoder(source, length=config.text_length),
+        sampling=SamplingConfig(),
+    )
 
 
 # --- our folders
 
 
 def save_folder(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write a model as a folder; `dtype` (float32 or float16) is how floating-point tensors are stored."""
-    if dtype not in (torch.float32, torch.float16):
-        raise ValueError(f"dtype is {dtype}; tensors are stored as torch.float32 or torch.float16")
+    """Write a model as a folder. dtype: how floating-point tensors are stored, float32, float16 or bfloat16.
+
+    As bfloat16, transformer and T5 are what a bfloat16 run makes of them anyway; the tokenizer, which always runs in
+    float32, stays float32.
+    """
+    _start_folder(folder, dtype)
+    _save_vq(folder, parts.vq, dtype)
+    _save_transformer(folder, parts.transformer, parts.sampling, dtype)
+    _save_text(folder, parts.text, dtype)
+
+
+def convert(files: ModelFiles, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """As `save_folder`, but of a model on disk, with one network in memory at a time."""
+    _start_folder(folder, dtype)
+    _save_vq(folder, files.load_vq(), dtype)
+    _save_transformer(folder, files.load_transformer(dtype=dtype), files.sampling, dtype)
+    _save_text(folder, files.load_text(), dtype)
+
+
+def _start_folder(folder: Path, dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype is {dtype}; tensors are stored as torch.float32, torch.float16 or torch.bfloat16")
     folder.mkdir(parents=True, exist_ok=True)
-    vq_path, transformer_path, text_path = (folder / name for name in FILES)
-    _save(vq_path, "vq", parts.vq, dtype)
-    sampling = {"sampling": json.dumps(dataclasses.asdict(parts.sampling))}
-    _save(transformer_path, "transformer", parts.transformer, dtype, sampling)
-    if isinstance(parts.text, WordTextEncoder):
-        _save(text_path, "text-words", parts.text, dtype)
+
+
+def _save_vq(folder: Path, vq: VQModel, dtype: torch.dtype) -> None:
+    _save(folder / FILES[0], "vq", vq, torch.float32 if dtype == torch.bfloat16 else dtype)
+
+
+def _save_transformer(
+    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, dtype: torch.dtype
+) -> None:
+    settings = {"sampling": json.dumps(dataclasses.asdict(sampling))}
+    _save(folder / FILES[1], "transformer", transformer, dtype, settings)
+
+
+def _save_text(folder: Path, text: WordTextEncoder | T5TextEncoder, dtype: torch.dtype) -> None:
+    if isinstance(text, WordTextEncoder):
+        _save(folder / FILES[2], "text-words", text, dtype)
     else:
-        _write(text_path, {}, _metadata("text-t5", {"source": parts.text.source, "length": parts.text.length}))
+        text.save(folder / T5_FOLDER, dtype)
+        _write(folder / FILES[2], {}, _metadata("text-t5", {"source": T5_FOLDER, "length": text.length}))
 
 
 def load_folder(folder: Path, text_source: str | Path | None = None) -> Parts:
     """Read a folder written by `save_folder`, on the CPU in float32; text_source: another place for its T5."""
+    return _read_folder(folder, text_source).load()
+
+
+def _read_folder(folder: Path, text_source: str | Path | None) -> ModelFiles:
     vq_path, transformer_path, text_path = (folder / name for name in FILES)
-    state, metadata = _read(vq_path, ("vq",))
-    vq_config = _config(VQConfig, metadata["config"], vq_path)
-    vq = _filled(lambda: VQModel(vq_config), state, vq_path)
-    state, metadata = _read(transformer_path, ("transformer",))
-    config = _config(TransformerConfig, metadata["config"], transformer_path)
-    transformer = _filled(lambda: EditARTransformer(config), state, transformer_path)
-    sampling = _config(SamplingConfig, metadata.get("sampling", "{}"), transformer_path)
-    text = _load_text(text_path, text_source)
-    return Parts(vq=vq, transformer=transformer, text=text, sampling=sampling)
+    vq, _ = _part(VQConfig, vq_path, "vq")
+    transformer, metadata = _part(TransformerConfig, transformer_path, "transformer")
+    return ModelFiles(
+        folder=folder,
+        vq=vq,
+        transformer=transformer,
+        text=_text(text_path, text_source),
+        sampling=_config(SamplingConfig, metadata.get("sampling", "{}"), transformer_path),
+    )
 
 
-def _load_text(path: Path, source: str | Path | None) -> WordTextEncoder | T5TextEncoder:
-    state, metadata = _read(path, ("text-words", "text-t5"))
-    if metadata["kind"] == "text-t5":
-        settings = json.loads(metadata["config"])
-        return T5TextEncoder(source or settings["source"], length=settings["length"])
-    config = _config(WordTextConfig, metadata["config"], path)
-    return _filled(lambda: WordTextEncoder(config), state, path)
+def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5TextEncoder:
+    _, metadata = _read(path, ("text-words", "text-t5"))
+    if metadata["kind"] == "text-words":
+        return _part(WordTextConfig, path, "text-words")[0]
+    settings = json.loads(metadata["config"])
+    inside = path.parent / settings["source"]
+    return T5TextEncoder(source or (inside if inside.is_dir() else settings["source"]), length=settings["length"])
+
+
+def _part(kind: type[ConfigT], path: Path, name: str) -> tuple[Part[ConfigT], dict[str, str]]:
+    _, metadata = _read(path, (name,))
+    config = _config(kind, metadata["config"], path)
+    return Part(path=path, config=config, mapped=lambda: map_safetensors(path)[0]), metadata
 
 
 def _metadata(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -257,15 +228,10 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     os.replace(unfinished, path)
 
 
-def _read(path: Path, kinds: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, kinds: tuple[str, ...]) -> tuple[State, dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; a model's folder holds {', '.join(FILES)}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
+    state, metadata = map_safetensors(path)
     if metadata.get("format") != FORMAT or metadata.get("kind") not in kinds:
         raise CheckpointError(
             f"{path}: its metadata say format {metadata.get('format')!r}, kind {metadata.get('kind')!r}; expected "
@@ -274,7 +240,7 @@ def _read(path: Path, kinds: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[s
     return state, metadata
 
 
-def _config(kind: type[ConfigT], text: str, path: Path) -> ConfigT:
+def _config(kind: type[SettingsT], text: str, path: Path) -> SettingsT:
     try:
         return kind(**json.loads(text))
     except (TypeError, ValueError) as error:

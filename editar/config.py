@@ -99,10 +99,9 @@ class TransformerConfig:
     def image_tokens(self) -> int:
         return self.grid * self.grid
 
-    @property
-    def cache_length(self) -> int:
-        """Positions the key-value cache holds: the last target token is never fed back."""
-        return 2 * self.image_tokens + self.text_length - 1
+    def cached_numbers(self, rows: int) -> int:
+        """What decoding one image keeps: keys and values of the image prefix, once, and of as many slots per row."""
+        return 2 * self.layers * self.dim * self.image_tokens * (1 + rows)
 
 
 SIZES: dict[str, TransformerConfig] = {  # LlamaGen's sizes; the paper's model is XL

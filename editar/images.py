@@ -4,8 +4,9 @@ Tensors are (B, 3, side, side), RGB float32 in [-1, 1].
 """
 
 import io
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,13 @@ def to_image(tensor_3HW: Tensor) -> Image.Image:
     """(3, H, W) in about [-1, 1] (clipped to it) -> RGB PIL image."""
     pixels = ((tensor_3HW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
+    """Images of one size, in reading order on white, in about as many columns as rows."""
+    columns, gap = math.ceil(math.sqrt(len(images))), 8
+    width, height = images[0].width + gap, images[0].height + gap
+    sheet = Image.new("RGB", (columns * width - gap, -(-len(images) // columns) * height - gap), "white")
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * width, index // columns * height))
+    return sheet

@@ -1,29 +1,21 @@
 """EditAR as a user meets it: PIL images and texts in, PIL images out."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from editar.checkpoint import (
-    FILES,
-    OFFICIAL_T5,
-    OFFICIAL_TRANSFORMER,
-    OFFICIAL_VQ,
-    CheckpointError,
-    Parts,
-    load_folder,
-    load_official_transformer,
-    load_official_vq,
-)
+from editar.checkpoint import FILES, CheckpointError, Parts, read_model
 from editar.config import SamplingConfig
+from editar.decoding import Decoder
 from editar.images import to_image, to_tensor
+from editar.int8 import quantise
+from editar.memory import require_memory
 from editar.prompts import translation_prompt
-from editar.sampling import generate
-from editar.text import T5TextEncoder
+from editar.t5 import T5TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -36,20 +28,28 @@ class EditAR:
     """
 
     def __init__(
-        self, parts: Parts, *, device: str | torch.device = "cpu", dtype: str = "float32", width: int = 8
+        self,
+        parts: Parts,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        width: int = 8,
+        int8: bool = False,
     ) -> None:
-        """dtype: of the transformer, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
+        """dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
 
         width: images decoded together. Other widths may round differently.
+        int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-        if width < 1:
-            raise ValueError(f"width is {width}; it must be at least 1")
+        _check_settings(dtype, width)
         self.device = torch.device(device)
         self.vq = parts.vq.to(self.device)
         self.transformer = parts.transformer.to(self.device, DTYPES[dtype])
-        self.text = parts.text.to(self.device)
+        if int8:
+            quantise(self.transformer)
+        self.decoder = Decoder(self.transformer)
+        text = parts.text
+        self.text = text.to(self.device, DTYPES[dtype]) if isinstance(text, T5TextEncoder) else text.to(self.device)
         self.sampling = parts.sampling
         self.width = width
 
@@ -62,17 +62,20 @@ class EditAR:
         device: str | torch.device = "cpu",
         dtype: str = "float32",
         width: int = 8,
+        int8: bool = False,
     ) -> "EditAR":
         """Load a model.
 
         source: a folder of ours (vq, transformer and text.safetensors), or one with the authors' files
         (editar_release.pt, vq_ds16_t2i.pt, and flan-t5-xl/, without which the text encoder comes from the hub);
         None is the miniature that ships with the package. text_source: another folder or hub id of the T5.
-        Raises CheckpointError, saying which file is wrong or missing.
+        Raises CheckpointError, saying which file is wrong or missing, and NotEnoughMemory before anything is loaded.
         """
-        folder = Path(source) if source is not None else miniature_weights()
-        parts = load_official(folder, text_source) if is_official(folder) else load_folder(folder, text_source)
-        return cls(parts, device=device, dtype=dtype, width=width)
+        _check_settings(dtype, width)
+        files = read_model(Path(source) if source is not None else miniature_weights(), text_source)
+        require_memory(files, device=device, dtype=DTYPES[dtype], width=width)
+        parts = files.load(device=device, dtype=DTYPES[dtype])
+        return cls(parts, device=device, dtype=dtype, width=width, int8=int8)
 
     @property
     def side(self) -> int:
@@ -87,11 +90,12 @@ class EditAR:
         guidance: float | None = None,
         seeds: Sequence[int] | None = None,
         sampling: SamplingConfig | None = None,
+        progress: Callable[[], object] | None = None,
     ) -> list[Image.Image]:
         """Edit each image as its instruction says.
 
         guidance: eta of the paper's equation 5; sampling: all settings; None takes the checkpoint's own.
-        seeds: one per image, 0 for all if None.
+        seeds: one per image, 0 for all if None. progress: called after each token that up to `width` images get.
         """
         count = len(images)
         if len(instructions) != count:
@@ -104,10 +108,11 @@ class EditAR:
         if guidance is not None:
             settings = dataclasses.replace(settings, guidance=guidance)
         with torch.no_grad():
+            text = self._embed(instructions)
             condition = torch.cat([self._encode(image) for image in images])
-            text = torch.cat([self.text([instruction]) for instruction in instructions])
         seeds = [0] * count if seeds is None else seeds
-        return self._decode(generate(self.transformer, condition, text, seeds, settings, width=self.width))
+        tokens = self.decoder.generate(condition, text, seeds, settings, width=self.width, progress=progress)
+        return self._decode(tokens)
 
     def translate(
         self,
@@ -133,6 +138,11 @@ class EditAR:
         with torch.no_grad():
             return [restored for image in images for restored in self._decode(self._encode(image))]
 
+    def _embed(self, texts: Sequence[str]) -> Tensor:
+        if isinstance(self.text, T5TextEncoder):  # takes one text at a time by itself, and has its weights to load
+            return self.text(texts)
+        return torch.cat([self.text([text]) for text in texts])
+
     def _encode(self, image: Image.Image) -> Tensor:
         return self.vq.encode(to_tensor(image, self.side)[None].to(self.device))
 
@@ -154,25 +164,8 @@ def miniature_weights() -> Path:
     )
 
 
-def is_official(folder: Path) -> bool:
-    """Whether a folder holds the authors' files; a folder without any model is an error."""
-    if any((folder / name).is_file() for name in FILES):
-        return False
-    if all((folder / name).is_file() for name in (OFFICIAL_TRANSFORMER, OFFICIAL_VQ)):
-        return True
-    raise CheckpointError(
-        f"{folder}: no model here; expected {', '.join(FILES)}, or the authors' files {OFFICIAL_TRANSFORMER} and "
-        f"{OFFICIAL_VQ}"
-    )
-
-
-def load_official(folder: Path, text_source: str | Path | None = None) -> Parts:
-    """The authors' files in one folder, with the published sampling settings."""
-    local = folder / OFFICIAL_T5.split("/")[1]
-    transformer = load_official_transformer(folder / OFFICIAL_TRANSFORMER)
-    text = T5TextEncoder(
-        text_source or (local if local.is_dir() else OFFICIAL_T5), length=transformer.config.text_length
-    )
-    return Parts(
-        vq=load_official_vq(folder / OFFICIAL_VQ), transformer=transformer, text=text, sampling=SamplingConfig()
-    )
+def _check_settings(dtype: str, width: int) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if width < 1:
+        raise ValueError(f"width is {width}; it must be at least 1 (--batch-size)")

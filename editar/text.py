@@ -5,8 +5,7 @@ Shape suffixes: B batch, L positions, E width.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +27,10 @@ class TextEncoder(Protocol):
     def dim(self) -> int: ...
 
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
+
+    def cut_off(self, text: str) -> str:
+        """The end of a text that does not fit into the positions; "" if all of it does."""
+        ...
 
 
 class _WordBlock(nn.Module):
@@ -81,6 +84,12 @@ class WordTextEncoder(nn.Module):
             ids[row, : len(found) + 1] = torch.tensor([*found, END])
         return ids
 
+    def cut_off(self, text: str) -> str:
+        """The words, in lower case, that do not fit; "" if all do."""
+        lower = text.lower()
+        words = list(WORD.finditer(lower))
+        return lower[words[self.length - 1].start() :] if len(words) > self.length - 1 else ""
+
     def encode(self, ids_BL: Tensor) -> Tensor:
         """ids (B, L) int64 on the model's device -> embeddings (B, L, E)."""
         mask = (ids_BL != PAD)[:, None, None]
@@ -92,49 +101,3 @@ class WordTextEncoder(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         """texts -> embeddings (B, L, E)."""
         return self.encode(self.tokenize(texts).to(self.positions.device))
-
-
-class T5TextEncoder:
-    """The encoder of a T5 (the paper's is google/flan-t5-xl: 2048 wide, 120 positions).
-
-    Padded to the full length, truncated, end mark added; T5 gets its attention mask, and its output at padded
-    positions is passed on as it is, as in the released code.
-    """
-
-    def __init__(
-        self,
-        source: str | Path = "google/flan-t5-xl",
-        *,
-        length: int = 120,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """source: a local folder in transformers' format, or a hub id (then fetched, or found in the hub's cache)."""
-        from transformers import AutoTokenizer, T5EncoderModel
-
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
-            self.model = T5EncoderModel.from_pretrained(source, dtype=dtype)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"no T5 text encoder at {str(source)!r}: give a folder with config.json, the tokenizer's files and "
-                "model.safetensors (for the paper: a copy of google/flan-t5-xl), or make the hub reachable"
-            ) from error
-        self.source = str(source)
-        self.length = length
-        self.model.requires_grad_(False).eval()
-
-    def to(self, device: str | torch.device) -> Self:
-        nn.Module.to(self.model, device)
-        return self
-
-    @property
-    def dim(self) -> int:
-        return self.model.config.d_model
-
-    @torch.no_grad()
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """texts -> embeddings (B, L, E) in the encoder's dtype."""
-        tokens = self.tokenizer(
-            list(texts), max_length=self.length, padding="max_length", truncation=True, return_tensors="pt"
-        ).to(self.model.device)
-        return self.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state

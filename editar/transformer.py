@@ -1,11 +1,12 @@
 """The autoregressive transformer: LlamaGen's GPT over `[condition image][text][target image]`.
 
-Shape suffixes: B batch, R rows of guided decoding (B, or 2B with the unconditional branch), T positions, C channels
-(`dim`), H heads, D head size, L text positions, E text width, N image tokens, V vocabulary.
+Shape suffixes: B batch, T positions, C channels (`dim`), H heads, D head size, L text positions, E text width,
+N image tokens, V vocabulary.
 State-dict names are those of the released `editar_release.pt`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -14,31 +15,9 @@ from torch import Tensor, nn
 from editar.config import TransformerConfig
 from editar.rope import rotate, rotation_table
 
-
-@dataclass(frozen=True, kw_only=True)
-class KVCache:
-    """Keys and values of every layer and position: (layers, R, H, T, D), of exactly the length a decoding needs."""
-
-    keys: Tensor
-    values: Tensor
-
-    @classmethod
-    def empty(cls, config: TransformerConfig, rows: int, like: Tensor) -> "KVCache":
-        shape = (config.layers, rows, config.heads, config.cache_length, config.head_dim)
-        return cls(keys=like.new_empty(shape), values=like.new_empty(shape))
-
-    def extend(self, layer: int, start: int, k_BHTD: Tensor, v_BHTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of positions start.. and return those of all positions up to here.
-
-        With fewer rows than the cache has, they are the image prefix that several rows share.
-        """
-        end = start + k_BHTD.shape[2]
-        copies = self.keys.shape[1] // k_BHTD.shape[0]
-        self.keys[layer, :, :, start:end] = k_BHTD.repeat(copies, 1, 1, 1)
-        self.values[layer, :, :, start:end] = v_BHTD.repeat(copies, 1, 1, 1)
-        if start == 0:
-            return k_BHTD, v_BHTD
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+# What new positions take in: their queries, keys and values, (B, H, T, D) each, to (B, H, T, D). Training attends
+# causally among the new positions; decoding keeps their keys and values, and attends to those of earlier ones.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -54,38 +33,31 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, config: TransformerConfig, layer: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.layer = layer
         self.heads = config.heads
         self.head_dim = config.head_dim
         self.wqkv = nn.Linear(config.dim, 3 * config.dim, bias=False)
         self.wo = nn.Linear(config.dim, config.dim, bias=False)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x_BTC: Tensor, table_TD2: Tensor, cache: KVCache | None, start: int) -> Tensor:
+    def forward(self, x_BTC: Tensor, table_TD2: Tensor, attend: Attend) -> Tensor:
         qkv = self.wqkv(x_BTC).unflatten(-1, (3 * self.heads, self.head_dim))
         qk = rotate(qkv[:, :, : 2 * self.heads], table_TD2)
         q, k = qk.transpose(1, 2).split(self.heads, dim=1)
         v = qkv[:, :, 2 * self.heads :].transpose(1, 2)
-        if cache is not None:
-            k, v = cache.extend(self.layer, start, k, v)
-        return self.dropout(self.wo(_attend(q, k, v, start).transpose(1, 2).flatten(2)))
+        return self.dropout(self.wo(attend(q, k, v).transpose(1, 2).flatten(2)))
 
 
-def _attend(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, start: int) -> Tensor:
-    """Causal attention of positions start.. to all S positions so far, (B, H, T, D)."""
-    new, total = q_BHTD.shape[2], k_BHSD.shape[2]
-    if q_BHTD.device.type == "cpu" and (new == 1 or (q_BHTD.dtype == torch.bfloat16 and q_BHTD.requires_grad)):
-        # On a CPU the fused kernel splits a single query's keys among threads, so that its rounding depends on the
-        # row in the batch; and its bfloat16 backward takes three times as long as the plain products.
-        future = torch.full((new, total), float("-inf"), dtype=q_BHTD.dtype).triu(1 + start)
-        weights = (q_BHTD @ k_BHSD.transpose(2, 3) * q_BHTD.shape[3] ** -0.5 + future).softmax(-1)
-        return weights @ v_BHSD
-    mask = None
-    if start > 0 and new > 1:  # several new positions behind a cached prefix
-        mask = torch.ones(new, total, dtype=torch.bool, device=q_BHTD.device).tril(start)
-    return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask, is_causal=start == 0)
+def attend_causally(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> Tensor:
+    """Each position attends to itself and those before it, (B, H, T, D)."""
+    if q_BHTD.device.type == "cpu" and q_BHTD.dtype == torch.bfloat16 and q_BHTD.requires_grad:
+        # On a CPU the fused kernel's bfloat16 backward takes three times as long as the plain products.
+        length = q_BHTD.shape[2]
+        future = torch.full((length, length), float("-inf"), dtype=q_BHTD.dtype).triu(1)
+        weights = (q_BHTD @ k_BHTD.transpose(2, 3) * q_BHTD.shape[3] ** -0.5 + future).softmax(-1)
+        return weights @ v_BHTD
+    return F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True)
 
 
 class FeedForward(nn.Module):
@@ -101,15 +73,15 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: TransformerConfig, layer: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.attention = Attention(config, layer)
+        self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(self, x: Tensor, table_TD2: Tensor, cache: KVCache | None, start: int) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), table_TD2, cache, start)
+    def forward(self, x: Tensor, table_TD2: Tensor, attend: Attend) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), table_TD2, attend)
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -154,7 +126,7 @@ class EditARTransformer(nn.Module):
         self.cls_embedding = TextEmbedding(config)
         _add_null(self, "img_uncond_embedding", (config.image_tokens, config.dim), config.trainable_null)
         self.tok_dropout = nn.Dropout(config.token_dropout)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.alignment = nn.Conv2d(config.dim, config.distillation_dim, kernel_size=2, stride=2)
@@ -190,13 +162,14 @@ class EditARTransformer(nn.Module):
         text_BLE: the text encoder's raw output. null_image_B, null_text_B: bool, the samples whose condition or
         text is replaced by the null embedding (conditional dropout, decided by the caller).
         """
-        self._check(condition_BN, text_BLE, target_BN)
+        self.check(condition_BN, text_BLE, target_BN)
         condition = self.tok_embeddings(condition_BN)
         if null_image_B is not None:
             condition = torch.where(null_image_B[:, None, None], self.img_uncond_embedding, condition)
         text = self.tok_dropout(self.cls_embedding(text_BLE, null_text_B))
         target = self.tok_embeddings(target_BN[:, :-1])
-        h = self._run(torch.cat([condition, text, target], dim=1))
+        h = torch.cat([condition, text, target], dim=1)
+        h = self.run(h, self.rotations(h.device)[: h.shape[1]], repeat(attend_causally))
         return self.norm(h[:, -self.config.image_tokens :])
 
     def logits(self, features_BNC: Tensor) -> Tensor:
@@ -209,42 +182,21 @@ class EditARTransformer(nn.Module):
         grid = features_BNC.transpose(1, 2).unflatten(2, (side, side))
         return self.alignment(grid).flatten(2).transpose(1, 2)
 
-    def prefill(
-        self, condition_BN: Tensor, text_RLE: Tensor, null_text_R: Tensor | None = None
-    ) -> tuple[Tensor, KVCache]:
-        """Run everything before the target: logits of its first token (R, V) float32, and the cache.
+    def run(self, h_BTC: Tensor, table_TD2: Tensor, attends: Iterable[Attend]) -> Tensor:
+        """All layers, with the rotations of the positions and one way to attend per layer; before the final norm."""
+        for block, attend in zip(self.layers, attends, strict=False):
+            h_BTC = block(h_BTC, table_TD2, attend)
+        return h_BTC
 
-        R is a multiple of B: rows i, i + B, ... share condition i, whose keys and values are computed once, for
-        the image comes first and attention is causal.
-        """
-        self._check(condition_BN, text_RLE, None)
-        rows = text_RLE.shape[0]
-        if rows % condition_BN.shape[0]:
-            raise ValueError(f"{rows} texts for {condition_BN.shape[0]} conditions; expected a whole multiple")
-        condition = self.tok_embeddings(condition_BN)
-        cache = KVCache.empty(self.config, rows, like=condition)
-        self._run(condition, cache)
-        h = self._run(self.cls_embedding(text_RLE, null_text_R), cache, start=self.config.image_tokens)
-        return self.logits(self.norm(h[:, -1])), cache
-
-    def decode_one(self, token_R: Tensor, index: int, cache: KVCache) -> Tensor:
-        """Feed target token `index` (from 0) of every row; logits of the next one, (R, V) float32."""
-        start = self.config.image_tokens + self.config.text_length + index
-        h = self._run(self.tok_embeddings(token_R)[:, None], cache, start)
-        return self.logits(self.norm(h[:, -1]))
-
-    def _run(self, h: Tensor, cache: KVCache | None = None, start: int = 0) -> Tensor:
-        table = self._rotation(h.device)[start : start + h.shape[1]]
-        for block in self.layers:
-            h = block(h, table, cache, start)
-        return h
-
-    def _rotation(self, device: torch.device) -> Tensor:
+    def rotations(self, device: torch.device) -> Tensor:
+        """`rotation_table` on a device."""
         if device not in self._rotations:
-            self._rotations[device] = rotation_table(self.config).to(device)
+            with torch.inference_mode(False):  # or a model that has decoded could not be trained
+                self._rotations[device] = rotation_table(self.config).to(device)
         return self._rotations[device]
 
-    def _check(self, condition: Tensor, text: Tensor, target: Tensor | None) -> None:
+    def check(self, condition: Tensor, text: Tensor, target: Tensor | None = None) -> None:
+        """Raise ValueError where tokens or text have the wrong shape for this model."""
         c = self.config
         for name, tokens in (("condition", condition), ("target", target)):
             if tokens is not None and (tokens.ndim != 2 or tokens.shape[1] != c.image_tokens):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from baselines.checkpoints import Checkpoint, find, miniature_weights
 from baselines.method import MethodContext, Unsupported
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature
+from baselines.needs import NeededFile
+from baselines.unified.files import CheckpointFile, Files, find_files, needed_files, refuse_miniature
 
 # What the miniature's text-to-image model lends.
 MINIATURE_BASE = Checkpoint(
@@ -77,11 +78,27 @@ def find_networks(title: str, published: Published, suite: str, weights: Path | 
         base, own = find(MINIATURE_BASE, weights), find(published.miniature, weights)
         copies = ((MINIATURE_BASE, base), (published.miniature, own))
         return Folders(base=base, unet=own, text_encoder=own / "text_encoder", copies=copies)
-    file, folder = published.file, published.folder
-    if weights is not None and (weights / folder.name).is_dir():
-        places = [weights / file.name, *([weights / file.hub.name / file.name] if file.hub else [])]
-        if not any(place.is_file() for place in places):
-            base = find(folder, weights)
-            unet, text_encoder = base / "unet", base / "text_encoder"
-            return Folders(base=base, unet=unet, text_encoder=text_encoder, copies=((folder, base),))
-    return find_files(title, file, weights)
+    if _has_port(published, weights):
+        base = find(published.folder, weights)
+        unet, text_encoder = base / "unet", base / "text_encoder"
+        return Folders(base=base, unet=unet, text_encoder=text_encoder, copies=((published.folder, base),))
+    return find_files(title, published.file, weights)
+
+
+def needed_networks(published: Published, suite: str, weights: Path | None) -> tuple[NeededFile, ...]:
+    """What `find_networks` would find."""
+    if suite == "miniature":
+        assert published.miniature is not None
+        return MINIATURE_BASE.needed(weights) + published.miniature.needed(weights)
+    if _has_port(published, weights):
+        return published.folder.needed(weights)
+    return needed_files(published.file, weights)
+
+
+def _has_port(published: Published, weights: Path | None) -> bool:
+    """Whether the user has a port, and not the checkpoint, which goes first."""
+    file = published.file
+    if weights is None or not (weights / published.folder.name).is_dir():
+        return False
+    places = [weights / file.name, *([weights / file.hub.name / file.name] if file.hub else [])]
+    return not any(place.is_file() for place in places)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.diffusion import DTYPES
-from baselines.instruct.files import Folders, Published, find_networks, weights_folder
+from baselines.instruct.files import Folders, Published, find_networks, needed_networks, weights_folder
 from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.needs import Needs
 from baselines.unified.files import Files
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ class InstructedDiffusion:
             "ema": uses_average(found, row.published.averaged),
             "weights": found.digests(),
         }
+
+    def needs(self) -> Needs:
+        """Each step takes the three predictions of `sampling.Guidance`."""
+        files = needed_networks(self.row.published, self.suite, self.weights)
+        return Needs(files=files, passes={"UNet": 3 * self.row.steps})
 
     def _find(self) -> Files | Folders:
         return find_networks(self.row.title, self.row.published, self.suite, self.weights)

@@ -54,8 +54,8 @@ def find_files(method: str, wanted: CheckpointFile, weights: Path | None) -> Fil
     return Files(checkpoint=_checkpoint(method, wanted, weights), tokenizer=find(TOKENIZER, weights))
 
 
-def unified_needs(wanted: CheckpointFile, weights: Path | None, settings: SamplerSettings) -> Needs:
-    """What `find_files` would find, and the passes of UNet and control: both halves of the guidance in each step."""
+def needed_files(wanted: CheckpointFile, weights: Path | None) -> tuple[NeededFile, ...]:
+    """What `find_files` would find."""
     mine = None if weights is None else weights / wanted.name
     if wanted.hub is not None and not (mine is not None and mine.is_file()):
         files = wanted.hub.needed(weights)
@@ -63,8 +63,13 @@ def unified_needs(wanted: CheckpointFile, weights: Path | None, settings: Sample
         path = mine if mine is not None and mine.is_file() else None
         one = NeededFile(name=wanted.name, source=wanted.source, size=wanted.size, licence=wanted.licence, path=path)
         files = (one,)
+    return files + TOKENIZER.needed(weights)
+
+
+def unified_needs(wanted: CheckpointFile, weights: Path | None, settings: SamplerSettings) -> Needs:
+    """The files, and the passes of UNet and control: both halves of the guidance in each step."""
     passes = dict.fromkeys(("UNet", "control"), 2 * settings.steps)
-    return Needs(files=files + TOKENIZER.needed(weights), passes=passes)
+    return Needs(files=needed_files(wanted, weights), passes=passes)
 
 
 def _checkpoint(method: str, wanted: CheckpointFile, weights: Path | None) -> Path:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from editar.checkpoint import Parts, save_folder
 from editar.config import TransformerConfig
+from editar.decoding import Decoder
 from editar.images import to_image
-from editar.sampling import generate
 from editar.training.checkpoints import Run, SharedStore
 from editar.training.data.mixture import Batch, loader
 from editar.training.group import Group, join, leave, share_out, whole
@@ -175,7 +175,7 @@ def work(config: TransformerConfig) -> Work:
 
     Six operations a weight and token: two forward, four backward.
     """
-    tokens = config.cache_length
+    tokens = 2 * config.image_tokens + config.text_length - 1
     layer = 4 * config.dim**2 + 3 * config.dim * config.ffn_dim
     weights = config.layers * layer * tokens
     weights += config.vocab_size * config.dim * config.image_tokens  # logits of the target's positions only
@@ -188,7 +188,7 @@ def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Ima
     """The first `count` samples of a batch, one a row: source, target, and what the model makes of the source."""
     source, target = batch.source[:count], batch.target[:count]
     text = parts.text(batch.texts[:count])
-    made = generate(parts.transformer, objective.tokens(source), text, range(len(source)), parts.sampling)
+    made = Decoder(parts.transformer).generate(objective.tokens(source), text, range(len(source)), parts.sampling)
     columns = (source / 127.5 - 1, target / 127.5 - 1, torch.cat([parts.vq.decode(row) for row in made.split(1)]))
     side = source.shape[-1]
     grid = Image.new("RGB", (side * len(columns), side * len(source)))

@@ -8,13 +8,12 @@ from typing import Literal
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from editar.checkpoint import OFFICIAL_T5, OFFICIAL_VQ, Parts, load_folder, load_official_vq, load_text_to_image
+from editar.checkpoint import Parts, read_model
 from editar.config import SIZES, SamplingConfig
-from editar.pipeline import is_official, load_official
-from editar.text import T5TextEncoder
+from editar.official import OFFICIAL_T5, OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, load_official_vq, load_text_to_image
+from editar.t5 import T5TextEncoder
+from editar.text import WordTextEncoder
 from editar.transformer import EditARTransformer
-
-TEXT_TO_IMAGE = "t2i_XL_stage2_512.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +40,12 @@ def load_start(config: ModelConfig) -> Parts:
         local = config.start / OFFICIAL_T5.split("/")[1]
         parts = Parts(
             vq=load_official_vq(config.start / OFFICIAL_VQ),
-            transformer=load_text_to_image(config.start / TEXT_TO_IMAGE, size),
+            transformer=load_text_to_image(config.start / OFFICIAL_TEXT_TO_IMAGE, size),
             text=T5TextEncoder(config.text or (local if local.is_dir() else OFFICIAL_T5), length=size.text_length),
             sampling=SamplingConfig(),
         )
-    elif is_official(config.start):
-        parts = load_official(config.start, config.text)
     else:
-        parts = load_folder(config.start, config.text)
+        parts = read_model(config.start, config.text).load()
     return replace(parts, transformer=_with_null(parts.transformer, config.trainable_null))
 
 
@@ -73,9 +70,8 @@ def frozen(parts: Parts, device: torch.device, dtype: torch.dtype) -> Parts:
     dtype: of a T5's arithmetic, bfloat16 in the released training.
     """
     parts.vq.to(device).requires_grad_(False).eval()
-    text = parts.text.to(device)
-    if isinstance(text, T5TextEncoder):
-        torch.nn.Module.to(text.model, dtype)
+    if isinstance(parts.text, T5TextEncoder):
+        text: WordTextEncoder | T5TextEncoder = parts.text.to(device, dtype)
     else:
-        text.requires_grad_(False).eval()
+        text = parts.text.to(device).requires_grad_(False).eval()
     return replace(parts, transformer=parts.transformer.to(device), text=text)

@@ -138,6 +138,6 @@ def test_settings_follow_the_weights_without_loading_them(weights: Path, tmp_pat
 @pytest.mark.parametrize("name", ["editar", "vq-reconstruction"])
 def test_missing_weights_are_asked_for(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="--weights DIR"):
-        METHODS[name](context(None, suite="paper"))
+        METHODS[name](context(None, suite="paper")).settings()
     with pytest.raises(ValueError, match="no model here"):
         METHODS[name](context(tmp_path)).settings()

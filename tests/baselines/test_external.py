@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from baselines.external import External, Recipe, read_recipe
-from baselines.method import EditRequest, NoAnswer, TranslateRequest, Unsupported
+from baselines.method import EditRequest, NoAnswer, TranslateRequest
 
 INVERT = """
 import json, sys
@@ -131,10 +131,14 @@ def test_environment_variables_are_filled_in_and_recorded_by_name(
         'name = "inverter"\ncommand = ["${PYTHON_OF_OLD}", "edit.py", "{folder}"]\n'
         'files = ["edit.py", "${OLD}/networks"]\n'
     )
-    with pytest.raises(Unsupported, match=r"recipe\.toml.*environment variable PYTHON_OF_OLD"):
-        read_recipe(path)
+    method = External(read_recipe(path))
+    assert method.needs().unset == ("PYTHON_OF_OLD", "OLD")
+    assert [file.name for file in method.needs().absent] == ["${OLD}/networks"]
+    with pytest.raises(ValueError, match="inverter: set the environment variables PYTHON_OF_OLD, OLD"):
+        method.settings()
     monkeypatch.setenv("PYTHON_OF_OLD", sys.executable)
     method = External(read_recipe(path, OLD=str(elsewhere)))
+    assert not method.needs().unset and not method.needs().absent
     assert isinstance(method.edit([request("a")])[0], Image.Image)
     before = method.settings()
     assert before["command"] == ["${PYTHON_OF_OLD}", "edit.py", "{folder}"]
@@ -209,7 +213,6 @@ def test_settings_follow_the_files(tmp_path: Path) -> None:
         ('name = "a"\ncommand = ["x", "{folder}"]\nanswer_side = 0', "at least 1 pixel"),
         ('name = "a"\ncommand = ["x", "{folder}"]\nanswer_side = 1.5', "answer_side is 1.5"),
         ('name = "a"\ncommand = ["x", "{folder}"]\ntimeout_seconds = true', "timeout_seconds is True"),
-        ('name = "a"\ncommand = ["x", "{folder}"]\nfiles = ["gone.ckpt"]', "gone.ckpt"),
         ('name = "a"\ncommand = ["x", "{folder}"]\nshell = true', "unknown fields"),
         ('name = "a"\ncommand = ["x", "{folder}"]\n[settings]\nday = 2024-01-01', "JSON"),
     ],
@@ -220,6 +223,15 @@ def test_a_faulty_recipe_is_named(tmp_path: Path, text: str, message: str) -> No
     with pytest.raises(ValueError) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('name = "a"\ncommand = ["x", "{folder}"]\nfiles = ["gone.ckpt", "recipe.toml"]')
+    method = External(read_recipe(path))
+    assert [file.name for file in method.needs().absent] == ["gone.ckpt"]
+    with pytest.raises(ValueError, match=r"a: files names 'gone\.ckpt': there is no "):
+        method.settings()
 
 
 def test_an_absent_recipe(tmp_path: Path) -> None:

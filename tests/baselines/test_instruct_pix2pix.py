@@ -225,6 +225,32 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
         magicbrush(context(tmp_path)).settings()
 
 
+def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path) -> None:
+    ports = {"instruct-pix2pix": instruct_pix2pix, "magicbrush": magicbrush}
+    told = {name: build(context(weights)).needs() for name, build in ports.items()}
+    assert {name: needs.passes for name, needs in told.items()} == {
+        "instruct-pix2pix": {"UNet": 150}, "magicbrush": {"UNet": 300},
+    }  # fmt: skip
+    paths = {file.name: file.path for needs in told.values() for file in needs.files}
+    unet = weights / "magicbrush-jul7" / "unet" / "diffusion_pytorch_model.bin"
+    assert paths["magicbrush-jul7/unet/diffusion_pytorch_model.safetensors"] == unet
+    assert not any(needs.absent for needs in told.values())
+    first, *_ = instruct_pix2pix(context(tmp_path)).needs().files  # the checkpoints
+    assert (first.size, first.licence, first.comes) == (7_703_927_910, "MIT", "fetched")
+    (absent,) = instruct_diffusion(context(tmp_path)).needs().absent
+    assert absent.name == "v1-5-pruned-emaonly-adaption-task.ckpt"
+    (tmp_path / absent.name).write_bytes(b"1")
+    assert not instruct_diffusion(context(tmp_path)).needs().absent
+
+
+def test_each_step_takes_three_passes(method: InstructedDiffusion) -> None:
+    passes: list[int] = []
+    hook = method.model.unet.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    method.edit(edits(1))
+    hook.remove()
+    assert method.needs().passes == {"UNet": sum(passes)}
+
+
 def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) -> None:
     base, own = tmp_path / "diffusion", tmp_path / "diffusion" / "instruct-pix2pix"
     write_base(base)
@@ -236,9 +262,17 @@ def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) 
     (own / "text_encoder" / "config.json").write_bytes((base / "text_encoder" / "config.json").read_bytes())
 
     method = instruct_pix2pix(context(tmp_path, suite="miniature"))
-    digests = method.settings()["weights"]
+    settings = method.settings()
+    digests = settings["weights"]
     assert {"diffusion/vae/config.json", "diffusion/instruct-pix2pix/text_encoder/model.safetensors"} <= set(digests)
     assert not any(name.startswith(("diffusion/unet/", "diffusion/text_encoder/")) for name in digests)
+    for other in (magicbrush, instruct_diffusion):  # on the same networks, sampled otherwise
+        others = other(context(tmp_path, suite="miniature")).settings()
+        assert others["weights"] == digests
+        assert any(others[name] != settings[name] for name in ("steps", "guidance", "text_guidance"))
+    needed = {file.name for file in method.needs().files}
+    assert not method.needs().absent and needed <= set(digests)
+    assert all("/tokenizer/" in name for name in set(digests) - needed)
     found = pixels(short(context(tmp_path, suite="miniature"), INSTRUCT_PIX2PIX).edit(edits(1)))
 
     whole = write_base(tmp_path / "whole")
@@ -246,12 +280,6 @@ def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) 
         for path in (own if network == "unet" else own / network).glob("*.*"):
             (whole / network / path.name).write_bytes(path.read_bytes())
     assert (found == by_hand(whole, edits(1), FEW)).all()
-
-
-@pytest.mark.parametrize("name", ["magicbrush", "instruct-diffusion"])
-def test_the_miniature_has_no_others(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Unsupported, match=r"has no networks for the suite 'miniature': leave it out of --methods"):
-        METHODS[name](context(tmp_path, suite="miniature"))
 
 
 def test_a_miniature_without_the_networks_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

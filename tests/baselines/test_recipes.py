@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines.external import External, ask, read_recipe
+from baselines.external import External, ask
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
 from baselines.recipes import MGIE, SEED_X
-from baselines.seed_x import seed_x_edit
+from baselines.seed_x import FILES, SeedXEdit
 
 FOLDER = SEED_X.parent
 SIDE = 512
@@ -68,19 +68,14 @@ def python(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seed_x(tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> External:
-    """The row, with a checkout that has every file that the recipe names."""
-    for name in tomllib.loads(SEED_X.read_text())["files"]:
-        if name.startswith("${SEED_X}/"):
-            path = tmp_path / name.removeprefix("${SEED_X}/")
-            if path.suffix:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(name)
-            else:
-                path.mkdir(parents=True)
-                (path / "one.bin").write_text(name)
+    """The row, with a checkout that has every file that it needs."""
+    for file in FILES:
+        path = tmp_path / (f"{file.name}one.bin" if file.name.endswith("/") else file.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.name)
     monkeypatch.setenv("SEED_X", str(tmp_path))
     monkeypatch.setenv("SEED_X_PYTHON", str(python))
-    return seed_x_edit(MethodContext(suite="paper", weights=None, device="cpu", image_side=SIDE))
+    return SeedXEdit(MethodContext(suite="paper", weights=None, device="cpu", image_side=SIDE))
 
 
 def test_seed_x_answers_come_back_at_the_request_s_size(seed_x: External) -> None:
@@ -113,18 +108,30 @@ def test_seed_x_settings_are_the_published_ones(seed_x: External, tmp_path: Path
     settings = seed_x.settings()
     assert {"steps": 50, "guidance": 7.5, "scheduler": "EulerDiscreteScheduler"}.items() <= settings["settings"].items()
     assert settings["answer_side"] == 1024 and str(tmp_path) not in str(settings)
-    assert "${SEED_X}/pretrained/seed_x_edit/one.bin" in settings["files"]
+    assert "${SEED_X}/pretrained/seed_x_edit/llm/one.bin" in settings["files"]
 
 
 def test_seed_x_says_what_it_lacks(seed_x: External, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="miniature"):
-        seed_x_edit(MethodContext(suite="miniature", weights=None, device="cpu", image_side=64))
+        SeedXEdit(MethodContext(suite="miniature", weights=None, device="cpu", image_side=64))
     (tmp_path / "pretrained" / "QwenViT" / "qwen_vit_G.pt").unlink()
+    assert [file.name for file in seed_x.needs().absent] == ["pretrained/QwenViT/qwen_vit_G.pt"]
     with pytest.raises(ValueError, match=r"qwen_vit_G\.pt"):
-        read_recipe(SEED_X)
+        seed_x.settings()
     monkeypatch.delenv("SEED_X")
-    with pytest.raises(Unsupported, match="environment variable SEED_X"):
-        read_recipe(SEED_X)
+    assert seed_x.needs().unset == ("SEED_X",) and len(seed_x.needs().absent) == len(seed_x.needs().files)
+    with pytest.raises(ValueError, match=r"set the environment variables SEED_X$"):
+        seed_x.settings()
+
+
+def test_seed_x_needs_what_its_recipe_reads(seed_x: External) -> None:
+    needs = seed_x.needs()
+    assert (needs.passes, needs.unset, needs.absent) == ({"language model": 512, "UNet": 150}, (), ())
+    read = [name.removeprefix("${SEED_X}/") for name in seed_x.recipe.files if name.startswith("${SEED_X}/")]
+    listed = [file.name for file in needs.files]
+    assert all(any(name.startswith(each) for each in read) for name in listed)
+    assert all(any(name.startswith(each) for name in listed) for each in read)
+    assert all(file.source and file.licence for file in needs.files)
 
 
 @pytest.mark.parametrize("recipe", [MGIE, SEED_X], ids=["mgie", "seed-x"])

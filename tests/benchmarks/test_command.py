@@ -32,7 +32,18 @@ class Published(CopySource):
         return Needs(files=(NeededFile(name="net.pt", source="a hub", comes="fetched"),))
 
 
-KNOWN = {"some": CopySource, "other": segmentation_only, "lacking": Weightless, "fetched": Published}
+class Elsewhere(CopySource):
+    def needs(self) -> Needs:
+        return Needs(files=(NeededFile(name="net.pt", source="", path=Path("net.pt")),), unset=("ITS_PYTHON",))
+
+
+KNOWN = {
+    "some": CopySource,
+    "other": segmentation_only,
+    "lacking": Weightless,
+    "elsewhere": Elsewhere,
+    "fetched": Published,
+}
 
 
 def rows(*methods: str, quick: Collection[str] | None = None) -> dict:
@@ -47,6 +58,7 @@ def test_all_leaves_out_what_cannot_be_made(methods: tuple[str, ...], capsys: py
     assert capsys.readouterr().err.splitlines() == [
         "other is left out: no network for depth",
         "lacking is left out: net/config.json and 1 more can't be found or fetched (--weights); --dry-run shows all",
+        "elsewhere is left out: the environment variable ITS_PYTHON is not set",
     ]
 
 
@@ -62,7 +74,7 @@ def test_without_names_there_are_the_quick_rows_in_the_order_of_the_table() -> N
     assert list(rows("all", quick={"some"})) == ["some", "fetched"]
 
 
-DIFFUSION = ["prompt-to-prompt", "null-text-inversion", "pnp-inversion", "pix2pix-zero", "masactrl"]
+DIFFUSION = ["instruct-pix2pix", "prompt-to-prompt", "null-text-inversion", "pnp-inversion", "pix2pix-zero", "masactrl"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from baselines import METHODS
 from baselines.checkpoints import Checkpoint
 from benchmarks import piebench, translation
 from benchmarks.piebench import Arguments, evaluate
@@ -30,6 +31,12 @@ def nothing_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "torch-hub"))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(torch.nn.Module, "__init__", refuse)
+    for name in ("MGIE_PYTHON", "MGIE_LLAVA", "SEED_X", "SEED_X_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def table(lines: list[str]) -> list[str]:
+    return lines[next(place for place, line in enumerate(lines) if line.startswith("method weights passes")) :]
 
 
 def plan(capsys: pytest.CaptureFixture[str], *arguments: str, benchmark=piebench) -> str:
@@ -49,8 +56,17 @@ def test_of_the_paper_suite_without_anything(tmp_path: Path, capsys: pytest.Capt
         "CompVis/stable-diffusion-v1-4 @ 133a221",
         " to fetch blip-image-captioning-base/pytorch_model.bin 990 MB BSD-3-Clause",
         "pnp-inversion 4.27 GB and 5 of unknown size UNet 250 not measured not measured not measured",
+        " to fetch instruct-pix2pix/instruct-pix2pix-00-22000.ckpt 7.7 GB MIT, hub: timbrooks/instruct-pix2pix",
+        " MISSING v1-5-pruned-emaonly-adaption-task.ckpt size unknown MIT",
+        "magicbrush 7.7 GB and 2 of unknown size UNet 300 not measured",
+        " to fetch LLaVA-7B-v1/pytorch_model-00001-of-00002.bin 9.98 GB LLaMA, hub: tsujuifu/ml-mgie @ 7da3813",
+        " left out: the environment variable MGIE_PYTHON is not set; the environment variable MGIE_LLAVA is not set",
+        " MISSING pretrained/seed_x_edit/llm/ size unknown SEED-X-17B's, hub: AILab-CVC/SEED-X-17B",
+        " left out: the environment variable SEED_X_PYTHON is not set; the environment variable SEED_X is not set; "
+        "configs/ and 10 more can't be found",
     ):
         assert sum(each.startswith(line) for each in lines) == 1, line
+    assert [name for name in METHODS if not any(line.startswith(f"{name} ") for line in table(lines))] == []
     assert text.count("stable-diffusion-v1-4/vae/config.json") == 1
     assert " 12 files as under prompt-to-prompt, 4.27 GB" in text
     assert " left out: editar_release.pt and 1 more" in text
@@ -75,6 +91,17 @@ def test_what_is_here_is_told_from_what_is_missing(tmp_path: Path, capsys: pytes
     assert " an error: stable-diffusion-v1-4/model_index.json and 6 more" in text
 
 
+def test_a_recipe_whose_environment_variables_are_not_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "old"\ncommand = ["${HERS}", "{folder}"]\nfiles = ["recipe.toml", "${HIS}/net.pt"]\n')
+    asked = ("--methods", f"external:{recipe}", "--suite", "paper")
+    text = plan(capsys, *asked)
+    assert " here recipe.toml" in text and " MISSING ${HIS}/net.pt size unknown" in text
+    assert " an error: the environment variable HERS is not set; the environment variable HIS is not set; " in text
+    assert piebench.main(asked) == 2
+    assert "old: set the environment variables HERS, HIS" in capsys.readouterr().err
+
+
 def test_seconds_and_memory_are_those_of_a_finished_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,7 +123,7 @@ def test_of_the_translation_benchmarks(task: str, tmp_path: Path, capsys: pytest
     scored = {"depth": "dpt-large/pytorch_model.bin", "canny": "", "segmentation": "deeplabv3_r101-d8"}[task]
     assert " to fetch inception-2015-12-05.pt 95.6 MB" in text and f" to fetch {scored}" in text
     assert " MISSING unicontrol.ckpt 5.78 GB Apache-2.0" in text and "uni-controlnet/uni.ckpt" in text
-    assert "controlnet 4.27 GB and 7 of unknown size UNet 40, ControlNet 40 not measured" in text
+    assert "controlnet 5.72 GB and 6 of unknown size UNet 40, ControlNet 40 not measured" in text
     assert ("t2i-adapter: left out, T2I-Adapter has no network" in text) == (task == "segmentation")
     assert (" UNet 102, T2I-Adapter 1 " in text) == (task != "segmentation")
     assert list(tmp_path.iterdir()) == []

@@ -18,11 +18,14 @@ from editar.checkpoint import (
     load_official_transformer,
     load_official_vq,
     load_text_to_image,
-    read_pickle,
+    load_vq,
+    map_pickle,
+    read_model,
     save_folder,
 )
 from editar.config import SamplingConfig, VQConfig
-from editar.text import T5TextEncoder
+from editar.digests import file_digest
+from editar.t5 import T5TextEncoder
 from editar.vq import VQModel
 
 
@@ -82,14 +85,14 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, layout):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=layout == "zip")
     with pytest.raises(CheckpointError, match="could run code"):
-        read_pickle(path)
+        map_pickle(path)
     assert not target.exists()
 
 
 def test_only_argparse_namespaces_are_let_through(tmp_path):
     arguments = argparse.Namespace(n_head=4, lr=1e-4)
     torch.save({"model": {"w": torch.zeros(1)}, "args": arguments}, tmp_path / "a.pt")
-    assert read_pickle(tmp_path / "a.pt")[1] == {"n_head": 4, "lr": 1e-4}
+    assert map_pickle(tmp_path / "a.pt")[1] == {"n_head": 4, "lr": 1e-4}
 
 
 @pytest.mark.parametrize(
@@ -103,22 +106,22 @@ def test_damaged_files_are_refused(tmp_path, content, message):
     path = tmp_path / "damaged.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
-        read_pickle(path)
+        map_pickle(path)
 
 
 def test_a_truncated_download_is_refused(tmp_path, parity):
     whole = (parity / "editar_tiny.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a readable PyTorch checkpoint"):
-        read_pickle(tmp_path / "cut.pt")
+        map_pickle(tmp_path / "cut.pt")
 
 
 def test_missing_files_and_states_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"nothing\.pt: there is no such file"):
-        read_pickle(tmp_path / "nothing.pt")
+        map_pickle(tmp_path / "nothing.pt")
     torch.save({"model": {"steps": 3}}, tmp_path / "no.pt")
     with pytest.raises(CheckpointError, match="no state dict found"):
-        read_pickle(tmp_path / "no.pt")
+        map_pickle(tmp_path / "no.pt")
 
 
 def test_missing_unexpected_and_misshapen_keys_are_all_named(tmp_path, small_vq):
@@ -193,20 +196,45 @@ def test_values_beyond_float16_are_refused(small_parts, tmp_path):
             save_folder(tmp_path, parts, dtype=torch.float16)
     finally:
         parts.transformer.norm.weight.data[0] = 1.0
-    with pytest.raises(ValueError, match=r"dtype is torch\.bfloat16"):
-        save_folder(tmp_path, parts, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"dtype is torch\.float64"):
+        save_folder(tmp_path, parts, dtype=torch.float64)
 
 
-def test_a_t5_is_stored_by_reference(tiny, t5_folder, tmp_path):
+def test_bfloat16_halves_the_transformer_and_leaves_the_tokenizer(small_parts, small_folder, tmp_path):
+    save_folder(tmp_path, small_parts, dtype=torch.bfloat16)
+    loaded = read_model(tmp_path).load(dtype=torch.bfloat16)
+    assert torch.equal(loaded.transformer.output.weight, small_parts.transformer.output.weight.bfloat16())
+    assert torch.equal(loaded.vq.quant_conv.weight, small_parts.vq.quant_conv.weight)
+    name = "transformer.safetensors"
+    assert (tmp_path / name).stat().st_size < 0.6 * (small_folder / name).stat().st_size
+    assert torch.equal(load_vq(tmp_path).quant_conv.weight, small_parts.vq.quant_conv.weight)
+
+
+def test_a_t5_is_stored_with_the_model(tiny, t5_folder, tmp_path):
     vq = VQModel(VQConfig(channels=8, norm_groups=4, codebook_size=128))
     text = T5TextEncoder(t5_folder)
-    save_folder(tmp_path, Parts(vq=vq, transformer=tiny, text=text, sampling=SamplingConfig()))
-    assert (tmp_path / "text.safetensors").stat().st_size < 1000
-    loaded = load_folder(tmp_path).text
+    folder, moved = tmp_path / "here", tmp_path / "there"
+    save_folder(folder, Parts(vq=vq, transformer=tiny, text=text, sampling=SamplingConfig()))
+    folder.rename(moved)
+    loaded = load_folder(moved).text
     assert isinstance(loaded, T5TextEncoder)
     assert torch.equal(loaded(["make it snow"]), text(["make it snow"]))
+    assert {"t5/config.json", "t5/model.safetensors", "vq.safetensors"} <= set(read_model(moved).digests())
     with pytest.raises(FileNotFoundError, match="elsewhere"):
-        load_folder(tmp_path, tmp_path / "elsewhere")
+        load_folder(moved, tmp_path / "elsewhere")
+
+
+def test_digests_are_the_files_own_wherever_the_t5_is(official_folder, t5_folder):
+    inside, outside = read_model(official_folder).digests(), read_model(official_folder, t5_folder).digests()
+    assert inside["vq_ds16_t2i.pt"] == file_digest(official_folder / "vq_ds16_t2i.pt")
+    name = "model.safetensors"
+    assert inside[f"flan-t5-xl/{name}"] == outside[f"{t5_folder.name}/{name}"] == file_digest(t5_folder / name)
+
+
+def test_what_training_starts_from_cannot_edit(tmp_path):
+    (tmp_path / "t2i_XL_stage2_512.pt").touch()
+    with pytest.raises(CheckpointError, match=r"t2i_XL_stage2_512\.pt is what training starts from; it cannot edit"):
+        read_model(tmp_path)
 
 
 @pytest.fixture

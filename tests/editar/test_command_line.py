@@ -1,11 +1,16 @@
+import json
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from editar.__main__ import main
-from editar.checkpoint import load_folder
+from editar.checkpoint import read_model
+from editar.digests import file_digest
 
 
 @pytest.fixture
@@ -15,56 +20,157 @@ def photo(tmp_path):
     return path
 
 
+@pytest.fixture
+def edit(photo, small_folder, tmp_path, capsys):
+    """Runs `edit` on the photo, or another path; its exit status must be 0. Returns the printed paths."""
+
+    def run(*flags, image=photo, text="make it red"):
+        assert main(["edit", str(image), text, "--weights", str(small_folder), *map(str, flags)]) == 0
+        return [tmp_path / line for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def told(result):
+    return json.loads(result.with_suffix(".json").read_text("utf-8"))
+
+
 def test_edit_in_a_process_of_its_own(photo, small_folder, tmp_path):
     out = tmp_path / "new" / "out.png"
-    command = [sys.executable, "-m", "editar", "edit", str(photo), "make it red", "--out", str(out)]
+    command = [sys.executable, "-X", "importtime", "-m", "editar", "edit", str(photo), "make it red", "--out", str(out)]
     done = subprocess.run([*command, "--weights", str(small_folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out)
     assert Image.open(out).size == (32, 32)
+    imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
+    assert "torch" in imported
+    assert not imported & {"sympy", "transformers"}  # seconds each, and not needed here
 
 
-def test_edit_repeats_itself_and_the_seed_counts(photo, small_folder, tmp_path):
+def test_edit_repeats_itself_and_the_seed_counts(edit, tmp_path):
     def run(name, *flags):
-        out = tmp_path / name
-        assert main(["edit", str(photo), "red", "--out", str(out), "--weights", str(small_folder), *flags]) == 0
+        [out] = edit("--out", tmp_path / name, *flags)
         return out.read_bytes()
 
     first = run("a.png")
     assert run("b.png") == first
-    assert len({run(f"{seed}.png", "--seed", str(seed), "--guidance", "1.5") for seed in range(4)}) > 1
+    assert len({run(f"{seed}.png", "--seed", seed, "--guidance", "1.5") for seed in range(4)}) > 1
+
+
+def test_several_samples_are_those_of_their_seeds_and_go_on_a_sheet(edit, tmp_path):
+    paths = edit("--out", tmp_path / "out.png", "--seed", 3, "--samples", 3)
+    assert [path.name for path in paths] == ["out-3.png", "out-4.png", "out-5.png", "out.png"]
+    [alone] = edit("--out", tmp_path / "alone.png", "--seed", 4, "--batch-size", 3)
+    assert alone.read_bytes() == paths[1].read_bytes()
+    sheet = Image.open(paths[3])
+    assert sheet.size == (2 * 32 + 8, 2 * 32 + 8)  # the source, and the three
+    assert sheet.crop((40, 40, 72, 72)).tobytes() == Image.open(paths[2]).tobytes()
+
+
+def test_a_folder_is_edited_image_by_image(edit, photo, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("one.jpg", "two.PNG"):
+        Image.open(photo).save(folder / name)
+    (folder / "notes.txt").write_text("not an image")
+    paths = edit("--out", tmp_path / "made", image=folder)
+    assert [path.name for path in paths] == ["one.png", "two.png"]
+    paths = edit("--out", tmp_path / "made", "--samples", 2, "--batch-size", 3, image=folder)
+    assert [path.name for path in paths] == [
+        "one-0.png", "one-1.png", "two-0.png", "two-1.png", "one.png", "two.png",
+    ]  # fmt: skip
+
+
+def test_the_sidecar_has_what_repeats_the_image(edit, photo, small_folder, tmp_path, capsys):
+    flags = ("--samples", 2, "--guidance", 1.5, "--temperature", 0.9, "--top-k", 20, "--top-p", 0.95)
+    paths = edit("--out", tmp_path / "out.png", *flags, "--dtype", "bfloat16", text='make it "red" & blue')
+    was, content = paths[1].read_bytes(), told(paths[1])
+    words = shlex.split(content["command"])
+    assert words[:3] == ["python", "-m", "editar"]
+    paths[1].unlink()
+    assert main(words[3:]) == 0
+    assert capsys.readouterr().out.strip() == str(paths[1])
+    assert paths[1].read_bytes() == was
+    assert told(paths[1]) == content
+    assert content["seed"] == 1
+    assert content["sampling"] == {"guidance": 1.5, "temperature": 0.9, "top_k": 20, "top_p": 0.95}
+    assert content["request"]["image_sha256"] == file_digest(photo)
+    assert content["result"] == {"file": "out-1.png", "sha256": file_digest(paths[1])}
+    name = "vq.safetensors"
+    assert content["model"]["files"][name] == file_digest(small_folder / name)
+    assert (content["model"]["dtype"], content["model"]["images_at_a_time"]) == ("bfloat16", 2)
 
 
 def test_translate(photo, small_folder, tmp_path):
     out = tmp_path / "out.png"
-    arguments = ["translate", str(photo), "a red square", "--task", "depth", "--out", str(out)]
+    arguments = ["translate", str(photo), "red", "--task", "depth", "--out", str(out)]
     assert main([*arguments, "--weights", str(small_folder)]) == 0
     assert Image.open(out).size == (32, 32)
+    request = told(out)["request"]
+    assert request["prompt"] == "Given the depth image, generate an image following the description: red"
+    first = out.read_bytes()
+    assert main(shlex.split(told(out)["command"])[3:]) == 0
+    assert out.read_bytes() == first
+
+
+def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, capsys):
+    arguments = ["edit", str(photo), "make the red square blue and add a Green one", "--weights", str(small_folder)]
+    assert main([*arguments, "--out", str(tmp_path / "out.png")]) == 0
+    assert "too long for the encoder's 8 positions; cut off: 'a green one'" in capsys.readouterr().err
+    assert told(tmp_path / "out.png")["request"]["cut_off"] == "a green one"
+    [short] = edit("--out", tmp_path / "short.png", text="make the red square blue and add")
+    assert short.read_bytes() == (tmp_path / "out.png").read_bytes()
+    assert told(short)["request"]["cut_off"] == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["edit", "{tmp}/none.jpg", "red"], "none.jpg: there is no such file"),
+        (["edit", "{tmp}/broken", "red"], "a.png: not a readable image; {tmp}/broken/b.png: not a readable image"),
+        (["edit", "{tmp}/empty", "red"], "empty: no images in this folder"),
+        (["edit", "{tmp}/twins", "red"], "several images are called a"),
+        (["edit", "{photo}", " "], "the text is empty"),
         (["edit", "{photo}", "red", "--weights", "{tmp}"], "no model here; expected vq.safetensors"),
         (["edit", "{photo}", "red", "--weights", "{small}", "--guidance", "-1"], "guidance is -1.0"),
         (["edit", "{photo}", "red", "--weights", "{small}", "--out", "{tmp}/out.xyz"], "unknown file extension"),
-        (["convert", "{tmp}", "{tmp}/out"], "editar_release.pt: there is no such file"),
+        (["edit", "{photo}", "red", "--weights", "{small}", "--out", "{photo}"], "overwritten by its own result"),
+        (["edit", "{photo}", "red", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (
+            ["edit", "{photo}", "red", "--weights", "{small}", "--batch-size", "1000000000000"],
+            "GB free; a smaller width (--batch-size) and dtype bfloat16 (--dtype bfloat16) need less",
+        ),
+        (["translate", "{photo}", "", "--task", "canny"], "the text is empty"),
+        (["convert", "{tmp}", "{tmp}/out"], "expected vq.safetensors, transformer.safetensors, text.safetensors, or"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_status(photo, small_folder, tmp_path, capsys, arguments, message):
+    for folder, names in {"broken": ("a.png", "b.png"), "empty": (), "twins": ("a.png", "a.jpg")}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text("no image")
     places = {"photo": photo, "tmp": tmp_path, "small": small_folder}
     assert main([argument.format(**places) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
-    assert message in error
+    assert message.format(**places) in error
     assert "\n" not in error
 
 
-def test_convert_writes_a_folder_that_loads(official_folder, tmp_path):
-    assert main(["convert", str(official_folder), str(tmp_path / "out"), "--half"]) == 0
-    parts = load_folder(tmp_path / "out")
-    assert (parts.transformer.config.layers, parts.vq.config.codebook_size, parts.text.dim) == (3, 128, 32)
+def test_convert_writes_a_folder_that_is_the_same_model(official_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["convert", str(official_folder), str(out), "--dtype", "bfloat16"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    was, now = (read_model(folder).load(dtype=torch.bfloat16) for folder in (official_folder, out))
+    assert (now.transformer.config, now.vq.config, now.sampling) == (
+        was.transformer.config,
+        was.vq.config,
+        was.sampling,
+    )
+    for name in ("transformer", "vq"):
+        state = getattr(now, name).state_dict()
+        assert all(torch.equal(state[key], tensor) for key, tensor in getattr(was, name).state_dict().items())
+    assert torch.equal(now.text(["make it snow"]), was.text(["make it snow"]))
 
 
 def test_the_subcommands(capsys):

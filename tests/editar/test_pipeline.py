@@ -9,6 +9,7 @@ from PIL import Image
 from editar import EditAR
 from editar.checkpoint import CheckpointError
 from editar.config import SamplingConfig
+from editar.int8 import Int8Linear
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
 
@@ -45,6 +46,15 @@ def test_results_depend_on_neither_batch_nor_order(model, photos):
     backwards = pixels(model.edit(photos[::-1], TEXTS[::-1], seeds=seeds[::-1]))
     alone = [pixels(model.edit([p], [t], seeds=[s]))[0] for p, t, s in zip(photos, TEXTS, seeds, strict=True)]
     assert together == alone == backwards[::-1]
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+def test_int8_weights_take_the_place_of_the_others(small_folder, photos):
+    model = EditAR.from_pretrained(small_folder, width=2, int8=True)
+    assert isinstance(model.transformer.output, Int8Linear)
+    edited = model.edit(photos[:2], TEXTS[:2], seeds=[1, 2])
+    assert pixels(edited) == pixels(model.edit(photos[:2], TEXTS[:2], seeds=[1, 2]))
+    assert [image.size for image in edited] == [(32, 32)] * 2
 
 
 def test_the_seed_and_the_guidance_count(model, photos):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from editar.config import SamplingConfig
-from editar.sampling import draw_uniforms, generate, guide, inverse_cdf, keep_top_k, keep_top_p, sample
+from editar.decoding import Decoder
+from editar.sampling import draw_uniforms, guide, inverse_cdf, keep_top_k, keep_top_p, sample
 
 INF = float("inf")
 
@@ -10,22 +11,21 @@ INF = float("inf")
 @pytest.mark.parametrize(("guidance", "name"), [(1.0, "greedy_cfg1"), (3.0, "greedy_cfg3")])
 def test_greedy_tokens_equal_the_authors_code(tiny, tiny_expected, guidance, name):
     settings = SamplingConfig(guidance=guidance, temperature=0.0)
-    tokens = generate(tiny, tiny_expected["src"], tiny_expected["txt"], [0, 0], settings)
+    tokens = Decoder(tiny).generate(tiny_expected["src"], tiny_expected["txt"], [0, 0], settings)
     assert torch.equal(tokens, tiny_expected[name])
 
 
 def test_top_k_1_is_greedy(tiny, tiny_expected):
     settings = SamplingConfig(guidance=3.0, top_k=1)
-    tokens = generate(tiny, tiny_expected["src"], tiny_expected["txt"], [5, 6], settings)
+    tokens = Decoder(tiny).generate(tiny_expected["src"], tiny_expected["txt"], [5, 6], settings)
     assert torch.equal(tokens, tiny_expected["greedy_cfg3"])
 
 
 def test_guidance_is_equation_5_and_inactive_up_to_1(tiny, tiny_expected):
     logits = torch.tensor([[1.0, 2.0], [0.0, 4.0]])
     assert torch.equal(guide(logits, 3.0), torch.tensor([[3.0, -2.0]]))
-    half, one = (
-        generate(tiny, tiny_expected["src"], tiny_expected["txt"], [1, 2], SamplingConfig(guidance=g)) for g in (0.5, 1)
-    )
+    source = tiny_expected["src"], tiny_expected["txt"]
+    half, one = (Decoder(tiny).generate(*source, [1, 2], SamplingConfig(guidance=g)) for g in (0.5, 1))
     assert torch.equal(half, one)
 
 
@@ -42,6 +42,19 @@ def test_top_p_keeps_the_token_that_crosses():
     assert kept.tolist() == [[False, True, False, True]]
     assert torch.equal(keep_top_p(logits, 1.0), logits)
     assert keep_top_p(logits, 1e-6).isfinite().tolist() == [[False, True, False, False]]
+
+
+@pytest.mark.parametrize("k", [0, 5, 40])
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.999])
+def test_top_p_equals_a_stable_sort_with_and_without_ties(k, p):
+    generator = torch.Generator().manual_seed(k)
+    logits = torch.randn(64, 50, generator=generator)
+    logits[32:] = (2 * logits[32:]).round() / 2  # many equal ones
+    kept = keep_top_k(logits, k)
+    ordered, order = kept.double().sort(dim=-1, descending=True, stable=True)
+    before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+    expected = torch.zeros_like(kept, dtype=torch.bool).scatter(-1, order, (before <= p) & ordered.isfinite())
+    assert torch.equal(keep_top_p(kept, p, finite=k).isfinite(), expected)
 
 
 def test_inverse_cdf_never_draws_what_has_no_probability():
@@ -69,59 +82,6 @@ def test_uniforms_depend_on_the_seed_alone():
     both = draw_uniforms([3, 2**62], 5)
     assert torch.equal(both[1:], draw_uniforms([2**62], 5))
     assert not torch.equal(both[0], both[1])
-
-
-@pytest.fixture(scope="module")
-def three():
-    generator = torch.Generator().manual_seed(0)
-    condition = torch.randint(0, 128, (3, 64), generator=generator)
-    return condition, torch.randn(3, 120, 32, generator=generator), [11, 12, 13]
-
-
-def test_tokens_depend_on_neither_batch_size_nor_order(tiny, three):
-    condition, text, seeds = three
-    settings = SamplingConfig(guidance=3.0, top_k=0)
-    together = generate(tiny, condition, text, seeds, settings, width=4)
-    two_blocks = generate(tiny, condition.repeat(2, 1), text.repeat(2, 1, 1), seeds * 2, settings, width=4)
-    backwards = generate(tiny, condition.flip(0), text.flip(0), seeds[::-1], settings, width=4)
-    alone = generate(tiny, condition[2:], text[2:], seeds[2:], settings, width=4)
-    assert torch.equal(two_blocks, together.repeat(2, 1))
-    assert torch.equal(backwards.flip(0), together)
-    assert torch.equal(alone[0], together[2])
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@torch.no_grad()
-def test_logits_of_a_row_are_bitwise_the_same_in_every_company(tiny, three, threads):
-    """What the fixed width relies on, at the precision of the last bit."""
-    condition, text, _ = three
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        logits = []
-        for order in ([0, 1, 2, 2], [2, 0, 0, 0], [1, 1, 1, 0]):
-            first, cache = tiny.prefill(condition[order], text[order])
-            second = tiny.decode_one(condition[order, 0], 0, cache)
-            row = order.index(0)
-            logits.append((first[row], second[row]))
-    finally:
-        torch.set_num_threads(before)
-    for first, second in logits[1:]:
-        assert torch.equal(first, logits[0][0])
-        assert torch.equal(second, logits[0][1])
-
-
-def test_another_seed_gives_other_tokens(tiny, three):
-    condition, text, _ = three
-    settings = SamplingConfig()
-    tokens = generate(tiny, condition[:1].repeat(2, 1), text[:1].repeat(2, 1, 1), [1, 2], settings)
-    assert not torch.equal(tokens[0], tokens[1])
-
-
-def test_counts_must_agree(tiny, three):
-    condition, text, seeds = three
-    with pytest.raises(ValueError, match="3 conditions, 3 texts and 2 seeds"):
-        generate(tiny, condition, text, seeds[:2], SamplingConfig())
 
 
 @pytest.mark.parametrize(

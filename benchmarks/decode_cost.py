@@ -1,0 +1,139 @@
+"""What a token of decoding reads, what the memory could deliver, and where the time goes."""
+
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from editar.cache import attend_to_cache
+from editar.cached import CachedTransformer
+from editar.config import SamplingConfig
+from editar.decoding import Batch
+from editar.int8 import Int8Linear
+from editar.sampling import guide, sample
+from editar.transformer import EditARTransformer
+
+MATRIX = (7168, 1280)  # GPT-XL's w1 and w3
+MATRICES = 32  # 0.6 GB: more than any cache of a processor
+
+
+def seconds(action: Callable[[], object], device: torch.device, rounds: int = 5) -> float:
+    """The median over rounds, after one that warms up; 0 rounds time a single one, cold."""
+    times = []
+    for _ in range(rounds + 1):
+        _wait(device)
+        start = time.perf_counter()
+        action()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return median(times[1:] or times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_vector_bandwidth(device: torch.device) -> float:
+    """Bytes per second of plain bfloat16 matrix-vector products, over matrices that no processor's cache holds."""
+    matrices = torch.randn(MATRIX, device=device).bfloat16().repeat(MATRICES, 1, 1)
+    vector = torch.randn(MATRIX[1], device=device).bfloat16()
+
+    def products() -> None:
+        for matrix in matrices:
+            torch.mv(matrix, vector)
+
+    return matrices.nbytes / seconds(products, device)
+
+
+def linears(model: EditARTransformer) -> Iterator[nn.Linear | Int8Linear]:
+    """The matrices that every token reads."""
+    for module in [*model.layers.modules(), model.output]:
+        if isinstance(module, nn.Linear | Int8Linear):
+            yield module
+
+
+def weight_bytes(model: EditARTransformer) -> int:
+    itemsizes = ((m, 1 if isinstance(m, Int8Linear) else m.weight.dtype.itemsize) for m in linears(model))
+    return sum(m.in_features * m.out_features * itemsize for m, itemsize in itemsizes)
+
+
+def token_bytes(model: EditARTransformer, images: int, rows_each: int, fed: float) -> float:
+    """What a step has to read after `fed` fed tokens: weights, each image's prefix, each row's filled slots."""
+    config = model.config
+    slots = images * (config.image_tokens + rows_each * (fed + 2))
+    return weight_bytes(model) + 2 * config.layers * config.dim * slots * model.tok_embeddings.weight.dtype.itemsize
+
+
+def jump(batch: Batch, fed: int) -> None:
+    """Put a batch behind that many fed tokens, all of them zeros: what is in a cache does not matter to the time."""
+    batch.model.restart()
+    batch.model.make_room(fed)
+    batch.model.slot.fill_(fed + 1)
+    for layer in batch.model.layers:
+        layer.prefix_k.zero_()
+        layer.prefix_v.zero_()
+
+
+@torch.inference_mode()
+def step_seconds(batch: Batch, positions: list[int], tokens: int) -> list[float]:
+    """Seconds a token, mean of so many, at each position; two before them warm up."""
+    device, result = batch.tokens_BN.device, []
+    for position in positions:
+        jump(batch, position)
+        for fed in range(position, position + 2):
+            batch.advance(fed)
+        _wait(device)
+        start = time.perf_counter()
+        for fed in range(position + 2, position + 2 + tokens):
+            batch.advance(fed)
+        _wait(device)
+        result.append((time.perf_counter() - start) / tokens)
+    return result
+
+
+@torch.inference_mode()
+def parts(batch: Batch, positions: list[int], settings: SamplingConfig) -> dict[str, float]:
+    """Seconds a token of the parts of a step, each by itself, mean over the positions."""
+    model, device = batch.model, batch.tokens_BN.device
+    rows = model.images * model.rows_each
+    dtype = model.model.tok_embeddings.weight.dtype
+    modules = list(linears(model.model))
+    inputs = {m.in_features: torch.randn(rows, 1, m.in_features, device=device).to(dtype) for m in modules}
+    logits = torch.randn(rows, model.model.config.vocab_size, device=device)
+    attention, growth = [], []
+    for position in positions:
+        jump(batch, position)
+        attention.append(seconds(lambda: _attend(model), device))
+        slots = model.layers[0].slots
+        growth.append(seconds(lambda slots=slots: model.resize(slots), device, rounds=2) / model.stride)  # type: ignore[misc]
+    return {
+        "linear layers": seconds(lambda: [m(inputs[m.in_features]) for m in modules], device),
+        "attention": sum(attention) / len(attention),
+        "growing the cache": sum(growth) / len(growth),
+        "guidance and drawing": seconds(
+            lambda: sample(guide(logits, settings.guidance), batch.uniforms_BN[:, 0], settings), device
+        ),
+    }
+
+
+def _attend(model: CachedTransformer) -> None:
+    config, layers = model.model.config, model.layers
+    q = layers[0].prefix_k.new_zeros(model.images * model.rows_each, config.heads, 1, config.head_dim)
+    bias = torch.zeros(config.image_tokens + layers[0].slots, device=q.device)
+    for layer in layers:
+        cache = (layer.prefix_k, layer.prefix_v, layer.own_k, layer.own_v)
+        attend_to_cache(q, q, q, cache, model.slot, bias)
+
+
+def deviation(reference_V: Tensor, logits_V: Tensor) -> dict[str, float]:
+    """Of logits (..., V) from others: relative to their spread, and how often the largest is the same one."""
+    difference = logits_V - reference_V
+    spread = reference_V.std(-1, keepdim=True)
+    return {
+        "typical": float((difference / spread).square().mean().sqrt()),
+        "largest": float((difference / spread).abs().max()),
+        "same_maximum": float((reference_V.argmax(-1) == logits_V.argmax(-1)).float().mean()),
+    }

@@ -1,0 +1,67 @@
+"""The figures of `python -m benchmarks.speed decode` as text."""
+
+from statistics import median
+from typing import Any
+
+PLAIN = "plain decoder, bfloat16"
+
+
+def report(figures: dict[str, Any]) -> str:
+    limit = median(figures["matrix_vector_bytes_per_second"])
+    image, text, target = figures["sequence"]
+    lines = [
+        f"GPT-{figures['settings']['size']}, {image} + {text} + {target} positions, guidance 3, one image; "
+        f"{figures['settings']['threads']} threads, {figures['machine']['device']}",
+        f"plain bfloat16 matrix-vector product: {limit / 1e9:.1f} GB/s",
+        "",
+        f"{'way':32}{'prefill s':>10}{'ms a token':>12}{'GB a token':>12}{'GB/s':>8}{'of limit':>10}{'to plain':>10}",
+    ]
+    plain = figures["ways"][PLAIN]["seconds"]
+    for name, way in figures["ways"].items():
+        prefill = "" if way["prefill"] is None else f"{way['prefill']:.1f}"
+        line = f"{name:32}{prefill:>10}{way['seconds'] * 1e3:12.1f}"
+        if "bytes" in way:
+            rate = way["bytes"] / way["seconds"]
+            line += f"{way['bytes'] / 1e9:12.2f}{rate / 1e9:8.1f}{rate / limit:10.0%}"
+        else:
+            line += f"{'':30}"
+        lines.append(f"{line}{plain / way['seconds']:10.2f}")
+    for name, way in figures["ways"].items():
+        if "parts" in way:
+            lines += ["", f"{name}, ms a token:", *_parts(way)]
+    lines += ["", f"{'guided logits, from float32':32}{'typical':>10}{'largest':>10}{'same maximum':>14}"]
+    for name, d in figures["deviations"].items():
+        lines.append(f"{name:32}{d['typical']:10.2%}{d['largest']:10.2%}{d['same_maximum']:14.0%}")
+    lines += ["", *_growth(figures["growth"], limit)]
+    for row in figures["whole_images"]:
+        rate = row["width"] / row["seconds"]
+        lines.append(
+            f"{row['width']:.0f} at a time: {row['seconds']:.2f} s, {rate:.2f} images/s, "
+            f"compiled in {row['warm_up']:.0f} s"
+        )
+    return "\n".join(lines)
+
+
+def _parts(way: dict[str, Any]) -> list[str]:
+    rest = way["seconds"] - sum(way["parts"].values())
+    named = {**way["parts"], "rest (norms, rotations, sums)": rest}
+    return [f"  {name:30}{value * 1e3:8.1f}{value / way['seconds']:8.0%}" for name, value in named.items()]
+
+
+def _growth(cells: list[dict[str, float]], limit: float) -> list[str]:
+    lines = [
+        f"{'pixels':>6}{'images':>8}{'ms a step':>12}{'predicted':>11}{'s an image':>12}{'predicted':>11}"
+        f"{'cache GB':>10}{'predicted':>11}{'with weights':>14}"
+    ]
+    for c in cells:
+        predicted = c["token_bytes"] / limit
+        per_image = c["tokens"] / c["width"]
+        lines.append(
+            f"{c['pixels']:6.0f}{c['width']:8.0f}{c['seconds'] * 1e3:12.1f}{predicted * 1e3:11.1f}"
+            f"{c['seconds'] * per_image:12.1f}{predicted * per_image:11.1f}"
+            f"{c['cache_held'] / 1e9:10.2f}{c['cache'] / 1e9:11.2f}{(c['cache'] + c['weights']) / 1e9:14.2f}"
+        )
+    return [
+        *lines,
+        "(predicted: bytes a step over the matrix-vector product's bytes a second; whole slots of the cache)",
+    ]

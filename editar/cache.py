@@ -1,0 +1,104 @@
+"""Keys and values kept while a batch's target tokens are drawn, and how new positions attend to them.
+
+The image prefix comes first and attention is causal, so its keys and values are the same in both branches of guidance:
+they are kept once, and the branches' queries read them together, as two queries of one sequence.
+
+Text keys are zero (editar/rope.py), so that every query gives each of the L text positions the logit 0. Together they
+weigh L * exp(0) = exp(log L) and add L * mean(v): exactly what a single position does whose logit is log L and whose
+value is their mean. That position is slot 0 of a row's own cache; target token i is in slot i + 1.
+
+Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, image by image, H heads,
+D head size, N image tokens, L text positions, S slots in use.
+"""
+
+import torch
+from torch import Tensor
+
+from editar.config import TransformerConfig
+from editar.transformer import attend_causally
+
+
+class LayerCache:
+    """One layer's keys and values: `prefix_*` (B, H, N, D) of the condition image, `own_*` (B, H, G, S, D) of each row.
+
+    The own ones lie in buffers for all N slots (text, and every target token but the last, which is never fed), of
+    which the first S are used as one contiguous block: matrix products read strided ones many times slower on a CPU.
+    """
+
+    def __init__(self, config: TransformerConfig, images: int, rows_each: int, like: Tensor) -> None:
+        prefix = (images, config.heads, config.image_tokens, config.head_dim)
+        self.prefix_k, self.prefix_v = like.new_empty(prefix), like.new_empty(prefix)
+        size = rows_each * self.prefix_k.numel()
+        self._buffers = like.new_empty(size), like.new_empty(size)
+        self._rows_each = rows_each
+        self.own_k, self.own_v = self._views(slots=1)
+
+    @property
+    def slots(self) -> int:
+        return self.own_k.shape[3]
+
+    def resize(self, slots: int) -> None:
+        """Use that many slots; those in use keep what they hold, as far as they remain, and new ones are zero."""
+        kept = min(slots, self.slots)
+        old = [own[..., :kept, :].clone() for own in (self.own_k, self.own_v)]
+        self.own_k, self.own_v = self._views(slots)
+        for own, values in zip((self.own_k, self.own_v), old, strict=True):
+            own[..., :kept, :] = values
+            own[..., kept:, :] = 0  # masked, but a weight of 0 times NaN would be NaN
+
+    def _views(self, slots: int) -> tuple[Tensor, Tensor]:
+        images, heads, _, size = self.prefix_k.shape
+        shape = (images, heads, self._rows_each, slots, size)
+        count = images * heads * self._rows_each * slots * size
+        return self._buffers[0][:count].view(shape), self._buffers[1][:count].view(shape)
+
+    def attend_image(self, q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
+        """The condition image's positions."""
+        self.prefix_k.copy_(k_BHND)
+        self.prefix_v.copy_(v_BHND)
+        return attend_causally(q_BHND, k_BHND, v_BHND)
+
+    def attend_text(self, q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor) -> Tensor:
+        """The text's positions. Their queries are zero too: each takes the plain mean of all values up to its own."""
+        rows, _, length, _ = v_RHLD.shape
+        images, heads, prefix, size = self.prefix_v.shape
+        v_BHGLD = v_RHLD.float().view(images, self._rows_each, heads, length, size).transpose(1, 2)
+        self.own_k[..., 0, :] = 0
+        self.own_v[..., 0, :] = v_BHGLD.mean(3)
+        total = self.prefix_v.sum(2, dtype=torch.float32)[:, :, None, None] + v_BHGLD.cumsum(3)
+        count = torch.arange(prefix + 1, prefix + length + 1, device=v_RHLD.device)
+        mean = (total / count[:, None]).type_as(v_RHLD)
+        return mean.transpose(1, 2).reshape(rows, heads, length, size)
+
+
+def attend_to_cache(
+    q_RH1D: Tensor,
+    k_RH1D: Tensor,
+    v_RH1D: Tensor,
+    cache: tuple[Tensor, Tensor, Tensor, Tensor],
+    slot: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """One new target position of every row: kept in a slot, it attends to all that is kept.
+
+    cache: a LayerCache's prefix_k, prefix_v, own_k and own_v. slot: (1,) int64. bias: (N + S,) float32, added to the
+    logits of prefix and own slots.
+    """
+    prefix_k, prefix_v, own_k, own_v = cache
+    images, heads, each, slots, size = own_k.shape
+    prefix = prefix_k.shape[2]
+
+    def by_image(x_RH1D: Tensor) -> Tensor:
+        return x_RH1D.reshape(images, each, heads, 1, size).transpose(1, 2)  # (B, H, G, 1, D)
+
+    own_k.index_copy_(3, slot, by_image(k_RH1D))
+    own_v.index_copy_(3, slot, by_image(v_RH1D))
+    q = by_image(q_RH1D).reshape(images * heads, each, size)
+    to_prefix = torch.bmm(q, prefix_k.flatten(0, 1).mT)
+    to_own = torch.bmm(q.reshape(-1, 1, size), own_k.flatten(0, 2).mT).view(-1, each, slots)
+    logits = torch.add(bias, torch.cat([to_prefix, to_own], dim=-1), alpha=size**-0.5)  # float32
+    weights = logits.softmax(-1).type_as(q)
+    from_prefix = torch.bmm(weights[..., :prefix], prefix_v.flatten(0, 1))
+    from_own = torch.bmm(weights[..., prefix:].reshape(-1, 1, slots), own_v.flatten(0, 2))
+    taken = from_prefix + from_own.view(-1, each, size)
+    return taken.view(images, heads, each, size).transpose(1, 2).reshape(images * each, heads, 1, size)

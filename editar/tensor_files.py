@@ -1,0 +1,136 @@
+"""Files of tensors, mapped into memory: the authors' pickles, read without running their code, and safetensors.
+
+A module is filled from such a file in groups of tensors, so that the memory it takes is its own and one group's,
+however large the file and whatever its dtypes.
+"""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+NESTED_UNDER = ("model", "module", "state_dict")
+GROUP_BYTES = 2**28  # read from a file before it is mapped anew
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+State = Mapping[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is refused; the message names the file, what is wrong and what was expected."""
+
+
+def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A .pt file -> its state dict and its training arguments ({} if it has none).
+
+    The tensors are the file's own: mapped from it, not copied, and of its dtypes. Only tensors, plain containers and
+    argparse.Namespace are accepted: a pickle that would run code is refused.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, because it holds more than tensors and argparse.Namespace, and loading it could run "
+            "code. Use the file as the authors released it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint (an incomplete download?)") from error
+    arguments = content.get("args") if isinstance(content, dict) else None
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
+    state = content
+    while isinstance(state, dict) and (inner := [key for key in NESTED_UNDER if isinstance(state.get(key), dict)]):
+        state = state[inner[0]]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"{path}: no state dict found; expected one at the top or under {', '.join(NESTED_UNDER)}"
+        )
+    return state, arguments or {}
+
+
+def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A safetensors file -> its tensors, mapped from it and of its dtypes, and its metadata."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
+
+
+def copies(
+    mapped: Callable[[], State], names: Iterable[str], *, dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
+    """Copies of the named tensors on a device, the floating-point ones as `dtype`.
+
+    mapped: maps the file. That is done anew for each group of GROUP_BYTES, because what was read through a mapping
+    counts as this process's memory for as long as the mapping lives.
+    """
+    state, taken, read = mapped(), {}, 0
+    for name in names:
+        if read > GROUP_BYTES:
+            state, read = mapped(), 0
+        tensor = state[name]
+        taken[name] = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        read += tensor.nbytes
+        del tensor  # it would keep the old mapping
+    return taken
+
+
+def fill(
+    build: Callable[[], ModuleT],
+    mapped: Callable[[], State],
+    path: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    may_lack: Mapping[str, str] | None = None,
+) -> ModuleT:
+    """A module in evaluation mode with the tensors of a file; CheckpointError if they do not fit it.
+
+    build: makes the module; its initial values cost neither time nor memory. path: for messages. may_lack: from
+    names that the file may leave out to those whose tensor they share.
+    """
+    with torch.device("meta"), Uninitialised():
+        module = build()
+    check_state(module, mapped(), path, may_lack=frozenset(may_lack or ()))
+    names = [name for name in module.state_dict() if name not in (may_lack or {})]
+    state = copies(mapped, names, dtype=dtype, device=device)
+    state.update({name: state[shared] for name, shared in (may_lack or {}).items()})
+    module.load_state_dict(state, assign=True)
+    return module.eval()
+
+
+def check_state(module: nn.Module, state: State, path: Path, *, may_lack: frozenset[str] = frozenset()) -> None:
+    """Raise CheckpointError naming every missing, unexpected and misshapen key."""
+    wanted = module.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in state and name not in may_lack]
+    faults += [f"unexpected {name}" for name in state if name not in wanted]
+    faults += [
+        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if faults:
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
+
+
+class Uninitialised(TorchFunctionMode):
+    """Modules are built without drawing initial values: on the meta device PyTorch imports sympy for that (10 s)."""
+
+    FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in self.FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)

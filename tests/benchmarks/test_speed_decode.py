@@ -1,0 +1,100 @@
+"""The decoding benchmark in small: its opponent decodes right, its bytes are the tensors', its report adds up."""
+
+import pytest
+import torch
+
+from benchmarks import decode_cost
+from benchmarks.decode_cost import deviation, jump, token_bytes, weight_bytes
+from benchmarks.decode_report import report
+from benchmarks.plain_decoder import PlainDecoder
+from benchmarks.speed_decode import DecodeSpeed, Work, measure, positions, random_model, with_grid
+from editar.config import SIZES, SamplingConfig, TransformerConfig
+from editar.decoding import Batch, Decoder
+
+CPU = torch.device("cpu")
+SMALL = TransformerConfig(
+    layers=2, heads=2, dim=64, vocab_size=96, grid=8, text_length=12, text_dim=16, initial_std=0.3
+)
+GREEDY = SamplingConfig(temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(SMALL, CPU, seed=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_plain_decoder_and_ours_draw_the_same_greedy_tokens(model, seed):
+    work = Work.random(SMALL, 1, CPU, seed)
+    plain = PlainDecoder(model, 1, GREEDY).generate(work.condition_BN, work.text_BLE)
+    assert torch.equal(plain, Decoder(model).generate(work.condition_BN, work.text_BLE, [0], GREEDY, width=1))
+    assert len(plain.unique()) > 5
+
+
+def test_the_plain_decoder_is_for_the_published_settings(model):
+    with pytest.raises(ValueError, match="published settings"):
+        PlainDecoder(model, 1, SamplingConfig(guidance=1.0))
+
+
+@torch.no_grad()
+def test_a_step_reads_weights_prefix_and_filled_slots(model):
+    batch = Batch(model, 2, SamplingConfig())
+    jump(batch, 20)
+    layers = batch.model.layers
+    prefix = sum(t.nbytes for layer in layers for t in (layer.prefix_k, layer.prefix_v))
+    filled = sum(t[..., :22, :].numel() * 4 for layer in layers for t in (layer.own_k, layer.own_v))
+    matrices = 4 * (2 * (4 * 64 * 64 + 3 * 64 * SMALL.ffn_dim) + 96 * 64)
+    assert weight_bytes(model) == matrices
+    assert token_bytes(model, images=2, rows_each=2, fed=20) == matrices + prefix + filled
+    assert int(batch.model.slot) == 21
+
+
+def test_deviations_are_relative_to_the_spread():
+    reference = torch.tensor([[0.0, 2.0], [0.0, 2.0]])  # standard deviation: the root of 2
+    result = deviation(reference, reference + torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+    assert result["largest"] == pytest.approx(3 / 2**0.5)
+    assert result["typical"] == pytest.approx(3 / 2**0.5 / 2)
+    assert result["same_maximum"] == 0.5
+
+
+def test_positions_are_spread_and_leave_room_for_the_timed_tokens():
+    assert positions(SIZES["XL"], 4, 8) == [128, 384, 640, 896]
+    assert positions(SMALL, 1, 60) == [1]
+
+
+@torch.no_grad()
+def test_the_same_weights_serve_another_grid(model):
+    other = with_grid(model, 4)
+    assert other.config.image_tokens == 16
+    assert other.output.weight.data_ptr() == model.output.weight.data_ptr()
+    work = Work.random(other.config, 1, CPU, 0)
+    tokens = Decoder(other).generate(work.condition_BN, work.text_BLE, [0], SamplingConfig(), width=1)
+    assert tokens.shape == (1, 16)
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+def test_the_whole_benchmark_in_small(monkeypatch):
+    monkeypatch.setattr(decode_cost, "MATRICES", 1)
+    settings = DecodeSpeed(tokens=2, positions=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1)
+    figures = measure(settings, SMALL)
+    ways = figures["ways"]
+    assert list(ways) == [
+        "plain decoder, float32", "ours, float32", "plain decoder, bfloat16", "ours, bfloat16",
+        "ours, bfloat16, int8 weights",
+    ]  # fmt: skip
+    assert all(way["seconds"] > 0 and len(way["seconds_at"]) == 2 for way in ways.values())
+    assert ways["ours, float32"]["bytes"] == 2 * ways["ours, bfloat16"]["bytes"]
+    assert ways["ours, bfloat16, int8 weights"]["bytes"] < ways["ours, bfloat16"]["bytes"]
+    assert figures["deviations"]["bfloat16"]["typical"] < 0.1
+    assert figures["deviations"]["bfloat16, int8 weights"]["typical"] < 0.2
+    assert [(c["pixels"], c["width"]) for c in figures["growth"]] == [(64, 1), (64, 2), (128, 1), (128, 2)]
+    lines = report(figures).splitlines()
+    plain, ours = (next(line for line in lines if line.startswith(name)).split() for name in list(ways)[2:4])
+    assert plain[-1] == "1.00"
+    assert float(ours[-1]) == pytest.approx(ways[list(ways)[2]]["seconds"] / ways[list(ways)[3]]["seconds"], abs=0.01)
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="--size is 'XS'; choose one of B, L, XL, XXL, 3B"):
+        DecodeSpeed(size="XS")
