@@ -1,4 +1,4 @@
-"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed decode|fid|metrics`."""
+"""Speed ratios, both sides measured in one run: `python -m benchmarks.speed decode|fid|metrics|train`."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,13 @@ import tyro
 from benchmarks.speed_decode import DecodeSpeed
 from benchmarks.speed_fid import FidSpeed
 from benchmarks.speed_metrics import MetricsSpeed
+from benchmarks.speed_train import TrainSpeed
 
-COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed]] = {
+COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed | TrainSpeed]] = {
     "decode": DecodeSpeed,
     "fid": FidSpeed,
     "metrics": MetricsSpeed,
+    "train": TrainSpeed,
 }
 
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m editar edit | translate | convert`."""
+"""Command line: `python -m editar edit | translate | train | convert`."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -190,13 +190,39 @@ def convert(
     print(out)
 
 
+def train(config: Positional[Path], /) -> None:
+    """Train or fine-tune a model; `train CONFIG --help` lists the flags that change single settings of the file.
+
+    Args:
+        config: The settings, a TOML file like those in configs/.
+    """
+    _train(config, ())
+
+
+def _train(config: Path, flags: Sequence[str]) -> None:
+    try:
+        from editar.training.recipe import run
+        from editar.training.settings import parse
+    except ModuleNotFoundError as error:
+        raise ValueError(f"training needs {error.name}: install the extra `train`, editar-bench[train]") from error
+    settings = parse(config, flags)
+    run(settings)
+    print(settings.out / "model")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that the user can mend."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"edit": edit, "translate": translate, "convert": convert}, prog="python -m editar", args=argv
-        )
-    except (ValueError, OSError, ImportError) as error:  # refused files, texts and settings; what cannot be written
+        if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
+            _train(Path(words[1]), words[2:])  # its flags are only known once the file is read
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {"edit": edit, "translate": translate, "train": train, "convert": convert},
+                prog="python -m editar",
+                args=words,
+            )
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:  # refused files, texts, settings; writes
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -3,18 +3,20 @@
 Tensors are (B, 3, side, side), RGB float32 in [-1, 1].
 """
 
+import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
 # Pillow's own limit; Pillow alone would only warn up to twice that.
 MAX_PIXELS = 89_478_485
+MAX_PNG_TEXT = 64 * 2**20
 
 
 class ImageError(ValueError):
@@ -25,15 +27,26 @@ def open_image(path: str | Path) -> Image.Image:
     """A file as an upright image, decoded; missing, unreadable and oversized files are an ImageError."""
     if not Path(path).is_file():
         raise ImageError(f"{path}: there is no such file")
+    return _decoded(path, str(path), ImageOps.exif_transpose)
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """The bytes of an image file, decoded as they lie, like the maps that belong to them; `name` is for the error."""
+    # Some images of MultiGen-20M carry long PNG texts, which Pillow refuses by default.
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_PNG_TEXT)
+    return _decoded(io.BytesIO(data), name, Image.Image.copy)
+
+
+def _decoded(file: str | Path | io.BytesIO, name: str, load: Callable[[Image.Image], Image.Image]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return ImageOps.exif_transpose(image)
+            with Image.open(file) as image:
+                return load(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path}: refused, more than {MAX_PIXELS} pixels; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{path}: not a readable image") from error
+        raise ImageError(f"{name}: refused, more than {MAX_PIXELS} pixels; make it smaller") from error
+    except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
+        raise ImageError(f"{name}: not a readable image") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

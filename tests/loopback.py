@@ -1,4 +1,4 @@
-"""A hub on the loopback: what huggingface_hub asks about one repository, and plain downloads, answered from memory."""
+"""A hub on the loopback: what huggingface_hub asks about one repository, and files or ranges of them, from memory."""
 
 import functools
 import hashlib
@@ -33,8 +33,11 @@ class LoopbackHub:
         if address == f"{api}/commits/main":
             others = {"title": "", "message": "", "authors": [], "date": "2023-11-10T00:00:00.000Z"}
             return None, json.dumps([{"id": commit, **others} for commit in ("9" * 40, self.revision)]).encode()
-        if address == f"{api}/tree/{self.revision}":
-            entries = ((name, len(content)) for name, content in sorted(self.files.items()))
+        if address == f"{api}/revision/{self.revision}":
+            return None, json.dumps({"id": self.repository, "sha": self.revision}).encode()
+        if address.startswith(f"{api}/tree/{self.revision}"):
+            folder = address.removeprefix(f"{api}/tree/{self.revision}").removeprefix("/")
+            entries = ((name, len(self.files[name])) for name in sorted(self.files) if name.startswith(folder))
             tree = [{"type": "file", "path": name, "size": size, "oid": "0" * 40} for name, size in entries]
             return None, json.dumps(tree).encode()
         name = address.removeprefix(resolve) if address.startswith(resolve) else address.removeprefix("/")
@@ -60,7 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         name, content = found
-        self.send_response(200)
+        first, _, last = self.headers.get("range", "").removeprefix("bytes=").partition("-")
+        if first:
+            content = content[int(first) : int(last) + 1]
+        self.send_response(206 if first else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')

@@ -1,7 +1,7 @@
 """The miniature's EditAR transformer and word encoder, and how they are trained together."""
 
+import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from editar.config import TransformerConfig, WordTextConfig
 from editar.text import WordTextEncoder
 from editar.training.loop import TrainConfig, train
 from editar.training.loss import conditional_dropout, editar_loss
+from editar.training.settings import build
 from editar.transformer import EditARTransformer
 
 TEXT = WordTextConfig(vocabulary=VOCABULARY, length=40, dim=128, layers=2, heads=4)
@@ -22,11 +23,7 @@ CONFIG = TransformerConfig(
     layers=5, heads=4, dim=256, vocab_size=TOKENIZER.codebook_size, grid=8, text_length=TEXT.length, text_dim=TEXT.dim,
     token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96, rope_base=100.0, initial_std=0.06,
 )  # fmt: skip
-TRAINING = TrainConfig(
-    steps=2400, batch_size=32, learning_rate=1e-3, warmup_steps=100, checkpoint_every=100, log_every=25,
-)  # fmt: skip
-BINDING = replace(TRAINING, steps=2900, warmup_steps=50, decay_steps=1100, seed=1)
-FINISHING = replace(TRAINING, steps=6000, decay_steps=4500, seed=2)
+SETTINGS = Path(__file__).parents[2] / "configs" / "miniature.toml"
 SHARDS, BINDING_SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 24, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
@@ -35,6 +32,11 @@ CORRUPTED_FROM = 800  # step of the second stage from which on earlier tokens ar
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
 EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
 EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
+
+
+def stage(name: str) -> TrainConfig:
+    """How a stage is trained: transformer, binding or finishing."""
+    return build(TrainConfig, tomllib.loads(SETTINGS.read_text())[name], f"{SETTINGS}: {name}.")
 
 
 class MiniatureEditAR(nn.Module):
@@ -96,25 +98,27 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
 
 def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> MiniatureEditAR:
     """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's."""
-    torch.manual_seed(TRAINING.seed)
+    config = stage("transformer")
+    torch.manual_seed(config.seed)
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:
         start_from_codebook(module.transformer, centroids)
     shards = Shards(tokens, SHARDS, STEPS_PER_SHARD)
-    return _train(module, shards, TRAINING, folder, device, lambda step: (False, False))
+    return _train(module, shards, config, folder, device, lambda step: (False, False))
 
 
 def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
     """Go on from the end of `train_transformer` in `trained`: crowded scenes, where instructions tell things apart."""
     shards = Shards(tokens, BINDING_SHARDS, STEPS_PER_SHARD)
     module = _trained(trained)
-    return _train(module, shards, BINDING, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
+    config = stage("binding")
+    return _train(module, shards, config, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
 
 
 def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
     """Go on from the end of `bind_transformer` in `bound`, with more of the edits that are learned last."""
     shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    return _train(_trained(bound), shards, FINISHING, folder, device, lambda step: (SEQUENCES_ALIKE, True))
+    return _train(_trained(bound), shards, stage("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
 
 
 def _trained(folder: Path) -> MiniatureEditAR:

@@ -2,19 +2,23 @@
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from editar.training.checkpoints import FileStore, Run, Store
+from editar.training.group import Group, full
+from editar.training.log import Log, Work, forget_after
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
+Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,24 +29,44 @@ class TrainConfig:
     """
 
     steps: int
+    """Steps of the optimiser."""
     batch_size: int = 64
+    """Samples of a step."""
+    accumulate: int = 1
+    """Parts that the batch is computed in, one after the other, to save memory."""
     learning_rate: float = 1e-4
+    """Of AdamW."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
     weight_decay: float = 0.05
+    """On tensors of two or more dimensions."""
     clip_norm: float = 1.0
+    """Largest norm of the gradient."""
     warmup_steps: int = 0
+    """Steps of a linear rise of the rate."""
     decay_steps: int = 0
+    """Steps of a cosine fall of the rate, at the end."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights; 0 is none, as in the paper."""
     bfloat16: bool = True
+    """Autocast over float32 weights."""
     seed: int = 0
+    """Of dropout."""
     checkpoint_every: int = 500
+    """Steps."""
     log_every: int = 50
+    """Steps."""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} can't be computed in {self.accumulate} equal parts")
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(f"warmup_steps + decay_steps is more than steps ({self.steps})")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, but must be in [0, 1)")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step (0-based)."""
@@ -51,6 +75,22 @@ class TrainConfig:
         if self.decay_steps and done > 0:
             scale *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done / self.decay_steps))
         return self.learning_rate * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a training has or does besides; all may be left out."""
+
+    group: Group | None = None
+    """The processes that train together; this one alone if None."""
+    store: Store | None = None
+    """Where checkpoints go; `last.pt` in the folder if None, which holds no moving average and no stream's position."""
+    work: Work | None = None
+    """What a sample costs, for tokens per second and the share of the device's peak."""
+    names: Callable[[Any], Sequence[str]] | None = None
+    """What a batch is made of, for the report on a loss that is not finite."""
+    saved: Callable[[Run], None] | None = None
+    """Called after each checkpoint, in all processes."""
 
 
 def optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -65,78 +105,75 @@ def optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 def train(
     module: ModuleT,
-    loss: Callable[[ModuleT, BatchT, int], dict[str, Tensor]],
+    loss: Callable[[ModuleT, BatchT, int], Values],
     batch: Callable[[int], BatchT],
     config: TrainConfig,
     folder: Path,
+    extras: Extras | None = None,
 ) -> None:
-    """Train `module` in place to `config.steps`, resuming from `folder/last.pt` where there is one.
+    """Train `module` in place to `config.steps`, resuming from the last checkpoint where there is one.
 
-    `batch(step)` makes the batch of a step from nothing but the step, and the random state is set from (seed, step), so
-    a resumed run goes on bit for bit as the uninterrupted one would. `loss(module, batch, step)` returns a dict of
-    scalars, of which "loss" is minimised; all are logged to `folder/metrics.jsonl`.
+    `batch(index)` makes a batch, or this process's part of one, from nothing but its number since the start; or it is
+    `Stateful` and gives the next one. The random state is set from (seed, step, rank). So a resumed run goes on bit for
+    bit as the uninterrupted one would. `loss(module, batch, step)` returns a dict of scalars, of which "loss" is
+    minimised; all are logged to `folder/metrics.jsonl`.
 
-    Raises FloatingPointError, with the step, if the loss is no longer finite.
+    Raises FloatingPointError, with the step, if the loss or the gradient is no longer finite; `folder/not_finite.json`
+    then says what the batch was made of. The weights are left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(module.parameters()).device
-    adam = optimizer(module, config)
-    first = _resume(module, adam, folder)
+    extras = extras or Extras()
+    group, store = extras.group or Group(device=device), extras.store or FileStore(folder)
+    run = Run(module, optimizer(module, config), batch, config.ema)
+    if store.exists():
+        store.load(run)
+        if group.first:
+            forget_after(folder / "metrics.jsonl", run.step)
+    log = Log(folder, group, config.log_every, config.batch_size, extras.work)
+    bar = tqdm(
+        range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
+        disable=not group.first,
+    )  # fmt: skip
+    started = run.step
     module.train()
-    sums: dict[str, float] = {}
-    clock = time.perf_counter()
-    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc=folder.name, mininterval=5)
     for step in bar:
-        torch.manual_seed((config.seed << 32) + step)
-        for group in adam.param_groups:
-            group["lr"] = config.rate(step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-            values = loss(module, batch(step), step)
-        if not torch.isfinite(values["loss"]):
-            raise FloatingPointError(
-                f"the loss of step {step} is {values['loss'].item()}; see {folder / 'metrics.jsonl'}"
-            )
-        values["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-        adam.step()
-        adam.zero_grad(set_to_none=True)
-        for name, value in {**values, "gradient_norm": norm}.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if (step + 1) % config.log_every == 0:
-            seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            line = {name: total / config.log_every for name, total in sums.items()}
-            sums = {}
-            _log(folder, {"step": step + 1, **line, "rate": config.rate(step), "seconds": seconds})
-            bar.set_postfix({name: f"{value:.3f}" for name, value in line.items()}, refresh=False)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(module, adam, step + 1, folder)
+        torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
+        names: list[str] = []
+        waited, finite = 0.0, True
+        for part in range(config.accumulate):
+            before = time.perf_counter()
+            inputs = batch(step * config.accumulate + part)
+            waited += time.perf_counter() - before
+            names += extras.names(inputs) if extras.names else []
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+                values = loss(module, inputs, step)
+            finite = finite and bool(torch.isfinite(values["loss"]))
+            (values["loss"] / config.accumulate).backward()
+            log.add(values)
+        norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
+        if group.any(not finite or not torch.isfinite(norm)):
+            raise _not_finite(folder, group, step, values["loss"], norm, names)
+        log.add({"gradient_norm": norm})
+        run.update(config.rate(step))
+        log.step(run.step, config.rate(step), waited, bar)
+        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+            store.save(run)
+            if extras.saved:
+                extras.saved(run)
+    if started == config.steps and extras.saved:  # it may have been killed between its checkpoint and this
+        extras.saved(run)
     module.eval()
 
 
-def _log(folder: Path, line: dict[str, float]) -> None:
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
-
-
-def _save(module: nn.Module, adam: torch.optim.Optimizer, step: int, folder: Path) -> None:
-    """Write beside the last checkpoint and rename, so that a kill while saving leaves the last good one."""
-    temporary = folder / "last.pt.tmp"
-    torch.save({"model": module.state_dict(), "optimizer": adam.state_dict(), "step": step}, temporary)
-    os.replace(temporary, folder / "last.pt")
-
-
-def _resume(module: nn.Module, adam: torch.optim.Optimizer, folder: Path) -> int:
-    path = folder / "last.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=next(module.parameters()).device, weights_only=True)
-    module.load_state_dict(state["model"])
-    adam.load_state_dict(state["optimizer"])
-    _forget_after(folder / "metrics.jsonl", state["step"])
-    return state["step"]
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drop logged lines past the checkpoint: those steps are taken again."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    log.write_text("".join(f"{line}\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= step))
+def _not_finite(
+    folder: Path, group: Group, step: int, loss: Tensor, norm: Tensor, names: list[str]
+) -> FloatingPointError:
+    losses, batches = group.all(str(loss.item())), group.all(names)
+    report = {"step": step, "loss": losses, "gradient_norm": str(norm.item()), "batch": batches}
+    if group.first:
+        (folder / "not_finite.json").write_text(json.dumps(report, indent=1) + "\n")
+    return FloatingPointError(
+        f"the loss of step {step} is {', '.join(losses)}, the norm of its gradient {norm.item()}; its batch is named "
+        f"in {folder / 'not_finite.json'}, the steps before in metrics.jsonl"
+    )

@@ -1,5 +1,7 @@
 """EditAR's training loss: next-token cross-entropy with conditional dropout, and distillation from a vision encoder."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,12 +32,15 @@ def editar_loss(
     teacher: Tensor | None = None,
     token_weight: Tensor | None = None,
     fed: Tensor | None = None,
+    distillation_weight: float = DISTILLATION_WEIGHT,
+    tasks: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Cross-entropy of the target's tokens, plus 0.5 times the MSE to `teacher` if there is one (paper, section 3.3).
 
     condition, target: indices (B, N); text: (B, L, E); null_image, null_text: (B,) bool; teacher: features
-    (B, N / 4, distillation_dim). Not in the paper: `token_weight` (B, N), None weighs every token alike; `fed` (B, N),
-    the tokens that the model is shown as the target's earlier ones, None are the target's own.
+    (B, P, distillation_dim) of a square grid. Not in the paper: `token_weight` (B, N), None weighs every token alike;
+    `fed` (B, N), the tokens that the model is shown as the target's earlier ones, None are the target's own.
+    tasks: of the B samples; then the cross-entropy of each is given too, as "cross_entropy/<task>".
     """
     hidden = model.features(condition, text, target if fed is None else fed, null_image, null_text)
     logits = model.logits(hidden)
@@ -44,7 +49,27 @@ def editar_loss(
     values = {"cross_entropy": (entropy * weight).sum() / weight.sum()}
     values["loss"] = values["cross_entropy"]
     if teacher is not None:
-        values["distillation"] = F.mse_loss(model.distillation_features(hidden).float(), teacher.float())
-        values["loss"] = values["loss"] + DISTILLATION_WEIGHT * values["distillation"]
+        student = on_grid_of(teacher, model.distillation_features(hidden).float())
+        values["distillation"] = F.mse_loss(student, teacher.float())
+        values["loss"] = values["loss"] + distillation_weight * values["distillation"]
     values["accuracy"] = (logits.detach().argmax(-1) == target).float().mean()
+    for task in sorted(set(tasks)):
+        rows = torch.tensor([name == task for name in tasks], device=entropy.device)
+        values[f"cross_entropy/{task}"] = entropy.detach()[rows].mean()
     return values
+
+
+def on_grid_of(teacher: Tensor, student: Tensor) -> Tensor:
+    """student (B, Q, D), resampled to the teacher's grid if that is another one: CLIP has 14 x 14 patches, not 16 x 16.
+
+    teacher: (B, P, D). Both grids are square, row by row.
+    """
+    if student.shape == teacher.shape:
+        return student
+    if student.shape[2] != teacher.shape[2]:
+        raise ValueError(
+            f"the teacher's features are {teacher.shape[2]} wide, but the model's alignment gives {student.shape[2]}"
+        )
+    old, new = (round(features.shape[1] ** 0.5) for features in (student, teacher))
+    grid = student.transpose(1, 2).unflatten(2, (old, old))
+    return F.interpolate(grid, (new, new), mode="bilinear", antialias=True).flatten(2).transpose(1, 2)

@@ -178,4 +178,4 @@ def test_the_subcommands(capsys):
         main(["--help"])
     assert done.value.code == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("edit", "translate", "convert"))
+    assert all(name in text for name in ("edit", "translate", "train", "convert"))

@@ -1,6 +1,7 @@
 """The training loop resumes bit for bit; the losses equal the references and slow versions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
+    def loss(module, batch, step):
+        return {"loss": (module(batch) - batch.sum(1, keepdim=True)).square().mean()}
+
+    def half(index: int) -> torch.Tensor:
+        return _batch(index // 2)[2 * (index % 2) :][:2]
+
+    whole, parts = _network(), _network()
+    train(whole, loss, _batch, CONFIG, tmp_path / "whole")
+    train(parts, loss, half, replace(CONFIG, accumulate=2), tmp_path / "parts")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="batch_size 4 can't be computed in 3 equal parts"):
+        replace(CONFIG, accumulate=3)
 
 
 def test_a_finished_run_does_nothing(tmp_path):

@@ -1,12 +1,15 @@
 """Training shards: the same for the same seed, and batches that do not depend on how fast shards were made."""
 
 import dataclasses
+import json
 
+import pytest
 import torch
 
 from benchmarks.miniature import tokens
+from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.tokenizer import CONFIG
-from benchmarks.miniature.transformer import TEXT
+from benchmarks.miniature.transformer import TEXT, stage
 from editar.text import WordTextEncoder
 from editar.vq import VQModel
 
@@ -29,3 +32,12 @@ def test_shards_and_batches(tmp_path):
     edits = first.task == 0
     unchanged = ~first.changed[edits].bool()
     assert unchanged.any() and first.changed[~edits].bool().all()
+
+
+@pytest.mark.parametrize("name", ["transformer", "binding", "finishing"])
+def test_the_stages_settings_are_those_of_the_committed_curves(name):
+    lines = [json.loads(line) for line in (WEIGHTS / "curves" / f"{name}.jsonl").read_text().splitlines()]
+    config = stage(name)
+    assert lines[-1]["step"] == config.steps
+    for line in lines:
+        assert line["rate"] == pytest.approx(config.rate(line["step"] - 1), rel=1e-4)

@@ -1,0 +1,153 @@
+"""What a training resumes from, and the two ways to keep it: in one file, or shared out among processes."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from editar.training.group import Group
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A stream of batches that knows where it stands."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Run:
+    """A network in training: its optimiser, the moving average of its weights, the stream of its batches, the step."""
+
+    def __init__(self, module: nn.Module, adam: torch.optim.Optimizer, batch: Callable, ema: float) -> None:
+        """ema: decay of the average, 0 for none."""
+        self.module, self.adam, self.ema = module, adam, ema
+        self.stream = batch if isinstance(batch, Stateful) else None
+        self.step = 0
+        self.average: dict[str, Tensor] = {}
+        if ema:
+            self.average = {name: value.detach().clone() for name, value in module.named_parameters()}
+
+    def update(self, rate: float) -> None:
+        """One step of the optimiser, and of the average."""
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        self.step += 1
+        for name, value in self.module.named_parameters() if self.ema else ():
+            self.average[name].lerp_(value.detach(), 1 - self.ema)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict to use: averaged where there is an average."""
+        return {**self.module.state_dict(), **self.average}
+
+
+class Store(Protocol):
+    """A place for checkpoints, of which the last one is kept."""
+
+    def exists(self) -> bool: ...
+
+    def save(self, run: Run) -> None: ...
+
+    def load(self, run: Run) -> None: ...
+
+
+class FileStore:
+    """`last.pt`, for one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "last.pt"
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def save(self, run: Run) -> None:
+        """Write beside the last one and rename, so that a kill while saving leaves the last good one."""
+        assert run.stream is None and not run.ema, "a SharedStore keeps these"
+        state = {"model": run.module.state_dict(), "optimizer": run.adam.state_dict(), "step": run.step}
+        temporary = self.path.with_name("last.pt.tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.path)
+
+    def load(self, run: Run) -> None:
+        device = next(run.module.parameters()).device
+        state = torch.load(self.path, map_location=device, weights_only=True)
+        run.module.load_state_dict(state["model"])
+        run.adam.load_state_dict(state["optimizer"])
+        run.step = state["step"]
+
+
+class SharedStore:
+    """`step-*/` by torch.distributed.checkpoint: each process writes its share, and any number of them reads it.
+
+    A folder gets its name when all of it is written, and the one before goes afterwards.
+    """
+
+    def __init__(self, folder: Path, group: Group) -> None:
+        self.folder, self.group = folder, group
+
+    def exists(self) -> bool:
+        return self._last() is not None
+
+    def save(self, run: Run) -> None:
+        import torch.distributed.checkpoint as dcp
+
+        unfinished = self.folder / "unfinished"
+        if self.group.first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        self.group.wait()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs none
+            dcp.save(_tensors(run), checkpoint_id=unfinished)
+        position = run.stream.state_dict() if run.stream else None
+        torch.save({"step": run.step, "position": position}, unfinished / f"process-{self.group.rank}.pt")
+        self.group.wait()
+        if self.group.first:
+            before = self._all()
+            os.replace(unfinished, self.folder / f"step-{run.step:08d}")
+            for old in before:
+                shutil.rmtree(old)
+        self.group.wait()
+
+    def load(self, run: Run) -> None:
+        """Processes in another number than those that saved all take the first one's position in the data."""
+        import torch.distributed.checkpoint as dcp
+
+        folder = self._last()
+        assert folder is not None
+        tensors = _tensors(run)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            dcp.load(tensors, checkpoint_id=folder)  # into the tensors as they lie
+        rank = self.group.rank if len(list(folder.glob("process-*.pt"))) == self.group.size else 0
+        state = torch.load(folder / f"process-{rank}.pt", weights_only=True)
+        run.step = state["step"]
+        if run.stream:
+            run.stream.load_state_dict(state["position"])
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+    def _last(self) -> Path | None:
+        return self._all()[-1] if self._all() else None
+
+
+def _tensors(run: Run) -> dict[str, Any]:
+    """All tensors of a run by name, those of the optimiser under the parameter's: no numbers that hang on an order."""
+    adam = {}
+    for name, parameter in run.module.named_parameters():
+        if parameter.requires_grad:
+            state = run.adam.state[parameter]
+            if not state:  # before the first step, and of what no loss reaches
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            adam[name] = state
+    return {"model": run.module.state_dict(), "adam": adam, "average": run.average}

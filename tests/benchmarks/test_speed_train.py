@@ -1,0 +1,30 @@
+"""The speed benchmark of training, on models that take no time."""
+
+from dataclasses import asdict, replace
+
+from benchmarks.miniature.paths import WEIGHTS
+from benchmarks.speed_train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
+from editar.checkpoint import load_folder
+from editar.config import TransformerConfig
+
+SETTINGS = TrainSpeed(device="cpu", batch=2, steps=2, rounds=1, pairs=3, compiled=False)
+
+
+def test_three_ways_train_the_same_model_on_the_same_pairs() -> None:
+    parts = load_folder(WEIGHTS / "editar")
+    before = parts.transformer.output.weight.clone()
+    figures = measure(SETTINGS, parts)
+    assert list(figures["samples_per_second"]) == [NAIVE, OURS, CACHED]
+    assert figures["ratio"][NAIVE] == 1.0 and all(rate > 0 for rate in figures["samples_per_second"].values())
+    assert all(len(rates) == 2 for rates in figures["rounds"].values())
+    assert (parts.transformer.output.weight == before).all()  # each round starts from the same weights
+    lines = report({"settings": asdict(SETTINGS), **figures}).splitlines()
+    assert len(lines) == 5 and lines[2].startswith(NAIVE) and lines[2].endswith("1.00")
+
+
+def test_a_device_is_measured_by_the_trainers_own_log() -> None:
+    config = TransformerConfig(layers=1, heads=2, dim=32, vocab_size=32, grid=2, text_length=8, text_dim=16)
+    figures = measure_device(replace(SETTINGS, size="XL"), config)
+    assert figures["tokens_per_second"] / figures["samples_per_second"] - 15 < 1e-3
+    assert "mfu" not in figures  # of a CPU, whose peak nobody states
+    assert "whose peak is not known" in report_device({"settings": asdict(SETTINGS), **figures})
