@@ -5,7 +5,6 @@ sequence, for the cache grows along it. The plain decoder takes turns with ours,
 """
 
 import dataclasses
-import json
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from benchmarks.decode_cost import (
 )
 from benchmarks.decode_report import report
 from benchmarks.plain_decoder import PlainDecoder
+from benchmarks.speed_run import machine, report_speed
 from editar.cached import CachedTransformer
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding import Batch, Decoder
@@ -70,12 +70,7 @@ class DecodeSpeed:
         return dataclasses.replace(SIZES[self.size], grid=self.grid)
 
     def run(self) -> None:
-        torch.set_num_threads(self.threads)
-        figures = measure(self, self.config)
-        print(report(figures))
-        if self.out is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+        report_speed(self, lambda: measure(self, self.config), report)
 
 
 @torch.no_grad()
@@ -273,9 +268,4 @@ def _memory(device: torch.device) -> int:
 
 def _machine(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "platform": platform.platform(),
-        "device": name,
-        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-    }
+    return {**machine(), "device": name}

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.miniature.edits import random_edit
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.render import render
-from benchmarks.speed_run import run_speed
+from benchmarks.speed_run import report_speed
 from editar.checkpoint import Parts, load_folder
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
@@ -68,14 +68,9 @@ class TrainSpeed:
 
     def run(self) -> None:
         if self.device == "cpu":
-            run_speed(self, _no_weights, lambda: measure(self, load_folder(self.weights)), report)
+            report_speed(self, lambda: measure(self, load_folder(self.weights)), report)
         else:
-            figures = lambda: measure_device(self, SIZES[self.size])  # noqa: E731
-            run_speed(self, _no_weights, figures, report_device)
-
-
-def _no_weights(folder: Path) -> Path:
-    raise FileNotFoundError(f"--weights {folder.with_suffix('')}: there is no model")
+            report_speed(self, lambda: measure_device(self, SIZES[self.size]), report_device)
 
 
 class Nowhere:

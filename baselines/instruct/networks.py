@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from baselines.instruct.files import Folders
-from baselines.inversion.stable_diffusion import DTYPES, StableDiffusion, read_scheduler_config
+from baselines.inversion.stable_diffusion import StableDiffusion, read_scheduler_config
 from baselines.unified.checkpoint import EMA, Sizes
 from baselines.unified.files import Files
 from baselines.unified.stable_diffusion import read_stable_diffusion
@@ -63,7 +64,7 @@ def _read_checkpoint(files: Files, averaged: bool, device: str, dtype: str) -> S
     parts = read_stable_diffusion(state, sizes, path, files.tokenizer, device, ema=average)
     parts.tokenizer.model_max_length = sizes.text_positions
     for network in (parts.unet, parts.vae, parts.text_encoder):
-        nn.Module.to(network, DTYPES[dtype])  # diffusers' own `to` warns of casts, though nothing is to be kept
+        nn.Module.to(network, getattr(torch, dtype))  # diffusers' own `to` warns of casts, though nothing is to be kept
     return StableDiffusion(
         unet=parts.unet,
         vae=parts.vae,

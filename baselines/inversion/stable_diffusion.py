@@ -25,7 +25,6 @@ STABLE_DIFFUSION_14 = Checkpoint(
         "unet/diffusion_pytorch_model.safetensors": 3_438_167_534,
     },
 )
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
@@ -54,7 +53,7 @@ class StableDiffusion:
         device: str,
         dtype: str,
     ) -> None:
-        self.device, self.dtype = torch.device(device), DTYPES[dtype]
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.tokenizer, self.scheduler_config = tokenizer, scheduler_config
         self.unet, self.vae, self.text_encoder = (
             network.requires_grad_(False).eval().to(self.device) for network in (unet, vae, text_encoder)
@@ -69,7 +68,7 @@ class StableDiffusion:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         def load(kind: Any, place: Path, **options: Any) -> Any:
-            return _load(kind, place, dtype=DTYPES[dtype], **options)
+            return _load(kind, place, dtype=getattr(torch, dtype), **options)
 
         return cls(
             unet=load(UNet2DConditionModel, unet or folder / "unet", low_cpu_mem_usage=False),

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
+from baselines.diffusion import noise
 from baselines.method import TranslateRequest
 from baselines.unified.settings import SamplerSettings
 from baselines.unified.stable_diffusion import PIXELS, StableDiffusion
@@ -52,16 +53,18 @@ def generate(
             mid_block_additional_residual=middle,
         ).sample
 
-    noise = torch.stack([_noise(request) for request in requests]).to(model.device)
-    return model.decode(sample(predict, noise, settings))
+    width, height = requests[0].condition.size
+    start = noise([request.seed for request in requests], (4, height // PIXELS, width // PIXELS))
+    return model.decode(sample(predict, start.to(model.device), settings))
 
 
-def sample(predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor, settings: SamplerSettings) -> Tensor:
-    """Latents like `noise` (B, ...). predict: from both halves of the guidance (2B, ...) and a time step to noise."""
+def sample(predict: Callable[[Tensor, Tensor], Tensor], start: Tensor, settings: SamplerSettings) -> Tensor:
+    """Latents like `start`, which is noise (B, ...). predict: from both halves of the guidance (2B, ...) and a step
+    to noise."""
     scheduler = ddim(settings.steps)
-    latents = noise
+    latents = start
     for time in scheduler.timesteps:
-        negative, positive = predict(torch.cat([latents, latents]), time.to(noise.device)).chunk(2)
+        negative, positive = predict(torch.cat([latents, latents]), time.to(start.device)).chunk(2)
         guided = negative + settings.guidance * (positive - negative)
         latents = scheduler.step(guided, time, latents).prev_sample
     return latents
@@ -79,10 +82,3 @@ def ddim(steps: int) -> DDIMScheduler:
     )
     scheduler.set_timesteps(steps)
     return scheduler
-
-
-def _noise(request: TranslateRequest) -> Tensor:
-    """(4, S/8, S/8), drawn on the CPU, so that it is the same on every device and in every batch."""
-    width, height = request.condition.size
-    generator = torch.Generator().manual_seed(request.seed)
-    return torch.randn((4, height // PIXELS, width // PIXELS), generator=generator)

@@ -8,35 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.baselines.ldm_reference import State, attend, conv, group_norm, text_encoder, unet, vae_decode
+from tests.baselines.ldm_reference import State, conv, text_encoder, unet, vae_block, vae_decode, vae_middle, vae_norm
 
 
 def vae_encode(state: State, pixels: Tensor) -> Tensor:
     """Pixels (B, 3, S, S) in [-1, 1] to the posterior's mean (B, 4, S/8, S/8), not scaled."""
     p = "first_stage_model."
     e = f"{p}encoder."
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return group_norm(state, name, x, 1e-6)
-
-    def vae_block(name: str, x: Tensor) -> Tensor:
-        h = conv(state, f"{name}.conv1", F.silu(norm(f"{name}.norm1", x)))
-        h = conv(state, f"{name}.conv2", F.silu(norm(f"{name}.norm2", h)))
-        return h + (conv(state, f"{name}.nin_shortcut", x) if f"{name}.nin_shortcut.weight" in state else x)
-
     h = conv(state, f"{e}conv_in", pixels)
     for level in range(4):
         for number in range(2):
-            h = vae_block(f"{e}down.{level}.block.{number}", h)
+            h = vae_block(state, f"{e}down.{level}.block.{number}", h)
         if level < 3:  # padded on the far sides alone
             name = f"{e}down.{level}.downsample.conv"
             h = F.conv2d(F.pad(h, (0, 1, 0, 1)), state[f"{name}.weight"], state[f"{name}.bias"], stride=2)
-    h = vae_block(f"{e}mid.block_1", h)
-    x = norm(f"{e}mid.attn_1.norm", h)
-    q, k, v = (conv(state, f"{e}mid.attn_1.{letter}", x).flatten(2).transpose(1, 2) for letter in "qkv")
-    attended = attend(q, k, v, 1).transpose(1, 2).unflatten(2, h.shape[2:])
-    h = vae_block(f"{e}mid.block_2", h + conv(state, f"{e}mid.attn_1.proj_out", attended))
-    moments = conv(state, f"{p}quant_conv", conv(state, f"{e}conv_out", F.silu(norm(f"{e}norm_out", h))))
+    h = vae_middle(state, e, h)
+    moments = conv(state, f"{p}quant_conv", conv(state, f"{e}conv_out", F.silu(vae_norm(state, f"{e}norm_out", h))))
     return moments[:, :4]
 
 

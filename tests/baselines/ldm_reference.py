@@ -216,31 +216,37 @@ def text_encoder(state: State, tokens: Tensor) -> Tensor:
     return layer_norm(state, f"{p}final_layer_norm", h)
 
 
+def vae_norm(state: State, name: str, x: Tensor) -> Tensor:
+    return group_norm(state, name, x, 1e-6)
+
+
+def vae_block(state: State, name: str, x: Tensor) -> Tensor:
+    h = conv(state, f"{name}.conv1", F.silu(vae_norm(state, f"{name}.norm1", x)))
+    h = conv(state, f"{name}.conv2", F.silu(vae_norm(state, f"{name}.norm2", h)))
+    return h + (conv(state, f"{name}.nin_shortcut", x) if f"{name}.nin_shortcut.weight" in state else x)
+
+
+def vae_middle(state: State, name: str, h: Tensor) -> Tensor:
+    """The blocks between the halves of the encoder or the decoder that `name` begins with."""
+    h = vae_block(state, f"{name}mid.block_1", h)
+    x = vae_norm(state, f"{name}mid.attn_1.norm", h)
+    q, k, v = (conv(state, f"{name}mid.attn_1.{letter}", x).flatten(2).transpose(1, 2) for letter in "qkv")
+    attended = attend(q, k, v, 1).transpose(1, 2).unflatten(2, h.shape[2:])
+    return vae_block(state, f"{name}mid.block_2", h + conv(state, f"{name}mid.attn_1.proj_out", attended))
+
+
 def vae_decode(state: State, latents: Tensor) -> Tensor:
     """Scaled latents (B, 4, h, w) to pixels around [-1, 1]."""
     p = "first_stage_model."
     d = f"{p}decoder."
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return group_norm(state, name, x, 1e-6)
-
-    def vae_block(name: str, x: Tensor) -> Tensor:
-        h = conv(state, f"{name}.conv1", F.silu(norm(f"{name}.norm1", x)))
-        h = conv(state, f"{name}.conv2", F.silu(norm(f"{name}.norm2", h)))
-        return h + (conv(state, f"{name}.nin_shortcut", x) if f"{name}.nin_shortcut.weight" in state else x)
-
     h = conv(state, f"{d}conv_in", conv(state, f"{p}post_quant_conv", latents / 0.18215))
-    h = vae_block(f"{d}mid.block_1", h)
-    x = norm(f"{d}mid.attn_1.norm", h)
-    q, k, v = (conv(state, f"{d}mid.attn_1.{letter}", x).flatten(2).transpose(1, 2) for letter in "qkv")
-    attended = attend(q, k, v, 1).transpose(1, 2).unflatten(2, h.shape[2:])
-    h = vae_block(f"{d}mid.block_2", h + conv(state, f"{d}mid.attn_1.proj_out", attended))
+    h = vae_middle(state, d, h)
     for level in (3, 2, 1, 0):
         for number in range(3):
-            h = vae_block(f"{d}up.{level}.block.{number}", h)
+            h = vae_block(state, f"{d}up.{level}.block.{number}", h)
         if level > 0:
             h = conv(state, f"{d}up.{level}.upsample.conv", F.interpolate(h, scale_factor=2, mode="nearest"))
-    return conv(state, f"{d}conv_out", F.silu(norm(f"{d}norm_out", h)))
+    return conv(state, f"{d}conv_out", F.silu(vae_norm(state, f"{d}norm_out", h)))
 
 
 def ddim_table(steps: int) -> list[tuple[int, float, float]]:
