@@ -12,6 +12,7 @@ from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
 from editar.decoding import Batch
 from editar.int8 import Int8Linear
+from editar.packed import PackedLinear
 from editar.sampling import guide, sample
 from editar.transformer import EditARTransformer
 
@@ -48,16 +49,24 @@ def matrix_vector_bandwidth(device: torch.device) -> float:
     return matrices.nbytes / seconds(products, device)
 
 
-def linears(model: EditARTransformer) -> Iterator[nn.Linear | Int8Linear]:
+Linear = nn.Linear | Int8Linear | PackedLinear
+
+
+def linears(model: EditARTransformer) -> Iterator[Linear]:
     """The matrices that every token reads."""
     for module in [*model.layers.modules(), model.output]:
-        if isinstance(module, nn.Linear | Int8Linear):
+        if isinstance(module, Linear):
             yield module
 
 
 def weight_bytes(model: EditARTransformer) -> int:
-    itemsizes = ((m, 1 if isinstance(m, Int8Linear) else m.weight.dtype.itemsize) for m in linears(model))
-    return sum(m.in_features * m.out_features * itemsize for m, itemsize in itemsizes)
+    return sum(m.in_features * m.out_features * _itemsize(m) for m in linears(model))
+
+
+def _itemsize(linear: Linear) -> int:
+    if isinstance(linear, Int8Linear):
+        return 1
+    return (linear.dtype if isinstance(linear, PackedLinear) else linear.weight.dtype).itemsize
 
 
 def token_bytes(model: EditARTransformer, images: int, rows_each: int, fed: float) -> float:
@@ -78,20 +87,18 @@ def jump(batch: Batch, fed: int) -> None:
 
 
 @torch.inference_mode()
-def step_seconds(batch: Batch, positions: list[int], tokens: int) -> list[float]:
-    """Seconds a token, mean of so many, at each position; two before them warm up."""
-    device, result = batch.tokens_BN.device, []
-    for position in positions:
-        jump(batch, position)
-        for fed in range(position, position + 2):
-            batch.advance(fed)
-        _wait(device)
-        start = time.perf_counter()
-        for fed in range(position + 2, position + 2 + tokens):
-            batch.advance(fed)
-        _wait(device)
-        result.append((time.perf_counter() - start) / tokens)
-    return result
+def step_seconds(batch: Batch, position: int, tokens: int) -> float:
+    """Seconds a token, mean of so many from a position on; two before them warm up."""
+    device = batch.tokens_BN.device
+    jump(batch, position)
+    for fed in range(position, position + 2):
+        batch.advance(fed)
+    _wait(device)
+    start = time.perf_counter()
+    for fed in range(position + 2, position + 2 + tokens):
+        batch.advance(fed)
+    _wait(device)
+    return (time.perf_counter() - start) / tokens
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-PLAIN = "plain decoder, bfloat16"
+PLAIN, PLAIN_FLOAT32 = "plain decoder, bfloat16", "plain decoder, float32"
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -14,18 +14,19 @@ def report(figures: dict[str, Any]) -> str:
         f"{figures['settings']['threads']} threads, {figures['machine']['device']}",
         f"plain bfloat16 matrix-vector product: {limit / 1e9:.1f} GB/s",
         "",
-        f"{'way':32}{'prefill s':>10}{'ms a token':>12}{'GB a token':>12}{'GB/s':>8}{'of limit':>10}{'to plain':>10}",
+        f"{'way':32}{'prefill s':>10}{'ms a token':>12}{'GB a token':>12}{'GB/s':>8}{'of limit':>10}"
+        f"{'to plain':>10}{'to float32':>12}",
     ]
-    plain = figures["ways"][PLAIN]["seconds"]
+    plain, plain32 = (figures["ways"][name]["seconds"] for name in (PLAIN, PLAIN_FLOAT32))
     for name, way in figures["ways"].items():
-        prefill = "" if way["prefill"] is None else f"{way['prefill']:.1f}"
+        prefill = f"{way['prefill']:.1f}" if "prefill" in way else ""
         line = f"{name:32}{prefill:>10}{way['seconds'] * 1e3:12.1f}"
         if "bytes" in way:
             rate = way["bytes"] / way["seconds"]
             line += f"{way['bytes'] / 1e9:12.2f}{rate / 1e9:8.1f}{rate / limit:10.0%}"
         else:
             line += f"{'':30}"
-        lines.append(f"{line}{plain / way['seconds']:10.2f}")
+        lines.append(f"{line}{plain / way['seconds']:10.2f}{plain32 / way['seconds']:12.2f}")
     for name, way in figures["ways"].items():
         if "parts" in way:
             lines += ["", f"{name}, ms a token:", *_parts(way)]

@@ -4,16 +4,20 @@ Random weights; the time of a token does not depend on their values. Tokens are 
 sequence, for the cache grows along it. The plain decoder takes turns with ours, so that a busy machine disturbs both.
 """
 
+import copy
 import dataclasses
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from benchmarks.decode_cost import (
     deviation,
@@ -31,7 +35,8 @@ from benchmarks.speed_run import machine, report_speed
 from editar.cached import CachedTransformer
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding import Batch, Decoder
-from editar.int8 import quantise
+from editar.int8 import Int8Linear
+from editar.packed import PackedLinear, can_pack, pack
 from editar.sampling import guide
 from editar.transformer import EditARTransformer
 
@@ -46,9 +51,11 @@ class DecodeSpeed:
     size: str = "XL"
     grid: int = 32
     """Tokens along one side: 32 for 512 pixels."""
-    tokens: int = 8
-    """Timed at each position, after two that warm up."""
+    tokens: int = 4
+    """Timed at each position of each round, after two that warm up."""
     positions: int = 4
+    rounds: int = 3
+    """At each position all ways take turns so often; the medians count."""
     compared: int = 16
     """Tokens of which the logits are compared with float32's."""
     widths: tuple[int, ...] = (1, 4, 8)
@@ -80,40 +87,37 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     model = random_model(config, device, settings.seed)
     work = Work.random(config, settings.compared, device, settings.seed)
     places = positions(config, settings.positions, settings.tokens)
-    ways: dict[str, Any] = {}
-    bandwidths = [matrix_vector_bandwidth(device)]
-    print("float32", flush=True)
-    plain = PlainDecoder(model, 1, PUBLISHED)
-    ways[PLAIN + "float32"] = _way(_plain_seconds(plain, places, settings.tokens))
-    del plain
-    prefill, reference = work.logits(model)
-    ways[OURS + "float32"] = _way(_our_seconds(model, places, settings.tokens), model, places, prefill)
-    print("bfloat16", flush=True)
-    model.to(torch.bfloat16)
-    plain, batch = PlainDecoder(model, 1, PUBLISHED), Batch(model, 1, PUBLISHED)
-    turns = [(_plain_seconds(plain, [p], settings.tokens), step_seconds(batch, [p], settings.tokens)) for p in places]
-    prefill = seconds(partial(plain.prefill, work.condition_BN, work.text_BLE), device, rounds=0)
-    ways[PLAIN + "bfloat16"] = _way([s for pair in turns for s in pair[0]], prefill=prefill)
-    del plain
-    prefill, logits = work.logits(model)
-    deviations = {"bfloat16": deviation(reference, logits)}
-    ways[OURS + "bfloat16"] = _way([s for pair in turns for s in pair[1]], model, places, prefill)
-    ways[OURS + "bfloat16"]["parts"] = parts(batch, places, PUBLISHED)
-    del batch
-    bandwidths.append(matrix_vector_bandwidth(device))
-    images = whole_images(model, work, settings) if device.type == "cuda" else []
-    print("batches and resolutions", flush=True)
-    growth = [cell(with_grid(model, grid), width, settings) for grid in settings.grids for width in settings.widths]
+    print("laying out the weights", flush=True)
+    plain32, ours32 = PlainDecoder(model, 1, PUBLISHED), laid_out(model, config.grid)
+    model = copy.deepcopy(model).to(torch.bfloat16)
+    plain16, ours = PlainDecoder(model, 1, PUBLISHED), {OURS + "bfloat16": laid_out(model, config.grid)}
     if device.type == "cpu":
-        print("int8", flush=True)
-        quantise(model)
-        batch = Batch(model, 1, PUBLISHED)
-        prefill, logits = work.logits(model)
-        deviations["bfloat16, int8 weights"] = deviation(reference, logits)
-        taken = step_seconds(batch, places, settings.tokens)
-        ways[OURS + "bfloat16, int8 weights"] = _way(taken, model, places, prefill)
-        ways[OURS + "bfloat16, int8 weights"]["parts"] = parts(batch, places, PUBLISHED)
-        bandwidths.append(matrix_vector_bandwidth(device))
+        ours[OURS + "bfloat16, int8 weights"] = laid_out(model, config.grid, Int8Linear)
+    timed = {
+        PLAIN + "float32": partial(plain_seconds, plain32),
+        OURS + "float32": partial(step_seconds, Batch(ours32, 1, PUBLISHED)),
+        PLAIN + "bfloat16": partial(plain_seconds, plain16),
+        **{name: partial(step_seconds, Batch(m, 1, PUBLISHED)) for name, m in ours.items()},
+    }
+    ways, bandwidths = take_turns(timed, places, settings, device)
+    ways[PLAIN + "bfloat16"]["prefill"] = seconds(
+        partial(plain16.prefill, work.condition_BN, work.text_BLE), device, rounds=0
+    )
+    ways[OURS + "float32"]["prefill"], reference = work.logits(ours32)
+    del timed, plain16, plain32
+    print("parts", flush=True)
+    deviations = {}
+    for name, m in {OURS + "float32": ours32, **ours}.items():
+        ways[name]["bytes"] = sum(token_bytes(m, 1, 2, place) for place in places) / len(places)
+    del ours32
+    for name, m in ours.items():
+        ways[name]["prefill"], logits = work.logits(m)
+        ways[name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED)
+        deviations[name.removeprefix(OURS)] = deviation(reference, logits)
+    images = whole_images(ours[OURS + "bfloat16"], work, settings) if device.type == "cuda" else []
+    del ours
+    print("batches and resolutions", flush=True)
+    growth = [cell(laid_out(model, grid), width, settings) for grid in settings.grids for width in settings.widths]
     return {
         "machine": _machine(device),
         "settings": asdict(settings),
@@ -173,12 +177,17 @@ def random_model(config: TransformerConfig, device: torch.device, seed: int) -> 
     return model.eval()
 
 
-def with_grid(model: EditARTransformer, grid: int) -> EditARTransformer:
-    """The same weights for images of another size: only the null image, which decoding does not use, depends on it."""
+def laid_out(
+    model: EditARTransformer, grid: int, make: Callable[[Tensor], nn.Module] = PackedLinear
+) -> EditARTransformer:
+    """The same weights as a pipeline has them for decoding, for images of any size: only the null image, which decoding
+    does not use, depends on it."""
     with torch.device("meta"):
         other = EditARTransformer(dataclasses.replace(model.config, grid=grid))
     weights = {name: value for name, value in model.state_dict().items() if name != "img_uncond_embedding"}
     other.load_state_dict(weights, assign=True, strict=False)
+    if can_pack(model.output.weight):
+        pack(other, make)
     return other.eval()
 
 
@@ -191,12 +200,12 @@ def positions(config: TransformerConfig, count: int, tokens: int) -> list[int]:
 def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[str, float]:
     """One cell of the table: seconds of a step and bytes, as far as they can be known, and as they are."""
     config, device = model.config, torch.device(settings.device)
-    places = positions(config, 2, settings.tokens // 2)
+    places = positions(config, 2, settings.tokens)
     before = _memory(device)
     batch = Batch(model, width, PUBLISHED)
     jump(batch, config.image_tokens - settings.tokens)  # all of the cache is written to
     held = _memory(device) - before
-    taken = step_seconds(batch, places, settings.tokens // 2)
+    taken = [step_seconds(batch, place, settings.tokens) for place in places]
     itemsize = model.tok_embeddings.weight.dtype.itemsize
     return {
         "pixels": config.grid * 16,
@@ -228,34 +237,40 @@ def whole_images(model: EditARTransformer, work: Work, settings: DecodeSpeed) ->
     return result
 
 
+def take_turns(
+    timed: dict[str, Callable[[int, int], float]], places: list[int], settings: DecodeSpeed, device: torch.device
+) -> tuple[dict[str, dict[str, Any]], list[float]]:
+    """Seconds a token of each way, by position the median of the rounds, and the memory's bytes per second beside it.
+
+    timed: from a position and a number of tokens to seconds a token.
+    """
+    taken: dict[str, list[list[float]]] = {name: [] for name in timed}
+    bandwidths = []
+    for place in tqdm(places, desc="positions"):
+        for at in taken.values():
+            at.append([])
+        for _ in range(settings.rounds):
+            bandwidths.append(matrix_vector_bandwidth(device))
+            for name, seconds_a_token in timed.items():
+                taken[name][-1].append(seconds_a_token(place, settings.tokens))
+    ways: dict[str, dict[str, Any]] = {}
+    for name, rounds in taken.items():
+        at_places = [median(at) for at in rounds]
+        ways[name] = {"seconds_at": at_places, "seconds": sum(at_places) / len(places), "rounds": rounds}
+    return ways, bandwidths
+
+
 @torch.inference_mode()
-def _plain_seconds(plain: PlainDecoder, places: list[int], tokens: int) -> list[float]:
+def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
     token = torch.zeros(1, 1, dtype=torch.int64, device=plain.keys.device)
-    result = []
-    for place in places:
-        token = plain.step(token, place)
-        start = time.perf_counter()
-        for fed in range(place + 1, place + 1 + tokens):
-            token = plain.step(token, fed)
-        float(token)
-        result.append((time.perf_counter() - start) / tokens)
-    return result
-
-
-def _our_seconds(model: EditARTransformer, places: list[int], tokens: int) -> list[float]:
-    return step_seconds(Batch(model, 1, PUBLISHED), places, tokens)
-
-
-def _way(
-    taken: list[float],
-    model: EditARTransformer | None = None,
-    places: list[int] | None = None,
-    prefill: float | None = None,
-) -> dict[str, Any]:
-    result: dict[str, Any] = {"seconds_at": taken, "seconds": sum(taken) / len(taken), "prefill": prefill}
-    if model is not None and places:
-        result["bytes"] = sum(token_bytes(model, 1, 2, p) for p in places) / len(places)
-    return result
+    for fed in range(place, place + 2):
+        token = plain.step(token, fed)
+    float(token)  # waits for the device
+    start = time.perf_counter()
+    for fed in range(place + 2, place + 2 + tokens):
+        token = plain.step(token, fed)
+    float(token)
+    return (time.perf_counter() - start) / tokens
 
 
 def _memory(device: torch.device) -> int:

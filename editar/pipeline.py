@@ -12,8 +12,9 @@ from editar.checkpoint import FILES, CheckpointError, Parts, read_model
 from editar.config import SamplingConfig
 from editar.decoding import Decoder
 from editar.images import to_image, to_tensor
-from editar.int8 import quantise
+from editar.int8 import Int8Linear
 from editar.memory import require_memory
+from editar.packed import can_pack, pack
 from editar.prompts import translation_prompt
 from editar.t5 import T5TextEncoder
 
@@ -36,7 +37,9 @@ class EditAR:
         width: int = 8,
         int8: bool = False,
     ) -> None:
-        """dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
+        """parts: taken over: cast, moved and, on a CPU, laid out for decoding, in place.
+
+        dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
 
         width: images decoded together. Other widths may round differently.
         int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
@@ -46,7 +49,9 @@ class EditAR:
         self.vq = parts.vq.to(self.device)
         self.transformer = parts.transformer.to(self.device, DTYPES[dtype])
         if int8:
-            quantise(self.transformer)
+            pack(self.transformer, Int8Linear)
+        elif can_pack(self.transformer.output.weight):
+            pack(self.transformer)
         self.decoder = Decoder(self.transformer)
         text = parts.text
         self.text = text.to(self.device, DTYPES[dtype]) if isinstance(text, T5TextEncoder) else text.to(self.device)

@@ -6,7 +6,8 @@ from torch import nn
 
 from editar.config import SamplingConfig
 from editar.decoding import Decoder
-from editar.int8 import Int8Linear, quantise
+from editar.int8 import Int8Linear
+from editar.packed import pack
 
 pytestmark = pytest.mark.skipif(
     "fbgemm" not in torch.backends.quantized.supported_engines, reason="int8 weights need PyTorch's FBGEMM"
@@ -56,7 +57,7 @@ def test_a_row_does_not_depend_on_its_company(weight):
 @torch.no_grad()
 def test_a_quantised_model_stays_close_and_decodes(tiny, tiny_expected):
     e, model = tiny_expected, copy.deepcopy(tiny)
-    quantise(model)
+    pack(model, Int8Linear)
     assert not any(isinstance(m, nn.Linear) for m in [*model.layers.modules(), model.output])
     logits = model(e["src"], e["txt"], e["tgt"])
     assert (logits - e["logits"]).std() < 0.05 * e["logits"].std()
