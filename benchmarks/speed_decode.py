@@ -1,10 +1,10 @@
 """`python -m benchmarks.speed decode`: a token at the paper's size, against a plain cached decoder and the memory.
 
 Random weights; the time of a token does not depend on their values. Tokens are timed at several positions of the
-sequence, for the cache grows along it. The plain decoder takes turns with ours, so that a busy machine disturbs both.
+sequence, for the cache grows along it. All ways of one dtype take turns with
+the memory test, so that a busy machine disturbs all of them; two dtypes together would take 12 GB.
 """
 
-import copy
 import dataclasses
 import platform
 import time
@@ -87,34 +87,39 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     model = random_model(config, device, settings.seed)
     work = Work.random(config, settings.compared, device, settings.seed)
     places = positions(config, settings.positions, settings.tokens)
-    print("laying out the weights", flush=True)
-    plain32, ours32 = PlainDecoder(model, 1, PUBLISHED), laid_out(model, config.grid)
-    model = copy.deepcopy(model).to(torch.bfloat16)
-    plain16, ours = PlainDecoder(model, 1, PUBLISHED), {OURS + "bfloat16": laid_out(model, config.grid)}
-    if device.type == "cpu":
-        ours[OURS + "bfloat16, int8 weights"] = laid_out(model, config.grid, Int8Linear)
-    timed = {
-        PLAIN + "float32": partial(plain_seconds, plain32),
-        OURS + "float32": partial(step_seconds, Batch(ours32, 1, PUBLISHED)),
-        PLAIN + "bfloat16": partial(plain_seconds, plain16),
-        **{name: partial(step_seconds, Batch(m, 1, PUBLISHED)) for name, m in ours.items()},
-    }
-    ways, bandwidths = take_turns(timed, places, settings, device)
-    ways[PLAIN + "bfloat16"]["prefill"] = seconds(
-        partial(plain16.prefill, work.condition_BN, work.text_BLE), device, rounds=0
+    turns = partial(take_turns, places=places, settings=settings, device=device)
+    model32 = laid_out(model, config.grid)
+    ways, bandwidths = turns(
+        {
+            PLAIN + "float32": partial(plain_seconds, PlainDecoder(model, 1, PUBLISHED)),
+            OURS + "float32": partial(step_seconds, Batch(model32, 1, PUBLISHED)),
+        }
     )
-    ways[OURS + "float32"]["prefill"], reference = work.logits(ours32)
-    del timed, plain16, plain32
-    print("parts", flush=True)
+    prefill, reference = work.logits(model32)
+    ways[OURS + "float32"] |= {"prefill": prefill, "bytes": mean_bytes(model32, places)}
+    del model32
+    model.to(torch.bfloat16)
+    ours = {"bfloat16": laid_out(model, config.grid)}
+    if device.type == "cpu":
+        ours["bfloat16, int8 weights"] = laid_out(model, config.grid, Int8Linear)
+    plain = PlainDecoder(model, 1, PUBLISHED)
+    others, more = turns(
+        {
+            PLAIN + "bfloat16": partial(plain_seconds, plain),
+            **{OURS + name: partial(step_seconds, Batch(m, 1, PUBLISHED)) for name, m in ours.items()},
+        }
+    )
+    ways, bandwidths = ways | others, bandwidths + more
+    prefill = seconds(partial(plain.prefill, work.condition_BN, work.text_BLE), device, rounds=0)
+    ways[PLAIN + "bfloat16"]["prefill"] = prefill
+    del plain
     deviations = {}
-    for name, m in {OURS + "float32": ours32, **ours}.items():
-        ways[name]["bytes"] = sum(token_bytes(m, 1, 2, place) for place in places) / len(places)
-    del ours32
     for name, m in ours.items():
-        ways[name]["prefill"], logits = work.logits(m)
-        ways[name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED)
-        deviations[name.removeprefix(OURS)] = deviation(reference, logits)
-    images = whole_images(ours[OURS + "bfloat16"], work, settings) if device.type == "cuda" else []
+        prefill, logits = work.logits(m)
+        deviations[name] = deviation(reference, logits)
+        ways[OURS + name] |= {"prefill": prefill, "bytes": mean_bytes(m, places)}
+        ways[OURS + name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED)
+    images = whole_images(ours["bfloat16"], work, settings) if device.type == "cuda" else []
     del ours
     print("batches and resolutions", flush=True)
     growth = [cell(laid_out(model, grid), width, settings) for grid in settings.grids for width in settings.widths]
@@ -235,6 +240,11 @@ def whole_images(model: EditARTransformer, work: Work, settings: DecodeSpeed) ->
             times.append(time.perf_counter() - start)
         result.append({"width": width, "warm_up": warm, "seconds": sorted(times)[1]})
     return result
+
+
+def mean_bytes(model: EditARTransformer, places: list[int]) -> float:
+    """Of a token, one image with guidance."""
+    return sum(token_bytes(model, 1, 2, place) for place in places) / len(places)
 
 
 def take_turns(
