@@ -162,8 +162,15 @@ class ControlledDiffusion:
         import diffusers
 
         folder = base / "scheduler"
-        name = json.loads((folder / "scheduler_config.json").read_text("utf-8"))["_class_name"]
-        scheduler = getattr(diffusers, name).from_pretrained(folder)
+        path = folder / "scheduler_config.json"
+        try:
+            name = json.loads(path.read_text("utf-8"))["_class_name"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is no scheduler's configuration ({error!r}); get the file again") from error
+        kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):  # the file could name anything
+            raise ValueError(f"{path} names {name!r}, which is none of diffusers' schedulers; get the file again")
+        scheduler = kind.from_pretrained(folder)
         if self.control.scheduler is None:
             return scheduler
         return getattr(diffusers, self.control.scheduler).from_config(scheduler.config)
