@@ -53,7 +53,7 @@ def _decoded(file: str | Path | io.BytesIO, name: str, load: Callable[[Image.Ima
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: refused, more than {MAX_PIXELS} pixels; make it smaller") from error
     except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
-        raise ImageError(f"{name}: not a readable image") from error
+        raise ImageError(f"{name}: not a readable image; the formats are {', '.join(FORMATS)}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
