@@ -1,5 +1,6 @@
 """Sizes and settings of the model: frozen dataclasses that check themselves on construction."""
 
+import math
 from dataclasses import dataclass
 
 MOST = 2**20  # of any size: settings are read from files, and an absurd one would be built for ever
@@ -93,6 +94,9 @@ class TransformerConfig:
             "(two axes of rotated pairs)",
         )
         _require(self.grid % 2 == 0, f"TransformerConfig.grid is {self.grid}; it must be even (distillation halves it)")
+        for name in ("rope_base", "norm_eps", "initial_std"):
+            value = getattr(self, name)
+            _require(0.0 < value < math.inf, f"TransformerConfig.{name} is {value}; it must be above 0 and finite")
         for name in ("token_dropout", "residual_dropout", "ffn_dropout"):
             value = getattr(self, name)
             _require(0.0 <= value < 1.0, f"TransformerConfig.{name} is {value}; it must be in [0, 1)")
@@ -136,6 +140,9 @@ class WordTextConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
+        _require(
+            all(isinstance(word, str) for word in self.vocabulary), "WordTextConfig.vocabulary holds what is no word"
+        )
         _require(len(set(self.vocabulary)) == len(self.vocabulary), "WordTextConfig.vocabulary has a word twice")
         for word in self.vocabulary:
             _require(
