@@ -12,7 +12,6 @@ from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
-from benchmarks.manifest import read_manifest
 from benchmarks.suites import MINIATURE_DATA, SUITES
 from benchmarks.translation_suites import TRANSLATION_SUITES, miniature_folder
 
@@ -37,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code. What a user can mend is told in one message, with code 2."""
     from reports.compare import compare
     from reports.comparison import write_text
+    from reports.runs import read_run
 
     args = tyro.cli(Arguments, args=arguments, prog="python -m benchmarks.compare")
     try:
-        manifest = read_manifest(args.run_a)
-        prompts = {} if manifest is None else read_prompts(manifest, args.data)
+        prompts = read_prompts(read_run(args.run_a).manifest, args.data)
         text = compare(args.run_a, args.run_b, columns=args.column, prompts=prompts)
         print(text, end="")
         if args.out is not None:

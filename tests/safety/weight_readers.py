@@ -54,8 +54,14 @@ def safetensors(draw: st.DrawFn, kind: str) -> bytes:
     return struct.pack("<Q", length) + text + b"\0" * 8
 
 
-WHOLE = {name: save_tensors({"w": torch.zeros(2)}, {"format": FORMAT, "kind": kind, "config": json.dumps(CONFIGS[kind])})
-         for name, kind in zip(FILES, CONFIGS, strict=True)}  # fmt: skip
+def whole_model() -> dict[str, bytes]:
+    settings = {kind: {"format": FORMAT, "kind": kind, "config": json.dumps(CONFIGS[kind])} for kind in CONFIGS}
+    return {
+        name: save_tensors({"w": torch.zeros(2)}, settings[kind]) for name, kind in zip(FILES, CONFIGS, strict=True)
+    }
+
+
+WHOLE = whole_model()
 
 
 @st.composite
@@ -100,8 +106,9 @@ def official() -> dict[str, torch.Tensor]:
 
 
 TENSORS = st.sampled_from([
-    torch.zeros(()), torch.zeros(2), torch.zeros(0, 4), torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, 2).to_sparse(),
-    torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64), torch.ones(2, dtype=torch.bool),
+    torch.zeros(()), torch.zeros(2), torch.zeros(0, 4), torch.zeros(1).expand(10**6, 10**6),
+    torch.zeros(2, 2).to_sparse(), torch.zeros(2, device="meta"), 
+    torch.zeros(2, dtype=torch.complex64), torch.ones(2, dtype=torch.bool),
 ])  # fmt: skip
 VALUES = TENSORS | SCALARS | st.builds(Opens) | st.builds(holding_itself)
 ARGUMENTS = st.builds(lambda heads: argparse.Namespace(n_head=heads), NUMBERS | TENSORS) | VALUES
@@ -174,7 +181,8 @@ def shared(root: Path, more: Any) -> None:
 
 TOML_VALUES = st.sampled_from([
     "1", "-1", "nan", "inf", "1e400", "true", '""', '"a"', "[]", "[1]", '["a\\u0000"]', '["{folder}"]', "{}", "{a = 1}",
-    "1979-05-27", "99999999999999999999999999", '"../../x"', "[[[[]]]]", '["${HOME}", "{folder}"]', '["; touch owned {folder}"]',
+    "1979-05-27", "99999999999999999999999999", '"../../x"', "[[[[]]]]", '["${HOME}", "{folder}"]',
+    '["; touch owned {folder}"]',
 ])  # fmt: skip
 
 
