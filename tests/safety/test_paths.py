@@ -26,18 +26,9 @@ from tests.loopback import serve
 from tests.safety.strategies import PNG, bomb
 
 HOSTILE = [
-    "; touch owned",
-    "$(touch owned)",
-    "`touch owned`",
-    "a b",
-    "a\nb",
-    "| tee owned",
-    "'\"",
-    "*",
-    "~",
-    "&& exit 3",
-    "",
-]
+    "; touch owned", "$(touch owned)", "`touch owned`", "a b", "a\nb", "| tee owned", "'\"", "*", "~", "&& exit 3", "",
+]  # fmt: skip
+OUTSIDE = ["../secret.png", "{outside}/secret.png", "..\\secret.png", "C:\\secret.png", "link.png"]
 
 
 def test_external_starts_its_command_without_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +58,7 @@ def test_external_starts_its_command_without_a_shell(tmp_path: Path, monkeypatch
     assert sorted(each.name for each in tmp_path.iterdir()) == [script.name, "recipe.toml", "said.txt", "seen.json"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret.png", "{outside}/secret.png", "..\\secret.png", "C:\\secret.png", "link.png"]
-)
+@pytest.mark.parametrize("name", OUTSIDE)
 def test_training_rows_name_images_below_their_folder(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     folder.mkdir()
@@ -125,10 +114,13 @@ def test_a_hub_can_not_write_outside_of_its_cache(tmp_path: Path) -> None:
     names = ["data/validation-../../../../../../../owned.parquet", "data/validation-00000-of-00001.parquet"]
     files = {name: b"content" for name in names}
     revision = MULTIGEN_DEPTH.revision + "0" * (40 - len(MULTIGEN_DEPTH.revision))
-    with serve(MULTIGEN_DEPTH.repository, revision, files, datasets=True) as hub:
-        with pytest.raises(FileNotFoundError, match="could not be fetched"):
-            fetch(MULTIGEN_DEPTH, cache=tmp_path / "a" / "b" / "cache", endpoint=hub.endpoint)
-    outside = [path for path in tmp_path.rglob("*owned*") if not path.is_relative_to(tmp_path / "a" / "b" / "cache")]
+    cache = tmp_path / "a" / "b" / "cache"
+    with (
+        serve(MULTIGEN_DEPTH.repository, revision, files, datasets=True) as hub,
+        pytest.raises(FileNotFoundError, match="could not be fetched"),
+    ):
+        fetch(MULTIGEN_DEPTH, cache=cache, endpoint=hub.endpoint)
+    outside = [path for path in tmp_path.rglob("*owned*") if not path.is_relative_to(cache)]
     assert not outside and not Path("owned.parquet").exists()
 
 
