@@ -100,7 +100,7 @@ def read_fid(run: Run) -> dict[str, Any]:
     try:
         fid = json.loads(path.read_text(encoding="utf-8"))
         known = {name: fid[name] for name in FID_KEYS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportError(f"{path} cannot be read: {error!r}; {AGAIN}") from error
     digests = "\n".join(sorted(run.samples["image_sha256"]))
     if known["generated"] != hashlib.sha256(digests.encode()).hexdigest():

@@ -32,7 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "codebook_dim": 2, "norm_groups": 2,
     },
     "transformer": {"layers": 1, "heads": 1, "dim": 4, "vocab_size": 4, "grid": 2, "text_length": 2, "text_dim": 2},
-    "text-words": {"vocabulary": ["red"], "length": 2, "dim": 4, "layers": 1, "heads": 1},
+    "text-words": {"vocabulary": ["red"], "length": 2, "dim": 2, "layers": 1, "heads": 1},
 }  # fmt: skip
 NUMBERS = st.sampled_from(
     [0, -1, 1, 2, 3, 2**20, 2**31, 2**63, 10**30, 1.5, 1e300, float("nan"), "4", None, True, [], [1] * 99]
