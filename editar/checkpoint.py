@@ -211,7 +211,7 @@ def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5Tex
 
 def _part(kind: type[ConfigT], path: Path, name: str) -> tuple[Part[ConfigT], dict[str, str]]:
     _, metadata = _read(path, (name,))
-    config = _config(kind, metadata["config"], path)
+    config = _config(kind, metadata.get("config", ""), path)
     return Part(path=path, config=config, mapped=lambda: map_safetensors(path)[0]), metadata
 
 

@@ -110,10 +110,9 @@ LABEL |= st.just([[1] * 16] * 16)
 def shard(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     file = io.BytesIO()
     try:
-        table = pa.Table.from_pylist(rows, schema)
+        pq.write_table(pa.Table.from_pylist(rows, schema), file, row_group_size=2)
     except (pa.ArrowException, UnicodeEncodeError):
         assume(False)
-    pq.write_table(table, file, row_group_size=2)
     return file.getvalue()
 
 
@@ -123,7 +122,15 @@ SEGMENTATION_SCHEMA = pa.schema([
     ("panoptic_seg_map", pa.list_(pa.list_(pa.uint8()))),
 ])  # fmt: skip
 OTHER_TYPES = st.sampled_from(
-    [pa.string(), pa.binary(), pa.int64(), pa.float32(), pa.list_(pa.uint8()), IMAGE, pa.struct([])]
+    [
+        pa.string(),
+        pa.binary(),
+        pa.int64(),
+        pa.float32(),
+        pa.list_(pa.uint8()),
+        IMAGE,
+        pa.struct([("path", pa.string())]),
+    ]
 )
 
 
@@ -214,7 +221,8 @@ def prepared(rows: list[Row], root: Path) -> None:
         except RowFault as error:
             assert str(error)
             continue
-        assert example.source.shape == example.target.shape == (3, 8, 8) and example.text.encode("utf-8")
+        assert example.source.shape == example.target.shape == (3, 8, 8) and isinstance(example.text, str)
+        example.text.encode("utf-8")
 
 
 def training_jsonl(root: Path, more: Any) -> None:
