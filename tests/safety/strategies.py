@@ -4,8 +4,9 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,4 +95,6 @@ def text_file(whole: bytes, made: st.SearchStrategy[bytes]) -> st.SearchStrategy
     return made | made | damaged(whole) | DEEP
 
 
-Reader = Callable[..., object]
+def refused_by_name(error: Exception, root: Path) -> None:
+    """The documented error says which file, and what to do: not only what went wrong."""
+    assert str(root) in str(error), error

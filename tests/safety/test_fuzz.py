@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.safety import data_readers as data
+from tests.safety import run_readers as runs
 from tests.safety import weight_readers as weights
 from tests.safety.sandbox import Sandbox
 from tests.safety.strategies import PNG, Case
@@ -30,8 +31,8 @@ READERS: dict[str, tuple[st.SearchStrategy[Case], Callable[[Path, Any], None]]] 
     "translation parquet": (data.translation_cases, data.translation),
     "training jsonl": (data.jsonl_cases, data.training_jsonl),
     "training parquet": (data.training_parquet_cases, data.training_parquet),
-    "run directory": (data.run_cases, data.run_directory),
-    "report of a run": (data.run_cases, data.report),
+    "run directory": (runs.run_cases, runs.run_directory),
+    "report of a run": (runs.run_cases, runs.report),
     "model folder": (weights.models(), weights.model_folder),
     "pickles": (weights.pickle_cases, weights.pickles),
     "shared checkpoint": (weights.shared_cases, weights.shared),

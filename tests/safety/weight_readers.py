@@ -21,8 +21,15 @@ from editar.tensor_files import CheckpointError
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader
 from metrics.tensor_files import read_tensors
-from tests.safety.data_readers import refused_by_name
-from tests.safety.strategies import JSON, SCALARS, Case, changed, damaged, text_file
+from tests.safety.strategies import (
+    JSON,
+    SCALARS,
+    Case,
+    changed,
+    damaged,
+    refused_by_name,
+    text_file,
+)
 
 # --- safetensors
 
