@@ -52,8 +52,10 @@ def load_text_to_image(path: Path, config: TransformerConfig | None = None) -> E
 def official_vq_config(path: Path) -> VQConfig:
     """VQ-16, with the codebook's size as in the file."""
     codebook = map_pickle(path)[0].get("quantize.embedding.weight")
+    if codebook is None:
+        return VQConfig()
     try:
-        return VQConfig() if codebook is None else VQConfig(codebook_size=len(codebook))
+        return VQConfig(codebook_size=len(codebook))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a VQ checkpoint, its codebook is of shape {codebook.shape}") from error
 

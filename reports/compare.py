@@ -119,7 +119,7 @@ def _pair(a: Run, b: Run) -> Pair:
 
 def _columns(run: Run) -> tuple[Column, ...]:
     """Of single samples."""
-    known = {"piebench": piebench.COLUMNS}
+    known: dict[str, tuple[Column, ...]] = {"piebench": piebench.COLUMNS}
     for task, columns in translation.COLUMNS.items():
         single = tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES)
         known[f"translation-{task}"] = single + ((IMAGE_IOU,) if task == "segmentation" else ())

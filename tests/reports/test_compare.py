@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.compare import main
+from benchmarks.datasets.piebench import read_piebench
+from benchmarks.suites import SUITES
 from reports.compare import compare
 from reports.runs import ReportError
+from tests.benchmarks.tiny import write_piebench
 
 Write = Callable[..., Path]
 Frame = Callable[[int, int], pd.DataFrame]
@@ -104,3 +107,21 @@ def test_the_command(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFix
     assert "The data set that has the prompts was not read: give it as --data DIR." in text
     assert main([str(a), str(tmp_path / "absent")]) == 2
     assert "absent is not a finished run: manifest.json is missing" in capsys.readouterr().err
+
+
+def test_prompts_come_from_the_runs_own_data_set(
+    write_run: Write, frame: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_piebench(tmp_path / "data", count=4, side=SUITES["miniature"].image_side)
+    digest = read_piebench(tmp_path / "data", SUITES["miniature"].image_side).digest
+    runs = [
+        str(write_run(name, samples=frame(4, seed), manifest={"dataset": {"digest": digest}}))
+        for seed, name in enumerate("ab")
+    ]
+    assert main([*runs, "--data", str(tmp_path / "data")]) == 0
+    assert "| make ball 2 blue |" in capsys.readouterr().out
+    (tmp_path / "data" / "mapping_file.json").write_text(
+        (tmp_path / "data" / "mapping_file.json").read_text().replace("make ball 2", "paint ball 2")
+    )
+    assert main([*runs, "--data", str(tmp_path / "data")]) == 2
+    assert "data is not the data set of these runs" in capsys.readouterr().err

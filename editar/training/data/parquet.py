@@ -142,8 +142,8 @@ def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row
         text = batch.column(kind.text)[position].as_py()
     except UnicodeDecodeError as error:
         return faulty_row(table.kind, origin, f"byte {error.start} of {kind.text} is not UTF-8")
-    source, target = (name and _cell(batch, name, position) for name in (kind.source, kind.target))
-    return good_row(table.kind, origin, source, target, text)
+    source = _cell(batch, kind.source, position) if kind.source else None
+    return good_row(table.kind, origin, source, _cell(batch, kind.target, position), text)
 
 
 def _cell(batch: pa.RecordBatch, name: str, position: int) -> Cell:
