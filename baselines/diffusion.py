@@ -161,9 +161,7 @@ class ControlledDiffusion:
     def _scheduler(self, base: Path) -> Any:
         import diffusers
 
-        folder = base / "scheduler"
-        name = json.loads((folder / "scheduler_config.json").read_text("utf-8"))["_class_name"]
-        scheduler = getattr(diffusers, name).from_pretrained(folder)
+        scheduler = scheduler_of(base)
         if self.control.scheduler is None:
             return scheduler
         return getattr(diffusers, self.control.scheduler).from_config(scheduler.config)
@@ -173,6 +171,21 @@ class ControlledDiffusion:
         if not np.isfinite(pixels).all():  # in float16 the decoder may overflow; rounded, that would be a black image
             return NoAnswer(f"the image is not finite in {self.dtype}")
         return Image.fromarray((pixels * 255).round().astype(np.uint8))
+
+
+def scheduler_of(base: Path) -> Any:
+    """The scheduler that a pipeline's folder names. Raises ValueError: the file could name anything of diffusers."""
+    import diffusers
+
+    path = base / "scheduler" / "scheduler_config.json"
+    try:
+        name = json.loads(path.read_text("utf-8"))["_class_name"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no scheduler's configuration ({error!r}); get the file again") from error
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise ValueError(f"{path} names {name!r}, which is none of diffusers' schedulers; get the file again")
+    return kind.from_pretrained(path.parent)
 
 
 def noise(seeds: Sequence[int], shape: Sequence[int]) -> "torch.Tensor":

@@ -52,6 +52,7 @@ from editar.digests import file_digest
 FOLDER = "{folder}"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LARGEST = 8192  # pixels along the side of an answer, which is decoded whole
 _TAIL = 2000  # characters of the command's output that go into an error
 
 Requests = Sequence[EditRequest] | Sequence[TranslateRequest]
@@ -82,8 +83,10 @@ class Recipe:
             raise ValueError(f'no part of the command {list(self.command)} has "{FOLDER}", where the requests lie')
         if not self.timeout_seconds > 0:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
-        if self.answer_side is not None and self.answer_side < 1:
-            raise ValueError(f"answer_side is {self.answer_side}; it must be at least 1 pixel")
+        if self.answer_side is not None and not 1 <= self.answer_side <= LARGEST:
+            raise ValueError(f"answer_side is {self.answer_side}; it must be from 1 to {LARGEST} pixels")
+        if any("\0" in part for part in (*self.command, *self.files)):
+            raise ValueError("command and files must not have a NUL character, which no program can be given")
 
     @property
     def unset(self) -> tuple[str, ...]:
@@ -135,7 +138,7 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
     be."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"{path}: no readable recipe: {error}") from error
     kinds: dict[str, tuple[type, ...]] = {
         "name": (str,), "command": (list,), "timeout_seconds": (int, float), "files": (list,), "answer_side": (int,),

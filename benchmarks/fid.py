@@ -118,6 +118,6 @@ def is_of(path: Path, identity: Mapping[str, Any]) -> bool:
     """Whether `path` is a fid.json of this identity."""
     try:
         known = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return False
     return isinstance(known, dict) and all(known.get(name) == value for name, value in identity.items())

@@ -38,7 +38,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.samples import RunError, utc_now
+from benchmarks.samples import RunError, Session, utc_now
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -51,6 +51,31 @@ IDENTITY = (
     "schema_version", "suite", "benchmark", "method", "protocol", "dataset.digest", "method_settings", "scoring",
     "seed", "packages", "device.type",
 )  # fmt: skip
+
+
+def _counts(value: Any) -> bool:
+    names = ("expected", "done", "failed", "missing")
+    return isinstance(value, dict) and all(type(value.get(name)) is int for name in names)
+
+
+def _sessions(value: Any) -> bool:
+    """Whether they can be added up with others; older ones have fewer fields."""
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        return False
+    try:
+        for each in value:
+            Session(**each)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+# What is read of a manifest besides its identity, and what it has to be.
+_STATE = {
+    "counts": _counts,
+    "sessions": _sessions,
+    "finished": lambda value: value is None or isinstance(value, str),
+}
 
 
 def new_manifest(
@@ -115,10 +140,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} can't be read ({error}); start with --fresh") from error
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         raise RunError(f"{path} is not of schema version {SCHEMA_VERSION}; start with --fresh or give another --out")
+    if broken := [name for name, fits in _STATE.items() if not fits(manifest.get(name))]:
+        raise RunError(f"{path}: {', '.join(broken)} can't be as it is there; start with --fresh")
     return manifest
 
 

@@ -85,7 +85,7 @@ class RunDirectory:
             raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
         if hashlib.sha256(data).hexdigest() != self.samples[sample_id].image_sha256:
             raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        return Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB")
 
     def remove_torn_images(self, rank: int) -> None:
         """Removes what a killed process of this rank left half written. The rank's log must be held."""
@@ -147,7 +147,7 @@ class RunDirectory:
                 )
                 for row in rows
             ]
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+        except Exception as error:  # pyarrow raises many kinds on a damaged file, and rows may hold anything
             raise RunError(f"{path} can't be read ({error}); start with --fresh") from error
         return {sample.sample_id: sample for sample in samples}
 

@@ -8,6 +8,7 @@ done or has failed, the lines become `samples.parquet`. A later start reads both
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from uuid import uuid4
 from benchmarks import memory
 
 PARQUET = "samples.parquet"
+# An id becomes the name of a file, on any file system.
+SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
 class RunError(ValueError):
@@ -42,6 +45,22 @@ class Sample:
     scores: Mapping[str, float | None] | None = None
     undefined: Mapping[str, str] | None = None
     counts: Mapping[str, Sequence[int]] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: samples come from files, their ids name images, and their numbers go into tables."""
+        if not isinstance(self.sample_id, str) or not SAMPLE_ID.fullmatch(self.sample_id):
+            raise ValueError(f"sample_id is {self.sample_id!r:.200}, which can't be the name of a file")
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, (int, float)) or not self.seconds >= 0:
+            raise ValueError(f"seconds of {self.sample_id} is {self.seconds!r:.200}; it must be a number, 0 or more")
+        for name in ("image_sha256", "error"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ValueError(f"{name} of {self.sample_id} is {getattr(self, name)!r:.200}; it must be a text")
+        for name, kinds in (("scores", (int, float, type(None))), ("undefined", (str,)), ("counts", (list, tuple))):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if not isinstance(values, Mapping) or not all(isinstance(value, kinds) for value in values.values()):
+                raise ValueError(f"{name} of {self.sample_id} is {values!r:.200}, which is no table of {kinds}")
 
     @property
     def status(self) -> str:
@@ -69,6 +88,15 @@ class Session:
     making_peak_bytes: int = 0
     before_bytes: int = 0
     memory: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        for name, kinds in (
+            ("id", str), ("rank", int), ("started", str), ("seconds", (int, float)), ("peak_memory_bytes", int),
+            ("load_seconds", (int, float)), ("making_peak_bytes", int), ("before_bytes", int), ("memory", str),
+        ):  # fmt: skip
+            if not isinstance(getattr(self, name), kinds):
+                raise ValueError(f"{name} of a session is {getattr(self, name)!r:.200}")
 
 
 class SampleLog:
@@ -126,9 +154,8 @@ def read_logs(folder: Path) -> tuple[dict[str, Sample], dict[str, Session]]:
     """The last word of all logs on each sample, and the sessions. Raises RunError for a damaged line."""
     lines = [line for path in log_paths(folder) for line in _read_lines(path)]
     lines.sort(key=lambda line: line["time"])  # the logs of other ranks may be older or younger
-    samples = {entry["sample_id"]: Sample(**entry) for line in lines for entry in line["samples"]}
-    sessions = {line["session"]["id"]: Session(**line["session"]) for line in lines}
-    return samples, sessions
+    samples = {sample.sample_id: sample for line in lines for sample in line["samples"]}
+    return samples, {line["session"].id: line["session"] for line in lines}
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -137,12 +164,16 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return  # cut off by a kill, or still being written
             try:
-                yield json.loads(line)
-            except ValueError as error:
+                content = json.loads(line)
+                content["time"] = float(content["time"])
+                content["session"] = Session(**content["session"])
+                content["samples"] = [Sample(**entry) for entry in content["samples"]]
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise RunError(
                     f"{path}: line {number} is damaged ({error}); delete that line to have its batch done again, or "
                     "start with --fresh"
                 ) from error
+            yield content
 
 
 @contextmanager

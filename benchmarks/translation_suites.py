@@ -35,7 +35,7 @@ class TranslationSuite:
     records: int | None = None
 
 
-def _miniature_folder(source: HubDataset) -> Path:
+def miniature_folder(source: HubDataset) -> Path:
     return MINIATURE_DATA.parent / f"translation-{EMBEDDED[source]}"
 
 
@@ -44,7 +44,7 @@ def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
 
     if data is not None:
         return data
-    folder = _miniature_folder(source)
+    folder = miniature_folder(source)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(folder.parent):  # of several processes one writes it
         return ensure_translation(folder, EMBEDDED[source])
@@ -72,7 +72,7 @@ TRANSLATION_SUITES = {
             dataset=_miniature_dataset,
             backbones=_miniature_backbones,
             files=lambda task, source, data, weights: embedded(
-                _miniature_folder(source), data, MINIATURE_WEIGHTS, weights
+                miniature_folder(source), data, MINIATURE_WEIGHTS, weights
             ),
             records=ROWS,
         ),

@@ -9,6 +9,7 @@ by default. A T5 text encoder is a folder of its own in transformers' format: `t
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,9 @@ __all__ = [
 FORMAT = "editar-bench/1"
 FILES = ("vq.safetensors", "transformer.safetensors", "text.safetensors")
 T5_FOLDER = "t5"  # in a folder of ours
+# A folder in the model's, or a hub id: never a path that leads elsewhere.
+_SOURCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+LONGEST = 1 << 16  # tokens of a text
 
 SettingsT = TypeVar("SettingsT", VQConfig, TransformerConfig, WordTextConfig, SamplingConfig)
 
@@ -192,14 +196,22 @@ def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5Tex
     _, metadata = _read(path, ("text-words", "text-t5"))
     if metadata["kind"] == "text-words":
         return _part(WordTextConfig, path, "text-words")[0]
-    settings = json.loads(metadata["config"])
-    inside = path.parent / settings["source"]
-    return T5TextEncoder(source or (inside if inside.is_dir() else settings["source"]), length=settings["length"])
+    try:
+        settings = json.loads(metadata["config"])
+        named, length = settings["source"], settings["length"]
+        if not (isinstance(named, str) and _SOURCE.fullmatch(named) and type(length) is int and 0 < length <= LONGEST):
+            raise ValueError(
+                f"source {named!r} and length {length!r} must be a folder in it, or a hub id, and a number"
+            )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: where its T5 is can't be read: {error}") from error
+    inside = path.parent / named
+    return T5TextEncoder(source or (inside if inside.is_dir() else named), length=length)
 
 
 def _part(kind: type[ConfigT], path: Path, name: str) -> tuple[Part[ConfigT], dict[str, str]]:
     _, metadata = _read(path, (name,))
-    config = _config(kind, metadata["config"], path)
+    config = _config(kind, metadata.get("config", ""), path)
     return Part(path=path, config=config, mapped=lambda: map_safetensors(path)[0]), metadata
 
 
@@ -243,5 +255,5 @@ def _read(path: Path, kinds: tuple[str, ...]) -> tuple[State, dict[str, str]]:
 def _config(kind: type[SettingsT], text: str, path: Path) -> SettingsT:
     try:
         return kind(**json.loads(text))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its {kind.__name__} can't be read: {error}") from error

@@ -1,11 +1,24 @@
 """Sizes and settings of the model: frozen dataclasses that check themselves on construction."""
 
+import math
 from dataclasses import dataclass
+
+MOST = 2**20  # of any size: settings are read from files, and an absurd one would be built for ever
+MOST_LAYERS = 1000
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_sizes(config: object, *names: str, most: int = MOST) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(
+            type(value) is int and 1 <= value <= most,
+            f"{type(config).__name__}.{name} is {value}; it must be a whole number, at least 1 and at most {most}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +39,12 @@ class VQConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))  # a list after a JSON round trip
-        for name in ("channels", "res_blocks", "latent_channels", "codebook_size", "codebook_dim", "norm_groups"):
-            value = getattr(self, name)
-            _require(value >= 1, f"VQConfig.{name} is {value}; it must be at least 1")
-        _require(len(self.multipliers) >= 1, "VQConfig.multipliers is empty; give one width per level")
+        _require_sizes(self, "channels", "latent_channels", "codebook_size", "codebook_dim", "norm_groups")
+        _require_sizes(self, "res_blocks", most=MOST_LAYERS)
+        _require(
+            1 <= len(self.multipliers) <= 16 and all(type(each) is int for each in self.multipliers),
+            f"VQConfig.multipliers is {self.multipliers}; give one whole number per level, of 16 at most",
+        )
         for multiplier in self.multipliers:
             width = self.channels * multiplier
             _require(
@@ -71,17 +86,17 @@ class TransformerConfig:
     initial_std: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in (
-            "layers", "heads", "dim", "vocab_size", "grid", "text_length", "text_dim", "distillation_dim",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            _require(value >= 1, f"TransformerConfig.{name} is {value}; it must be at least 1")
+        _require_sizes(self, "heads", "dim", "vocab_size", "text_length", "text_dim", "distillation_dim")
+        _require_sizes(self, "layers", "grid", most=MOST_LAYERS)
         _require(
             self.dim % (4 * self.heads) == 0,
             f"TransformerConfig: dim={self.dim} with heads={self.heads}: the head size must be a whole multiple of 4 "
             "(two axes of rotated pairs)",
         )
         _require(self.grid % 2 == 0, f"TransformerConfig.grid is {self.grid}; it must be even (distillation halves it)")
+        for name in ("rope_base", "norm_eps", "initial_std"):
+            value = getattr(self, name)
+            _require(0.0 < value < math.inf, f"TransformerConfig.{name} is {value}; it must be above 0 and finite")
         for name in ("token_dropout", "residual_dropout", "ffn_dropout"):
             value = getattr(self, name)
             _require(0.0 <= value < 1.0, f"TransformerConfig.{name} is {value}; it must be in [0, 1)")
@@ -125,15 +140,17 @@ class WordTextConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
+        _require(
+            all(isinstance(word, str) for word in self.vocabulary), "WordTextConfig.vocabulary holds what is no word"
+        )
         _require(len(set(self.vocabulary)) == len(self.vocabulary), "WordTextConfig.vocabulary has a word twice")
         for word in self.vocabulary:
             _require(
                 word == word.lower() and len(word.split()) == 1,
                 f"WordTextConfig.vocabulary: {word!r} is not one lower-case word",
             )
-        for name in ("length", "dim", "layers", "heads"):
-            value = getattr(self, name)
-            _require(value >= 1, f"WordTextConfig.{name} is {value}; it must be at least 1")
+        _require_sizes(self, "length", "dim", "heads")
+        _require_sizes(self, "layers", most=MOST_LAYERS)
         _require(self.dim % self.heads == 0, f"WordTextConfig: dim={self.dim} is not a multiple of heads={self.heads}")
 
 

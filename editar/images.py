@@ -17,6 +17,9 @@ from torch import Tensor
 # Pillow's own limit; Pillow alone would only warn up to twice that.
 MAX_PIXELS = 89_478_485
 MAX_PNG_TEXT = 64 * 2**20
+# Decoders of raster images only: those of Pillow's others start programs (EPS) or are seldom fuzzed.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+SHOWN = 500  # characters of a path that errors show
 
 
 class ImageError(ValueError):
@@ -25,8 +28,12 @@ class ImageError(ValueError):
 
 def open_image(path: str | Path) -> Image.Image:
     """A file as an upright image, decoded; missing, unreadable and oversized files are an ImageError."""
-    if not Path(path).is_file():
-        raise ImageError(f"{path}: there is no such file")
+    try:
+        found = Path(path).is_file()
+    except OSError as error:  # a name longer than the file system allows
+        raise ImageError(f"{str(path)[:SHOWN]}: {error.strerror}") from error
+    if not found:
+        raise ImageError(f"{str(path)[:SHOWN]}: there is no such file")
     return _decoded(path, str(path), ImageOps.exif_transpose)
 
 
@@ -41,12 +48,12 @@ def _decoded(file: str | Path | io.BytesIO, name: str, load: Callable[[Image.Ima
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 return load(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: refused, more than {MAX_PIXELS} pixels; make it smaller") from error
     except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
-        raise ImageError(f"{name}: not a readable image") from error
+        raise ImageError(f"{name}: not a readable image; the formats are {', '.join(FORMATS)}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from editar.config import SamplingConfig
-from editar.images import ImageError, contact_sheet, open_image, square
+from editar.images import FORMATS, ImageError, contact_sheet, open_image, square
 from editar.sidecar import write_sidecar
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def plan(image: Path, out: Path, seeds: Sequence[int]) -> list[Picture]:
         _check_suffix(out)
         pictures = [_picture(image, out, seeds)]
     else:
-        sources = sorted(path for path in image.iterdir() if _format(path) in Image.OPEN)
+        sources = sorted(path for path in image.iterdir() if _format(path) in FORMATS)
         if not sources:
             raise ImageError(f"{image}: no images in this folder")
         names = [path.stem for path in sources]

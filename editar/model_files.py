@@ -51,11 +51,11 @@ class ModelFiles:
     sampling: SamplingConfig
 
     def __post_init__(self) -> None:
-        _check_fit(
-            self.vq.config,
-            self.transformer.config,
-            self.text.config if isinstance(self.text, Part) else self.text,
-        )
+        text = self.text.config if isinstance(self.text, Part) else self.text
+        try:
+            _check_fit(self.vq.config, self.transformer.config, text)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: its parts are not of one model: {error}") from error
 
     def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Parts:
         """The networks; transformer and T5 in `dtype`, the rest in float32."""

@@ -52,7 +52,12 @@ def load_text_to_image(path: Path, config: TransformerConfig | None = None) -> E
 def official_vq_config(path: Path) -> VQConfig:
     """VQ-16, with the codebook's size as in the file."""
     codebook = map_pickle(path)[0].get("quantize.embedding.weight")
-    return VQConfig() if codebook is None else VQConfig(codebook_size=len(codebook))
+    if codebook is None:
+        return VQConfig()
+    try:
+        return VQConfig(codebook_size=len(codebook))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a VQ checkpoint, its codebook is of shape {codebook.shape}") from error
 
 
 def official_transformer_config(path: Path) -> TransformerConfig:
@@ -70,13 +75,15 @@ def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path
         distillation_dim = state["alignment.bias"].shape[0]
     except KeyError as error:
         raise CheckpointError(f"{path}: not an EditAR checkpoint, {error.args[0]} is missing") from error
+    except (ValueError, IndexError) as error:  # of other dimensions
+        raise CheckpointError(f"{path}: not an EditAR checkpoint ({error})") from error
     layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
     heads = arguments.get("n_head") or next(
         (size.heads for size in SIZES.values() if (size.layers, size.dim) == (layers, dim)), None
     )
     if heads is None:
         raise CheckpointError(f"{path}: no released size has {layers} layers of width {dim}; pass the configuration")
-    return TransformerConfig(
+    sizes = dict(
         layers=layers,
         heads=heads,
         dim=dim,
@@ -86,3 +93,7 @@ def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path
         text_dim=text_dim,
         distillation_dim=distillation_dim,
     )
+    try:
+        return TransformerConfig(**sizes)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not an EditAR checkpoint, {error}") from error

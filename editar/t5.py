@@ -67,7 +67,7 @@ class T5TextEncoder:
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder)
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)  # else it asks
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Self:
         """Where and in what arithmetic the next text is encoded."""
@@ -116,7 +116,7 @@ class T5TextEncoder:
         # Not transformers' from_pretrained: cast from float32 files, it takes the memory of both.
         from transformers import AutoConfig, T5EncoderModel
 
-        config = AutoConfig.from_pretrained(self.folder)
+        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
         return fill(
             lambda: T5EncoderModel(config),
             self._mapped,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -31,31 +31,62 @@ def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A .pt file -> its state dict and its training arguments ({} if it has none).
 
     The tensors are the file's own: mapped from it, not copied, and of its dtypes. Only tensors, plain containers and
-    argparse.Namespace are accepted: a pickle that would run code is refused.
+    argparse.Namespace are accepted: a pickle that would run code is refused, and so is one that says more than it
+    holds: members of the archive that are compressed, tensors of more numbers than are stored.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
+        mapped = zipfile.is_zipfile(path)
+        if mapped:
+            _check_archive(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and argparse.Namespace, and loading it could run "
             "code. Use the file as the authors released it"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file raises any kind: RuntimeError, EOFError, KeyError, AttributeError ...
         raise CheckpointError(f"{path}: not a readable PyTorch checkpoint (an incomplete download?)") from error
     arguments = content.get("args") if isinstance(content, dict) else None
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
     state = content
-    while isinstance(state, dict) and (inner := [key for key in NESTED_UNDER if isinstance(state.get(key), dict)]):
-        state = state[inner[0]]
+    for _ in NESTED_UNDER:  # a pickle may hold itself, and would be searched for ever
+        inner = [key for key in NESTED_UNDER if isinstance(state, dict) and isinstance(state.get(key), dict)]
+        state = state[inner[0]] if inner else state
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
             f"{path}: no state dict found; expected one at the top or under {', '.join(NESTED_UNDER)}"
         )
-    return state, arguments or {}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not _is_stored(tensor):
+            raise CheckpointError(
+                f"{path}: refused, because {name!r} is no plain tensor of which the file holds every number. Use the "
+                "file as the authors released it"
+            )
+    return state, arguments if isinstance(arguments, dict) else {}
+
+
+def _check_archive(path: Path) -> None:
+    """Raises CheckpointError for what torch.save does not write: a compressed member could unfold to any size."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise CheckpointError(
+                    f"{path}: refused, because {member.filename!r} in it is compressed, to {member.compress_size} of "
+                    f"{member.file_size} bytes. Use the file as the authors released it"
+                )
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether the file holds the tensor's numbers: a stride of 0 makes terabytes of a few."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -63,7 +94,7 @@ def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
+    except Exception as error:  # SafetensorError, OSError, and for types that PyTorch lacks any other
         raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
 
 

@@ -1,13 +1,13 @@
 """CLIP ViT-L/14 (Radford et al. 2021) for CLIP similarity, from a folder in transformers' format."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics.tensor_files import read_tensors
 from metrics.vit import Block, ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 from metrics.weights import Found
 
@@ -32,7 +32,7 @@ class OfficialClip:
         self.official = weights.official
         self.digest = weights.digest
         config = CLIPConfig.from_pretrained(weights.folder)
-        state = _read(weights.path)
+        state = read_tensors(weights.path)
         try:
             self.projection = state["visual_projection.weight"].float().to(device)
             vision = _vision_config(config.vision_config)
@@ -115,14 +115,6 @@ def _tower_config(official: Any, **image: int) -> ViTConfig:
         clip=True,
         **image,
     )
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _image_tower(official: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:

@@ -5,12 +5,11 @@ convolutions instead of one of 7 x 7) of output stride 8, atrous pooling with di
 on the whole image. The names of modules are mmsegmentation's, so that its checkpoint loads as it is.
 """
 
-import pickle
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics.tensor_files import read_tensors
 from metrics.weights import Found
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -148,12 +147,5 @@ def _conv_norm_relu(before: int, after: int, stride: int = 1) -> list[nn.Module]
 
 
 def _read(weights: Found) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of mmsegmentation, without the auxiliary head. Nothing in the file is executed."""
-    try:
-        checkpoint = torch.load(weights.path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{weights.path} holds more than tensors and plain values, and is not loaded: {error}"
-        ) from None
-    state = checkpoint.get("state_dict", checkpoint)
-    return {name: value for name, value in state.items() if not name.startswith(UNUSED)}
+    """The tensors of a checkpoint of mmsegmentation, without the auxiliary head."""
+    return {name: value for name, value in read_tensors(weights.path).items() if not name.startswith(UNUSED)}

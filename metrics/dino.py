@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metrics.tensor_files import read_tensors
 from metrics.vit import KeyHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 from metrics.weights import Found
 
@@ -34,7 +35,7 @@ class OfficialDino:
         self.antialias = antialias
         self.side = config.side
         self.batch = batch_size(config, device)
-        state = torch.load(weights.path, map_location="cpu", weights_only=True)
+        state = read_tensors(weights.path)
         with torch.device("meta"):
             self.network = VisionTransformer(config, KeyHead(config))
         load(self.network, fold_constants(_translate(state, config), config), device, precision)

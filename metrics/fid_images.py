@@ -21,6 +21,8 @@ from metrics.backbones import FeatureBackbone
 from metrics.fid import FeatureSums
 from metrics.weights import sha256
 
+FORMATS = ("JPEG", "PNG", "WEBP")  # other decoders start programs (EPS) or are seldom fuzzed
+MAX_PIXELS = 1 << 26
 WORKERS = min(16, os.cpu_count() or 1)  # more would wait for Python's lock
 
 
@@ -79,9 +81,11 @@ def prepared_batches(files: Sequence[Path], network: FeatureBackbone, workers: i
 
 def _prepare(path: Path, network: FeatureBackbone) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # of the header: nothing is decoded yet
+                raise ValueError(f"it has {image.width}x{image.height} pixels; more than {MAX_PIXELS} are refused")
             return network.prepare(image)
-    except OSError as error:  # PIL's own error for what is no image is one too
+    except Exception as error:  # Pillow raises many kinds on a damaged file
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 

@@ -1,10 +1,13 @@
 """The Inception network of FID, from its official TorchScript file, fed as clean-fid feeds it (Parmar et al. 2022)."""
 
+import zipfile
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from metrics.tensor_files import check_torchscript
 from metrics.weights import Found
 
 SIDE = 299
@@ -13,7 +16,8 @@ SIDE = 299
 class OfficialInception:
     """2048 features an image, equal to clean-fid's in its mode "clean".
 
-    A TorchScript file holds a program, which runs without Python but runs: take it from nowhere but its publisher.
+    A TorchScript file holds a program, which runs without Python but runs: any but the published file is refused where
+    its program is more than a network.
     """
 
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
@@ -24,9 +28,11 @@ class OfficialInception:
         self.batch = 8 if device == "cpu" else 64
         try:
             # The file's own entry resizes in another way; its part `layers` expects images of 299 x 299 in [-1, 1).
+            if not weights.official:
+                check_torchscript(weights.path)
             self.layers = torch.jit.load(weights.path, map_location=device).eval().layers
             self.dimension = self.features(torch.zeros(1, 3, SIDE, SIDE)).shape[1]
-        except (AttributeError, RuntimeError) as error:
+        except (AttributeError, RuntimeError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
             raise ValueError(f"{weights.path} is not Inception's TorchScript file: {error}") from None
 
     def prepare(self, image: Image.Image) -> np.ndarray:

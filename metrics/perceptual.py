@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metrics.tensor_files import read_tensors
 from metrics.weights import Found
 
 # LPIPS' own shift and scale, for inputs in [-1, 1].
@@ -29,7 +30,7 @@ class OfficialLpips:
         self.digest = weights.digest
         with torch.device("meta"):
             network = squeezenet1_1(weights=None)
-        state = torch.load(weights.path, map_location="cpu", weights_only=True)
+        state = read_tensors(weights.path)
         network.load_state_dict(state, strict=True, assign=True)
         layers = network.features.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.slices = [layers[start:end] for start, end in pairwise(TAPS)]
@@ -59,5 +60,5 @@ def lpips_heads() -> list[Tensor]:
     if package is None or package.origin is None:
         raise ModuleNotFoundError("LPIPS needs the package `lpips` for its published heads: pip install lpips")
     path = Path(package.origin).parent / "weights" / "v0.1" / "squeeze.pth"
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_tensors(path)
     return [state[f"lin{layer}.model.1.weight"].flatten() for layer in range(len(TAPS) - 1)]

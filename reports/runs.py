@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def read_runs(
     """
     if not run_dirs:
         raise ReportError("no run directories to render: run a benchmark first, e.g. nox -s piebench")
-    runs = [_read_run(Path(path), columns, facts) for path in run_dirs]
+    runs = [_prepared(read_run(Path(path)), columns, facts) for path in run_dirs]
     if not allow_partial:
         for run in runs:
             _check_complete(run)
@@ -72,27 +72,32 @@ def read_runs(
     return runs
 
 
-def _read_run(path: Path, columns: Sequence[str], facts: Sequence[str]) -> Run:
+def read_run(path: Path) -> Run:
+    """A run directory, with all columns that it has, as they are stored. Raises ReportError."""
     for name in ("manifest.json", "samples.parquet"):
         if not (path / name).is_file():
             raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         samples = pd.read_parquet(path / "samples.parquet")
-    except (OSError, ValueError) as error:  # broken JSON and broken Parquet are both ValueErrors
+    except Exception as error:  # broken JSON and Parquet raise many kinds: ValueError, KeyError, RecursionError ...
         raise ReportError(f"{path} cannot be read: {error}; start the benchmark again with --fresh") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise ReportError(f"{path}: manifest.json has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
     for field in (("method",), *SHARED):
         _lookup(manifest, field, path)
-    wanted = ["sample_id", *facts, "status", "undefined", *columns]
-    if absent := [name for name in wanted if name not in samples.columns]:
+    if absent := [name for name in ("sample_id", "status", "undefined") if name not in samples.columns]:
         raise ReportError(f"{path}: samples.parquet lacks the columns {', '.join(absent)}")
     if samples["sample_id"].duplicated().any():
         raise ReportError(f"{path}: samples.parquet has a sample id twice; start the benchmark again with --fresh")
-    attempted = samples.set_index("sample_id").sort_index().astype(dict.fromkeys(columns, "float64"))
-    return Run(path=path, manifest=manifest, attempted=attempted)
+    return Run(path=path, manifest=manifest, attempted=samples.set_index("sample_id").sort_index())
+
+
+def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
+    if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
+        raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(absent)}")
+    return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
 
 
 def _lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:

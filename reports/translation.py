@@ -100,7 +100,7 @@ def read_fid(run: Run) -> dict[str, Any]:
     try:
         fid = json.loads(path.read_text(encoding="utf-8"))
         known = {name: fid[name] for name in FID_KEYS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportError(f"{path} cannot be read: {error!r}; {AGAIN}") from error
     digests = "\n".join(sorted(run.samples["image_sha256"]))
     if known["generated"] != hashlib.sha256(digests.encode()).hexdigest():
@@ -152,11 +152,11 @@ def _estimate(run: Run, fid: dict[str, Any], column: str) -> Estimate:
     if column == "fid":
         return Estimate(mean=fid["fid"], n=fid["images"], note="; ".join([_against(fid), *_fid_reasons(fid)]))
     if column == "mean_iou":
-        return mean_iou_interval(_counts(run), samples["draw"], samples["source_id"])
+        return mean_iou_interval(class_counts(run), samples["draw"], samples["source_id"])
     return comparison.explained(mean_interval(samples[column], samples["source_id"]), samples, column)
 
 
-def _counts(run: Run) -> np.ndarray:
+def class_counts(run: Run) -> np.ndarray:
     """Pixels of each class in both maps, in predictions, in labels: (n, 3, C)."""
     try:
         images = [json.loads(text) for text in run.samples["counts"]]

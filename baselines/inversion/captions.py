@@ -33,7 +33,7 @@ class Captioner:
         from transformers import BlipForConditionalGeneration, BlipProcessor
 
         self.device = device
-        self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
+        self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         loaded: Any = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )

@@ -27,7 +27,7 @@ class Describer:
         from llava.model import LlavaLlamaForCausalLM
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel
 
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.tokenizer.add_tokens(IMAGE_TOKENS, special_tokens=True)
         model = LlavaLlamaForCausalLM.from_pretrained(folder, low_cpu_mem_usage=True, torch_dtype=torch.float16)
         model.resize_token_embeddings(len(self.tokenizer))

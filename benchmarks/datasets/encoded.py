@@ -23,11 +23,12 @@ class CellError(ValueError):
 
 def image_bytes(value: pa.Scalar) -> bytes:
     """The file that the hub's image struct {bytes, path} holds. Raises CellError where there is none."""
-    stored = value.as_py() if value.is_valid else None
-    data = (stored or {}).get("bytes")
-    if data:
+    if data := value["bytes"].as_py() if value.is_valid else None:
         return data
-    path = (stored or {}).get("path")
+    try:
+        path = (value.as_py() or {}).get("path")
+    except ValueError as error:  # a name that is not UTF-8, a time that Python can't hold
+        raise CellError(f"it is empty, and what stands beside it can't be read ({error})") from error
     raise CellError(f"it names the file {path!r} instead of holding it" if path else "it is empty")
 
 

@@ -21,6 +21,7 @@ from benchmarks.datasets.faults import DatasetError, Fault
 BATCH = 8  # rows read at once
 KEPT = 4  # batches: what a few threads or a batch of a benchmark's records go back to
 BUFFER = 1 << 20  # bytes read at once from a column
+MAX_COLUMN = 1 << 32  # bytes, decompressed, of a column of one row group; the hub's have some 100 MB
 
 Kind = Literal["image", "text", "label"]
 _KINDS: dict[Kind, str] = {
@@ -55,6 +56,7 @@ class Rows:
                 with pq.ParquetFile(path) as file:
                     faults += _schema_faults(path, file.schema_arrow, columns)
                     counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+                    faults += _size_faults(path, file.metadata, columns)
             except (OSError, pa.ArrowException) as error:
                 problem = f"it is cut off or no parquet file: {error}"
                 faults.append(Fault(file=path, problem=problem, remedy=_FETCH_AGAIN))
@@ -73,6 +75,7 @@ class Rows:
         self._stream: Iterator[tuple[int, pa.RecordBatch]] = iter(())
         self._group: RowGroup | None = None  # that is being streamed
         self._next = 0  # the row that the stream comes to next
+        self._torn: dict[RowGroup, tuple[int, str]] = {}  # the first row that can't be read, and why
 
     def __len__(self) -> int:
         return self.count
@@ -91,6 +94,9 @@ class Rows:
                 if start <= index < start + batch.num_rows:
                     return _row(batch, index - start)
             group = self.group_of(index)
+            first, problem = self._torn.get(group, (index + 1, ""))
+            if index >= first:  # else each of its rows, as many as the footer says, would open the file again
+                raise _torn(group, problem)
             if group is not self._group or index < self._next:
                 self._group, self._next, self._stream = group, group.start, _stream(group, self.columns)
             try:
@@ -103,9 +109,8 @@ class Rows:
             except (OSError, pa.ArrowException) as error:
                 problem = f"it can't be read: {error}"
             self._group = None
-            raise DatasetError([
-                Fault(file=group.file, row_group=group.number, problem=problem, remedy=_FETCH_AGAIN)
-            ])  # fmt: skip
+            self._torn[group] = (self._next, problem)
+            raise _torn(group, problem)
 
 
 def _stream(group: RowGroup, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -117,8 +122,29 @@ def _stream(group: RowGroup, columns: list[str]) -> Iterator[tuple[int, pa.Recor
             start += batch.num_rows
 
 
+def _torn(group: RowGroup, problem: str) -> DatasetError:
+    return DatasetError([Fault(file=group.file, row_group=group.number, problem=problem, remedy=_FETCH_AGAIN)])
+
+
 def _row(batch: pa.RecordBatch, position: int) -> dict[str, pa.Scalar]:
     return {name: batch.column(name)[position] for name in batch.schema.names}
+
+
+def _size_faults(path: Path, metadata: pq.FileMetaData, columns: Mapping[str, Kind]) -> list[Fault]:
+    """What the footer says of sizes that can't be, before anything is decompressed."""
+    faults = []
+    length = path.stat().st_size
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if not 0 <= group.num_rows <= length:
+            problem = f"it says {group.num_rows} rows in a file of {length} bytes"
+            faults.append(Fault(file=path, row_group=number, problem=problem, remedy=_FETCH_AGAIN))
+        for chunk in map(group.column, range(group.num_columns)):
+            name, size = chunk.path_in_schema.partition(".")[0], chunk.total_uncompressed_size
+            if name in columns and not 0 <= size <= MAX_COLUMN:
+                problem = f"it says {size} bytes, decompressed; more than {MAX_COLUMN} are not read"
+                faults.append(Fault(file=path, row_group=number, column=name, problem=problem, remedy=_FETCH_AGAIN))
+    return faults
 
 
 def _schema_faults(path: Path, schema: pa.Schema, columns: Mapping[str, Kind]) -> list[Fault]:

@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.images import ImageError, read_image
+from benchmarks.samples import SAMPLE_ID
 
 MAPPING = "mapping_file.json"
 IMAGES = "annotation_images"
@@ -45,8 +46,6 @@ TEXT_FIELDS = (
 )
 FIELDS = (*TEXT_FIELDS, "mask")
 
-# An id becomes the name of a file, on any file system.
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _BRACKETS = str.maketrans("", "", "[]")
 _FETCH_AGAIN = "fetch the file again"
 
@@ -196,7 +195,7 @@ def _refuse_plus_plus(mapping: Path, entries: _Object) -> None:
 
 
 def _check_id(sample_id: str, seen: dict[str, str], problems: _Problems) -> None:
-    if not _SAFE_ID.fullmatch(sample_id):
+    if not SAMPLE_ID.fullmatch(sample_id):
         problems.add(
             None,
             "the id can't be the name of a file",

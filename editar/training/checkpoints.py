@@ -118,15 +118,18 @@ class SharedStore:
         self.group.wait()
 
     def load(self, run: Run) -> None:
-        """Processes in another number than those that saved all take the first one's position in the data."""
+        """Processes in another number than those that saved all take the first one's position in the data. Raises
+        CheckpointError where the folder holds more than tensors."""
         import torch.distributed.checkpoint as dcp
+
+        from editar.training.tensor_reader import TensorReader
 
         folder = self._last()
         assert folder is not None
         tensors = _tensors(run)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp.load(tensors, checkpoint_id=folder)  # into the tensors as they lie
+            dcp.load(tensors, storage_reader=TensorReader(folder))  # into the tensors as they lie
         rank = self.group.rank if len(list(folder.glob("process-*.pt"))) == self.group.size else 0
         state = torch.load(folder / f"process-{rank}.pt", weights_only=True)
         run.step = state["step"]

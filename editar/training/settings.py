@@ -49,8 +49,8 @@ class Config:
 def parse(path: Path, flags: Sequence[str] = ()) -> Config:
     """The settings in a TOML file, changed by flags like --training.steps 10. Raises ValueError naming the setting."""
     try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:  # no TOML, not UTF-8, or nested too deep
         raise ValueError(f"{path}: {error}") from error
     try:
         config = build(Config, values)
@@ -102,7 +102,10 @@ def keep(config: Config, write: bool = True) -> None:
     path = config.out / "settings.json"
     now = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if path.is_file():
-        then = json.loads(path.read_text())
+        try:
+            then = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} can't be read ({error}); remove it, or give another --out") from error
         differing = sorted(
             name for name in {*_flat(now), *_flat(then)} - FREE if _flat(now).get(name) != _flat(then).get(name)
         )

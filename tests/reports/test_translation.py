@@ -13,6 +13,7 @@ import pytest
 
 from baselines import TRANSLATORS
 from reports.__main__ import main
+from reports.compare import compare
 from reports.runs import ReportError
 from reports.statistics import mean_iou_interval
 from reports.translation import PUBLISHED_AS, render
@@ -273,3 +274,16 @@ def test_the_command_line_renders_every_task(write_run: Write, tmp_path: Path, m
     assert main([]) == 0
     names = {path.name for path in (tmp_path / "reports" / "miniature").glob("*.md")}
     assert names == {f"translation-{task}.md" for task in SCORES}
+
+
+def test_two_runs_compared_by_the_iou_of_their_images_and_by_fid(write_run: Write) -> None:
+    """Class 0 of image i has IoU (50 + i) / (80 + i), class 1 20 / 35, class 4 of image 1 has 1 / 4."""
+    better = samples_frame("segmentation", 12)
+    better.loc[3, "counts"] = json.dumps({"0": [10, 10, 10]})
+    runs = write_run("segmentation", "editar"), write_run("segmentation", "other", samples=better, fid={"fid": 9.0})
+    text = compare(*runs)
+    assert "FID, of all images together and without an interval: A 12.50, B 9.00" in text
+    moved = next(row for row in text.splitlines() if row.startswith("| 00003 "))
+    before = 50 * (53 / 83 + 20 / 35)
+    assert moved == f"| 00003 | {before:.2f} | 100.00 | {100 - before:.2f} | – |"
+    assert sum(row.startswith("| 000") for row in text.splitlines()) == 1  # the others did not move

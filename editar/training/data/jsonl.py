@@ -4,12 +4,15 @@ import json
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
+from editar.images import SHOWN
 from editar.training.data.rows import KINDS, Kind, Row, RowFault, faulty_row, good_row
 
 # Enough parts for the workers of any machine, of few enough lines that finding the place again costs nothing.
 MOST_LINES, WANTED_PARTS = 1000, 64
+MAX_LINE = 2**20  # bytes; a pair of names and an instruction have hundreds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,9 @@ def find_lines(kind: str, folder: Path, images: Path | None = None) -> list[Line
 def _parts(kind: str, file: Path, images: Path) -> list[Lines]:
     starts, offset = array("Q"), 0
     with open(file, "rb") as lines:
-        for line in lines:
+        while length := _skip(lines):
             starts.append(offset)
-            offset += len(line)
+            offset += length
     step = min(MOST_LINES, max(1, len(starts) // WANTED_PARTS))
     return [
         Lines(
@@ -60,16 +63,30 @@ def _parts(kind: str, file: Path, images: Path) -> list[Lines]:
     ]
 
 
+def _skip(lines: BinaryIO) -> int:
+    """The length of the next line, 0 at the end of the file; memory stays that of MAX_LINE bytes."""
+    length = 0
+    while part := lines.readline(MAX_LINE):
+        length += len(part)
+        if part.endswith(b"\n"):
+            break
+    return length
+
+
 def read_lines(shards: list[Lines]) -> Iterator[Row]:
     """The rows of some parts; a line that says no pair is a faulty row, a blank one is none."""
     for part in shards:
         with open(part.file, "rb") as file:
             file.seek(part.offset)
             for number in range(part.first, part.first + part.count):
-                line = file.readline()
+                line = file.readline(MAX_LINE)
+                origin = f"{part.file} line {number}"
+                if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                    _skip(file)
+                    yield faulty_row(part.kind, origin, f"it has more than {MAX_LINE} bytes")
+                    continue
                 if not line.strip():
                     continue
-                origin = f"{part.file} line {number}"
                 try:
                     yield _row(part, origin, line)
                 except RowFault as fault:
@@ -79,12 +96,33 @@ def read_lines(shards: list[Lines]) -> Iterator[Row]:
 def _row(part: Lines, origin: str, line: bytes) -> Row:
     try:
         values = json.loads(line)
-    except ValueError as error:  # not UTF-8, or no JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested too deep
         raise RowFault(f"it is no JSON: {error}") from error
     kind: Kind = KINDS[part.kind]
     for name in kind.columns:
         value = values.get(name) if isinstance(values, dict) else None
         if not isinstance(value, str) or not value.strip():
             raise RowFault(f"it has no text under {name!r}; it must have {', '.join(kind.columns)}")
-    source, target = ({"path": str(Path(part.images) / values[name])} for name in (kind.source, kind.target))
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair
+            raise RowFault(f"{name!r} is no valid Unicode text") from error
+    source, target = ({"path": _path(part.images, values[name], name)} for name in (kind.source, kind.target) if name)
     return good_row(part.kind, origin, source, target, values[kind.text])
+
+
+def _path(folder: str, name: str, field: str) -> str:
+    """The image that a line names, below `folder`. Raises RowFault for a name that leads elsewhere: lines come from
+    others, and an absolute path, '..' or a link could show whatever this user may read."""
+    remedy = f"give a path below {folder} (setting images)"
+    parts = PureWindowsPath(name)  # takes / and \\ for separators, and knows drives
+    if parts.anchor or ".." in parts.parts or "\0" in name:
+        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, which leaves the folder of images; {remedy}")
+    path = Path(folder) / name
+    try:
+        inside = path.resolve().is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
+        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, no usable path ({error}); {remedy}") from error
+    if not inside:
+        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, a link that leaves the folder of images; {remedy}")
+    return str(path)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import HfHubHTTPError
 
-from editar.training.data.rows import KINDS, Row, faulty_row, good_row
+from editar.training.data.rows import KINDS, Cell, Row, faulty_row, good_row
 
 BATCH = 8  # rows in memory; images are a megabyte each
 BUFFER = 1 << 20  # bytes read ahead of each column, instead of a whole row group, which has hundreds of megabytes
@@ -101,6 +101,7 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
             f"{table.path} has no column {', '.join(missing)}, only {', '.join(file.schema_arrow.names)}; is it "
             f"{KINDS[table.kind].repository}?"
         )
+    _check_types(table, file.schema_arrow)
     end = 0
     for group in range(file.num_row_groups):
         number, end = end, end + file.metadata.row_group(group).num_rows
@@ -118,11 +119,34 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
                 yield faulty_row(table.kind, f"{table.path} row {lost}", f"its row group can't be read: {error}")
 
 
+def _check_types(table: Table, schema: pa.Schema) -> None:
+    """Raises ValueError for a column that holds neither images nor texts as the hub stores them."""
+    kind = KINDS[table.kind]
+    for name in kind.columns:
+        if len(schema.get_all_field_indices(name)) > 1:
+            raise ValueError(f"{table.path} has the column {name} more than once; fetch the file again")
+        type_ = schema.field(name).type
+        if name == kind.text:
+            fits = pa.types.is_string(type_) or pa.types.is_large_string(type_)
+        else:
+            fields = [field.type for field in type_ if field.name == "bytes"] if pa.types.is_struct(type_) else []
+            fits = len(fields) == 1 and (pa.types.is_binary(fields[0]) or pa.types.is_large_binary(fields[0]))
+        if not fits:
+            wanted = "a string" if name == kind.text else "a struct with the field bytes (binary)"
+            raise ValueError(f"{table.path}: the column {name} is of type {type_}; it must be {wanted}")
+
+
 def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row:
     kind, origin = KINDS[table.kind], f"{table.path} row {number}"
     try:
-        values = {name: batch.column(name)[position].as_py() for name in kind.columns}
+        text = batch.column(kind.text)[position].as_py()
     except UnicodeDecodeError as error:
         return faulty_row(table.kind, origin, f"byte {error.start} of {kind.text} is not UTF-8")
-    source = values[kind.source] if kind.source else None
-    return good_row(table.kind, origin, source, values[kind.target], values[kind.text])
+    source = _cell(batch, kind.source, position) if kind.source else None
+    return good_row(table.kind, origin, source, _cell(batch, kind.target, position), text)
+
+
+def _cell(batch: pa.RecordBatch, name: str, position: int) -> Cell:
+    """The image's file. Never its path: a row that names a file could name any of this machine's."""
+    value = batch.column(name)[position]
+    return {"bytes": value["bytes"].as_py() if value.is_valid else None, "path": None}
