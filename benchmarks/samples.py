@@ -77,7 +77,8 @@ class SampleLog:
     def __init__(self, folder: Path, rank: int) -> None:
         self.path = log_path(folder, rank)
         self.rank = rank
-        self._file = _open_locked(self.path)
+        with lock(folder):  # a merge holds every log for a moment, which is no reason to give up
+            self._file = _open_locked(self.path)
         _cut_torn_line(self._file)
         self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
         self._making = False
