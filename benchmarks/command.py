@@ -205,9 +205,9 @@ def run_methods(
     folder: Path,
     **manifest: Any,
 ) -> list[RunDirectory]:
-    """Makes and scores what the run directories in `folder` lack; returns them, none where another process has to render.
+    """Makes and scores what the run directories in `folder` lack; returns them, none where another process renders.
 
-    That is while other shards have work left, and when they did all of it: of several processes one renders.
+    It does while it has work left, and where nothing was left to do and this isn't the first process.
 
     manifest: the arguments of `new_manifest` that neither task nor method know (suite, benchmark, dataset, device).
     """
@@ -235,7 +235,7 @@ def run_methods(
         print("other processes have samples left; the last one, or the next start, renders the table", file=sys.stderr)
         return []
     if not worked and shard.index:  # all was done before: it is the first one's to render
-        print("nothing is left to do; the first process, or a start without --shard, renders the table", file=sys.stderr)
+        print("nothing is left to do; process 0, or a start without --shard, renders the table", file=sys.stderr)
         return []
     return list(runs.values())
 

@@ -271,7 +271,7 @@ def batches(items: Sequence[T], size: int, wanted: Callable[[T], bool]) -> Itera
 
 
 def progress(label: str, total: int, done: int) -> "tqdm[None]":
-    """A bar with rate and time left, each of torchrun's processes on its own line; in a log file a line now and then."""
+    """A bar with rate and time left, on a line for each of torchrun's processes; in a log file a line now and then."""
     terminal = sys.stderr.isatty()
     return tqdm(
         desc=label,
