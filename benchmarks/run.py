@@ -23,7 +23,7 @@ from tqdm import tqdm
 from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
 from benchmarks import memory
 from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import Sample, SampleLog
+from benchmarks.samples import Sample, SampleLog, remembered
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
@@ -253,7 +253,7 @@ def _sound(score: float | None) -> bool:
 
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:
     log.append(samples, seconds)
-    run.samples |= {sample.sample_id: sample for sample in samples}
+    run.samples |= remembered(samples)
 
 
 def describe(error: Exception) -> str:

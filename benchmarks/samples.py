@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ class RunError(ValueError):
     """A run directory that can't be used as asked; the message says why and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One sample of one method: first its image is made (or not), then it is scored (or not).
 
@@ -49,6 +49,17 @@ class Sample:
         if self.error is not None:
             return "failed"
         return "made" if self.scores is None else "done"
+
+
+def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
+    """By id, what a process has to know of samples all along: all but their numbers, which the files keep.
+
+    The numbers would be four fifths of what a process holds for a sample. A sample that has some keeps its status.
+    """
+    return {
+        sample.sample_id: replace(sample, scores=None if sample.scores is None else {}, undefined=None, counts=None)
+        for sample in samples
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

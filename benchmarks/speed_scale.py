@@ -66,7 +66,8 @@ def _begin() -> None:
 
 
 def measure(settings: ScaleSpeed, count: int) -> dict[str, Any]:
-    """Seconds and the peak of memory in bytes of each step, and what the process held before the first."""
+    """Seconds, of the clock and of the CPU, and the peak of memory in bytes of each step, and what the process held
+    before the first."""
     torch.set_num_threads(settings.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -110,9 +111,13 @@ def go(settings: ScaleSpeed, data: Path) -> dict[str, dict[str, float]]:
 @contextmanager
 def step(steps: dict[str, dict[str, float]], name: str) -> Iterator[None]:
     memory.reset_peak()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     yield
-    steps[name] = {"seconds": time.perf_counter() - start, "peak_bytes": memory.peak_bytes()}
+    steps[name] = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_bytes": memory.peak_bytes(),
+    }
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -121,14 +126,15 @@ def report(figures: dict[str, Any]) -> str:
     names = list(figures["runs"][0]["steps"])
     lines = [
         f"A synthetic PIE-Bench of {SIDE} x {SIDE} pixels, {settings['methods']} methods, batches of "
-        f"{settings['batch_size']}: seconds per 1000 samples, and the peak of memory beyond what was held before",
-        f"{'records':>8}{'samples':>9}{'before':>10}" + "".join(f"{name:>24}" for name in names),
+        f"{settings['batch_size']}: CPU seconds per 1000 samples, and MiB at the peak beyond what was held before",
+        f"{'records':>8}{'samples':>9}{'before':>10}" + "".join(f"{name:>24}" for name in names) + f"{'wall':>10}",
     ]
     for run in figures["runs"]:
-        samples = run["records"] * settings["methods"]
+        samples, steps = run["records"] * settings["methods"], [run["steps"][name] for name in names]
         cells = (
-            f"{1000 * each['seconds'] / samples:12.3f} s{(each['peak_bytes'] - run['held_bytes']) / MiB:6.1f} MiB"
-            for each in (run["steps"][name] for name in names)
+            f"{1000 * each['cpu_seconds'] / samples:11.3f} s{(each['peak_bytes'] - run['held_bytes']) / MiB:7.1f} MiB"
+            for each in steps
         )
-        lines.append(f"{run['records']:8}{samples:9}{run['held_bytes'] / MiB:6.0f} MiB" + "".join(cells))
+        wall = sum(each["seconds"] for each in steps)
+        lines.append(f"{run['records']:8}{samples:9}{run['held_bytes'] / MiB:6.0f} MiB{''.join(cells)}{wall:8.0f} s")
     return "\n".join(lines)
