@@ -54,10 +54,11 @@ class Sample:
 def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
     """By id, what a process has to know of samples all along: all but their numbers, which the files keep.
 
-    The numbers would be four fifths of what a process holds for a sample. A sample that has some keeps its status.
+    The numbers would be most of what a process holds for a sample. A sample that has some keeps its status.
     """
+    kept: dict[str, float | None] = {}  # one for all of them
     return {
-        sample.sample_id: replace(sample, scores=None if sample.scores is None else {}, undefined=None, counts=None)
+        sample.sample_id: replace(sample, scores=None if sample.scores is None else kept, undefined=None, counts=None)
         for sample in samples
     }
 
