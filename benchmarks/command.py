@@ -49,7 +49,7 @@ class BenchmarkArguments:
     batch_size: int = 8
     """Images at a time."""
     shard: str | None = None
-    """i/n: this process does every n-th record, from the i-th (0 to n-1). torchrun's processes share without it."""
+    """i/n: this process does every n-th batch, from the i-th (0 to n-1). torchrun's processes share without it."""
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Remove what earlier runs of these methods left."""
     allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -205,7 +205,9 @@ def run_methods(
     folder: Path,
     **manifest: Any,
 ) -> list[RunDirectory]:
-    """Makes and scores what the run directories in `folder` lack; returns them, none while other shards have work left.
+    """Makes and scores what the run directories in `folder` lack; returns them, none where another process renders.
+
+    It does while it has work left, and where nothing was left to do and this isn't the first process.
 
     manifest: the arguments of `new_manifest` that neither task nor method know (suite, benchmark, dataset, device).
     """
@@ -225,11 +227,15 @@ def run_methods(
         )
         for name, build in builders.items()
     }
-    run(task, runs, builders, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard))
+    shard = Shard.parse(args.shard)
+    worked = run(task, runs, builders, sample_ids, batch_size=args.batch_size, shard=shard)
     merged = [each.merge(sample_ids, task.facts, allow_missing=args.allow_partial) for each in runs.values()]
     report_failures(runs.values())
     if not all(merged):
         print("other processes have samples left; the last one, or the next start, renders the table", file=sys.stderr)
+        return []
+    if not worked and shard.index:  # all was done before: it is the first one's to render
+        print("nothing is left to do; process 0, or a start without --shard, renders the table", file=sys.stderr)
         return []
     return list(runs.values())
 

@@ -1,7 +1,8 @@
 """From records and methods to finished run directories: make the images, then score what was saved.
 
-Records are strided over processes, with nothing shared but the run directories. A batch is always the same slice of a
-process's records, so that a resumed run computes what an uninterrupted one does, in the same company.
+Batches are strided over processes, with nothing shared but the run directories. A batch is always the same slice of all
+records, whoever takes it: networks round differently in other company, so this is what makes the images of any number
+of processes, resumed or not, the same to the last byte.
 """
 
 import gc
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
 from benchmarks import memory
 from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import Sample, SampleLog
+from benchmarks.samples import Sample, SampleLog, remembered
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
@@ -32,7 +33,7 @@ Maker = Method | Translator
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Process `index` of `count`: it takes the records index, index + count, index + 2 count ..."""
+    """Process `index` of `count`: it takes the batches index, index + count, index + 2 count ..."""
 
     index: int = 0
     count: int = 1
@@ -45,13 +46,18 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str | None) -> "Shard":
-        """Of "i/n"; without a text of the variables RANK and WORLD_SIZE, which torchrun sets, else the only process."""
-        if text is None:
-            return cls(index=int(os.environ.get("RANK", "0")), count=int(os.environ.get("WORLD_SIZE", "1")))
-        index, _, count = text.partition("/")
+        """Of "i/n", which torchrun's processes (its variables RANK and WORLD_SIZE) share among them."""
+        index, _, count = ("0/1" if text is None else text).partition("/")
         if not (index.isdecimal() and count.isdecimal()):
             raise ValueError(f"--shard is {text!r}; give it as i/n, e.g. 0/4 for the first of four processes")
-        return cls(index=int(index), count=int(count))
+        outer = cls(index=int(index), count=int(count))
+        ranks = int(os.environ.get("WORLD_SIZE", "1"))
+        return cls(index=outer.index * ranks + int(os.environ.get("RANK", "0")), count=outer.count * ranks)
+
+    def share(self, sample_ids: Sequence[str], batch_size: int) -> list[str]:
+        """This process's batches, one after the other: all are full but the last of `sample_ids`."""
+        starts = range(self.index * batch_size, len(sample_ids), self.count * batch_size)
+        return [sample_id for start in starts for sample_id in sample_ids[start : start + batch_size]]
 
 
 class Task(Protocol):
@@ -89,9 +95,12 @@ def run(
     *,
     batch_size: int,
     shard: Shard,
-) -> None:
-    """Makes and scores this process's share of `sample_ids` for all methods. What is done already is not done again."""
-    mine = list(sample_ids)[shard.index :: shard.count]
+) -> bool:
+    """Makes and scores this process's share of `sample_ids` for all methods. What is done already is not done again.
+
+    Returns whether anything was left to do.
+    """
+    mine = shard.share(sample_ids, batch_size)
     open_runs = {
         name: each
         for name, each in runs.items()
@@ -107,6 +116,7 @@ def run(
                 make_images(task, each, methods[name], mine, logs[name], batch_size)
         if open_runs:
             score_images(task, open_runs, mine, logs, batch_size)
+    return bool(open_runs)
 
 
 def make_images(
@@ -243,7 +253,7 @@ def _sound(score: float | None) -> bool:
 
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:
     log.append(samples, seconds)
-    run.samples |= {sample.sample_id: sample for sample in samples}
+    run.samples |= remembered(samples)
 
 
 def describe(error: Exception) -> str:
@@ -261,6 +271,14 @@ def batches(items: Sequence[T], size: int, wanted: Callable[[T], bool]) -> Itera
 
 
 def progress(label: str, total: int, done: int) -> "tqdm[None]":
-    """A bar with rate and time left; in a log file a line now and then."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(desc=label, total=total, initial=done, unit="image", mininterval=interval, dynamic_ncols=True)
+    """A bar with rate and time left, on a line for each of torchrun's processes; in a log file a line now and then."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=label,
+        total=total,
+        initial=done,
+        unit="image",
+        mininterval=0.1 if terminal else 10.0,
+        dynamic_ncols=True,
+        position=int(os.environ.get("LOCAL_RANK", "0")) if terminal else 0,
+    )

@@ -30,6 +30,7 @@ from benchmarks.samples import (
     lock,
     log_paths,
     read_logs,
+    remembered,
     utc_now,
 )
 
@@ -39,7 +40,7 @@ Facts = Mapping[str, Mapping[str, str]]  # by sample id: what the parquet file s
 
 
 class RunDirectory:
-    """One method's run. `samples` is what was known when the directory was opened or last merged."""
+    """One method's run. `samples`, without their scores, is what was known when it was opened or last merged."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], fresh: bool = False) -> None:
         """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
@@ -63,7 +64,7 @@ class RunDirectory:
                     f"{folder} holds another run of {self.method!r}; it differs in\n  {listing}\n"
                     "start with --fresh to remove that run, or give another --out"
                 )
-            self.samples = self._read()[0]
+            self.samples = remembered(self._read()[0].values())
 
     def image_path(self, sample_id: str) -> Path:
         return self.folder / "images" / f"{sample_id}.png"
@@ -108,9 +109,10 @@ class RunDirectory:
         merges in spite of missing samples, and keeps the logs. Returns whether samples.parquet is up to date.
         """
         with lock(self.folder), all_logs_locked(self.folder) as logs:
-            self.samples, sessions = self._read()
-            expected = sorted({*selected, *self.samples})
-            settled = {name: sample for name, sample in self.samples.items() if sample.status != "made"}
+            samples, sessions = self._read()
+            self.samples = remembered(samples.values())
+            expected = sorted({*selected, *samples})
+            settled = {name: sample for name, sample in samples.items() if sample.status != "made"}
             missing = len(expected) - len(settled)
             if logs is None or (missing and not allow_missing):
                 return False

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ class RunError(ValueError):
     """A run directory that can't be used as asked; the message says why and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One sample of one method: first its image is made (or not), then it is scored (or not).
 
@@ -70,6 +70,18 @@ class Sample:
         return "made" if self.scores is None else "done"
 
 
+def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
+    """By id, what a process has to know of samples all along: all but their numbers, which the files keep.
+
+    The numbers would be most of what a process holds for a sample. A sample that has some keeps its status.
+    """
+    kept: dict[str, float | None] = {}  # one for all of them
+    return {
+        sample.sample_id: replace(sample, scores=None if sample.scores is None else kept, undefined=None, counts=None)
+        for sample in samples
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What one process has spent on a run. started: ISO time in UTC; seconds: making and scoring images.
@@ -105,7 +117,8 @@ class SampleLog:
     def __init__(self, folder: Path, rank: int) -> None:
         self.path = log_path(folder, rank)
         self.rank = rank
-        self._file = _open_locked(self.path)
+        with lock(folder):  # a merge holds every log for a moment, which is no reason to give up
+            self._file = _open_locked(self.path)
         _cut_torn_line(self._file)
         self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
         self._making = False

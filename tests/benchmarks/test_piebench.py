@@ -16,18 +16,12 @@ from benchmarks.piebench import Arguments, evaluate, main
 from benchmarks.suites import SUITES, Suite
 from reports.runs import ReportError
 from tests.benchmarks import standins
+from tests.benchmarks.sharded import TINY
 from tests.benchmarks.tiny import SIDE, entry, picture, write_piebench
 from tests.sheets import tops
 
 PARITY = Path(__file__).parents[1] / "parity" / "pie_bench"
 COLUMNS = ["structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited"]
-
-TINY = Suite(
-    name="tiny",
-    image_side=SIDE,
-    dataset=lambda data: data if data is not None else Path("nowhere"),
-    backbones=lambda weights, device, precision: standins.backbones(),
-)
 
 
 @pytest.fixture

@@ -343,7 +343,7 @@ def test_a_foreign_manifest_is_refused(dataset: PieBench, tmp_path: Path, conten
 def test_missing_samples_hold_the_merge_back_unless_allowed(dataset: PieBench, tmp_path: Path) -> None:
     task = PixelTask(dataset)
     directory = open_run(tmp_path, dataset)
-    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=BATCH, shard=Shard(index=0, count=2))
+    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=1, shard=Shard(index=0, count=2))
     assert not directory.merge(ids(dataset), task.facts)
     assert directory.merge(ids(dataset), task.facts, allow_missing=True)
     assert len(pd.read_parquet(tmp_path / "samples.parquet")) == COUNT // 2
@@ -383,17 +383,27 @@ def test_shards_are_parsed(text: str, shard: Shard) -> None:
     assert Shard.parse(text) == shard
 
 
-@pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/4", "0/0", "/", "1/2/3"])
+@pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/4", "0/0", "/", "", "1/2/3"])
 def test_faulty_shards_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--shard"):
         Shard.parse(text)
 
 
-def test_torchrun_shares_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_shares_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert Shard.parse(None) == Shard(index=2, count=8)
-    assert Shard.parse("0/1") == Shard()
+    assert Shard.parse("3/5") == Shard(index=26, count=40)
+
+
+def test_shards_are_whole_batches_and_all_of_them() -> None:
+    names = [str(number) for number in range(19)]
+    whole = [names[start : start + 4] for start in range(0, 19, 4)]
+    for count in (1, 2, 3, 7):
+        shares = [Shard(index=index, count=count).share(names, 4) for index in range(count)]
+        assert sorted(int(name) for share in shares for name in share) == list(range(19))
+        for share in shares:
+            assert all(share[start : start + 4] in whole for start in range(0, len(share), 4))
 
 
 def test_the_opened_directory_is_a_run_directory(dataset: PieBench, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""`python -m benchmarks.speed scale`: what a benchmark costs by itself as it grows, in seconds and in memory.
+
+A method and scoring networks that cost nothing go the way of `benchmarks.piebench` at growing numbers of records, each
+number in a process of its own: read the data set, make and score the images of all methods, merge, start again with
+all done, render the tables. Time per sample and memory should be the same for every number.
+"""
+
+import gc
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import memory
+from benchmarks.command import BenchmarkArguments, run_methods
+from benchmarks.datasets.piebench import read_piebench
+from benchmarks.edit_task import EditTask
+from benchmarks.manifest import read_manifest
+from benchmarks.scale_parts import SIDE, SyntheticMethod, cheap_backbones, write_records
+from benchmarks.speed_run import report_speed
+from reports.piebench import render
+
+BENCHMARK = "piebench"
+MiB = 2**20
+WARM = 32  # records
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSpeed:
+    """Seconds and memory of a whole PIE-Bench with a synthetic method, at growing numbers of records."""
+
+    records: tuple[int, ...] = (500, 1000, 2500, 5000)
+    """Each is run by itself."""
+    methods: int = 15
+    batch_size: int = 8
+    threads: int = 1
+    out: Path | None = None
+    """Write the figures as JSON to this file too."""
+
+    def __post_init__(self) -> None:
+        for flag, least in (("--records", min(self.records, default=0)), ("--methods", self.methods)):
+            if least < 1:
+                raise ValueError(f"{flag} has {least}; it must be at least 1")
+
+    def run(self) -> None:
+        report_speed(self, self._measure, report)
+
+    def _measure(self) -> dict[str, Any]:
+        # A process is never smaller than it once was, so each number gets a new one.
+        new = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=new, initializer=_begin, max_tasks_per_child=1) as pool:
+            return {"runs": [pool.submit(measure, self, count).result() for count in self.records]}
+
+
+def _begin() -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # main memory is what is measured
+
+
+def measure(settings: ScaleSpeed, count: int) -> dict[str, Any]:
+    """Seconds, of the clock and of the CPU, and the peak of memory in bytes of each step, and what the process held
+    before the first."""
+    torch.set_num_threads(settings.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        go(settings, write_records(folder / "warm", WARM))  # what is loaded and compiled once is no part of it
+        write_records(folder / "data", count)
+        gc.collect()
+        held = memory.held_bytes()
+        return {"records": count, "held_bytes": held, "steps": go(settings, folder / "data")}
+
+
+def go(settings: ScaleSpeed, data: Path) -> dict[str, dict[str, float]]:
+    """The whole benchmark on `data`, beside which the runs go."""
+    args = BenchmarkArguments(out=data.with_suffix(".out"), batch_size=settings.batch_size)
+    steps: dict[str, dict[str, float]] = {}
+    with step(steps, "read"):
+        dataset = read_piebench(data, SIDE)
+    task = EditTask(dataset, cheap_backbones(), "float32", args.seed, "cpu")
+    start = partial(
+        run_methods,
+        args,
+        task,
+        {f"synthetic-{i:02}": partial(SyntheticMethod, i) for i in range(settings.methods)},
+        [record.sample_id for record in dataset.records],
+        args.out,
+        suite="synthetic",
+        benchmark=BENCHMARK,
+        dataset={"name": "noise", "digest": dataset.digest, "records": len(dataset.records)},
+        device="cpu",
+    )
+    with step(steps, "make and score"):
+        runs = start()
+    # Each method's part forgot the peak before it; what came after the last, scoring and merging, is the step's own.
+    peaks = [manifest["peak_memory_bytes"] for run in runs if (manifest := read_manifest(run.folder))]
+    steps["make and score"]["peak_bytes"] = max(*peaks, steps["make and score"]["peak_bytes"])
+    with step(steps, "start again"):
+        runs = start()
+    with step(steps, "render"):
+        render([run.folder for run in runs], args.reports("synthetic"))
+    return steps
+
+
+@contextmanager
+def step(steps: dict[str, dict[str, float]], name: str) -> Iterator[None]:
+    memory.reset_peak()
+    start, cpu = time.perf_counter(), time.process_time()
+    yield
+    steps[name] = {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu,
+        "peak_bytes": memory.peak_bytes(),
+    }
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    settings = figures["settings"]
+    names = list(figures["runs"][0]["steps"])
+    lines = [
+        f"A synthetic PIE-Bench of {SIDE} x {SIDE} pixels, {settings['methods']} methods, batches of "
+        f"{settings['batch_size']}: CPU seconds per 1000 samples, and MiB at the peak beyond what was held before",
+        f"{'records':>8}{'samples':>9}{'before':>10}" + "".join(f"{name:>24}" for name in names) + f"{'wall':>10}",
+    ]
+    for run in figures["runs"]:
+        samples, steps = run["records"] * settings["methods"], [run["steps"][name] for name in names]
+        cells = (
+            f"{1000 * each['cpu_seconds'] / samples:11.3f} s{(each['peak_bytes'] - run['held_bytes']) / MiB:7.1f} MiB"
+            for each in steps
+        )
+        wall = sum(each["seconds"] for each in steps)
+        lines.append(f"{run['records']:8}{samples:9}{run['held_bytes'] / MiB:6.0f} MiB{''.join(cells)}{wall:8.0f} s")
+    return "\n".join(lines)
