@@ -39,9 +39,9 @@ class Kind:
         return tuple(filter(None, (self.source, self.target, self.text)))
 
 
-# Columns of the parquet files by the data sets' cards on the hub (for PIPE by its authors' reader, dataset/dataset.py of
-# RotsteinNoam/Paint-by-Inpaint); SEED's fields and folders by AILab-CVC/SEED-X, README.md and configs/data/sft_edit.yaml.
-# docs/training.md says what of this was seen where.
+# Columns by the data sets' cards on the hub, PIPE's by its authors' reader (dataset/dataset.py of github.com/
+# RotsteinNoam/Paint-by-Inpaint), SEED's fields and folders by README.md and configs/data/sft_edit.yaml of github.com/
+# AILab-CVC/SEED-X. docs/training.md says what of it was seen.
 KINDS: dict[str, Kind] = {
     "seed": Kind(
         source="source_image",

@@ -1,4 +1,4 @@
-"""Checkpoints that several processes share: whole at any moment, and gradients added up only when they are all there."""
+"""Checkpoints that are whole at any moment, and gradients that several processes add up once a batch."""
 
 import multiprocessing
 import time
