@@ -143,9 +143,10 @@ def test_the_moving_average_is_what_is_kept(settings, trained, tmp_path):
 
 @pytest.mark.parametrize(("shards", "accumulate"), [(0, 2), (1, 1)])
 def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shards, accumulate):
-    """By torchrun; then one process goes on from their checkpoint."""
+    """By torchrun, with a moving average and layers that are computed again; then one process goes on from their
+    checkpoint."""
     flags = ["--model.start", str(still_folder), "--previews", "0", "--shards", str(shards)]
-    flags += ["--training.accumulate", str(accumulate)]
+    flags += ["--training.accumulate", str(accumulate), "--training.ema", "0.5", "--model.activation-checkpointing"]
     assert main(["train", str(settings), *flags, "--out", str(tmp_path / "one")]) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     two = ["editar", "train", str(settings), *flags, "--out", str(tmp_path / "two"), "--training.steps", "4"]
@@ -159,6 +160,19 @@ def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shard
         for folder in (still_folder, tmp_path / "one" / "model", tmp_path / "two" / "model")
     )
     assert (one - other).norm() < 1e-2 * (one - start).norm()
+
+
+def test_rows_that_cannot_be_used_are_listed_or_end_the_run(settings, tmp_path, capsys):
+    pairs = write_jsonl(tmp_path / "pairs", 6)
+    (pairs / "images" / "2-source.png").write_bytes(b"no picture")
+    flags = ["--out", str(tmp_path / "out"), "--data.sources.0.folder", str(pairs), "--previews", "0"]
+    assert main(["train", str(settings), *flags, "--data.fault-rate", "0.1"]) == 0
+    skipped = [json.loads(line)["row"] for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert 3 <= len(skipped) <= 5 and all("pairs.jsonl line 3: " in row for row in skipped)  # 24 rows in passes of 5
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line["skipped"] for line in lines) == len(skipped)
+    assert main(["train", str(settings), *flags, "--out", str(tmp_path / "strict"), "--data.fault-rate", "0"]) == 2
+    assert "more than data.fault_rate (0.0) allows" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(settings, small_folder, tmp_path, capsys):
