@@ -29,7 +29,7 @@ Curve = Mapping[int, Mapping[str, float]]
 class Arguments:
     """Train the miniature's first steps and compare."""
 
-    steps: int = 200
+    steps: int = 100
     """How many."""
     build: Path = BUILD
     """The build's folder with the tokenizer and the token shards."""

@@ -29,7 +29,7 @@ def test_the_steps_that_both_curves_have_are_compared(tmp_path):
 def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
     rows = list(csv.DictReader((Path("reports") / "miniature" / "training-curves.csv").open()))
     committed = read_curve(WEIGHTS / "curves" / "transformer.jsonl")
-    assert int(rows[-1]["step"]) >= 200
+    assert len(rows) >= 3
     for row in rows:
         assert float(row["loss_before"]) == committed[int(row["step"])]["loss"]
-        assert float(row["loss_after"]) == pytest.approx(float(row["loss_before"]), rel=0.01)
+        assert float(row["loss_after"]) == pytest.approx(float(row["loss_before"]), rel=1e-3)
