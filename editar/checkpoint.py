@@ -68,6 +68,7 @@ __all__ = [
     "map_pickle",
     "read_model",
     "save_folder",
+    "save_transformer",
 ]
 
 FORMAT = "editar-bench/1"
@@ -137,7 +138,7 @@ def save_folder(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float3
     """
     _start_folder(folder, dtype)
     _save_vq(folder, parts.vq, dtype)
-    _save_transformer(folder, parts.transformer, parts.sampling, dtype)
+    save_transformer(folder, parts.transformer, parts.sampling, dtype=dtype)
     _save_text(folder, parts.text, dtype)
 
 
@@ -145,7 +146,7 @@ def convert(files: ModelFiles, folder: Path, *, dtype: torch.dtype = torch.float
     """As `save_folder`, but of a model on disk, with one network in memory at a time."""
     _start_folder(folder, dtype)
     _save_vq(folder, files.load_vq(), dtype)
-    _save_transformer(folder, files.load_transformer(dtype=dtype), files.sampling, dtype)
+    save_transformer(folder, files.load_transformer(dtype=dtype), files.sampling, dtype=dtype)
     _save_text(folder, files.load_text(), dtype)
 
 
@@ -159,9 +160,10 @@ def _save_vq(folder: Path, vq: VQModel, dtype: torch.dtype) -> None:
     _save(folder / FILES[0], "vq", vq, torch.float32 if dtype == torch.bfloat16 else dtype)
 
 
-def _save_transformer(
-    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, dtype: torch.dtype
+def save_transformer(
+    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, *, dtype: torch.dtype = torch.float32
 ) -> None:
+    """The transformer's part of `save_folder`: into a folder that has the others, the model that it makes with them."""
     settings = {"sampling": json.dumps(dataclasses.asdict(sampling))}
     _save(folder / FILES[1], "transformer", transformer, dtype, settings)
 

@@ -30,8 +30,8 @@ class T5TextEncoder:
 
     Padded to the full length, truncated, end mark added; T5 gets its attention mask, and its output at padded
     positions is passed on as it is, as in the released code. Its weights take more memory than the rest of the model:
-    on a CPU they are read when a text comes that is not among the last ones, and let go when the call ends; on a GPU
-    they stay.
+    on a CPU they are read when a text comes that is not among the last ones, and let go when the call ends; on a GPU,
+    and once `together` was called, they stay.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class T5TextEncoder:
                 "model.safetensors (for the paper: a copy of google/flan-t5-xl), or make the hub reachable"
             ) from error
         self._model: Any = None
+        self._stays = False
         self._remembered: dict[str, Tensor] = {}
 
     @cached_property
@@ -73,6 +74,7 @@ class T5TextEncoder:
         """Where and in what arithmetic the next text is encoded."""
         self._model, self._remembered = None, {}
         self.device, self.dtype = torch.device(device), dtype or self.dtype
+        self._stays = self.device.type != "cpu"
         return self
 
     @property
@@ -85,10 +87,17 @@ class T5TextEncoder:
         found = {text: self._remembered[text] for text in texts if text in self._remembered}
         if len(found) < len(set(texts)):
             model = self._model or self._load()
-            found |= {text: self._encode(model, text) for text in dict.fromkeys(texts) if text not in found}
-            self._model = model if self.device.type != "cpu" else None
+            found |= {text: self._encode(model, [text])[0] for text in dict.fromkeys(texts) if text not in found}
+            self._model = model if self._stays else None
         self._remembered = dict(list({**self._remembered, **found}.items())[-REMEMBERED:])
         return torch.stack([found[text] for text in texts])
+
+    def together(self, texts: Sequence[str]) -> Tensor:
+        """As a call, but all texts in one pass, and the weights stay in memory: for training, which has new texts in
+        every batch. A text's embeddings then hang on what comes with it, by the rounding of the dtype."""
+        self._stays = True
+        self._model = self._model or self._load()
+        return self._encode(self._model, texts)
 
     def cut_off(self, text: str) -> str:
         """The end of a text that does not fit into the encoder's positions; "" if all of it does."""
@@ -106,11 +115,11 @@ class T5TextEncoder:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     @torch.no_grad()
-    def _encode(self, model: Any, text: str) -> Tensor:
+    def _encode(self, model: Any, texts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(
-            [text], max_length=self.length, padding="max_length", truncation=True, return_tensors="pt"
+            list(texts), max_length=self.length, padding="max_length", truncation=True, return_tensors="pt"
         ).to(self.device)
-        return model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state[0]
+        return model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
 
     def _load(self) -> Any:
         # Not transformers' from_pretrained: cast from float32 files, it takes the memory of both.

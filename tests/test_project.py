@@ -8,6 +8,8 @@ from PIL import Image, ImageOps
 
 from baselines.method import EditRequest, MethodContext
 from benchmarks.run import ask
+from editar.training.data.config import Source
+from editar.training.settings import parse
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +41,14 @@ def test_files_that_the_contributing_guide_names_exist():
     named = {name for name in re.findall(r"`([\w./-]+)`", text) if "/" in name and not name.startswith(".nox")}
     assert len(named) > 10
     assert [name for name in named - {"baselines/mirror.py"} if not (ROOT / name).exists()] == []
+
+
+def test_the_settings_of_the_training_guide_are_settings(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.toml").write_text(example)
+    config = parse(tmp_path / "mine.toml")
+    assert config.data.sources == (Source(kind="pairs", folder=Path("my-pairs")),)
+    assert (ROOT / config.model.start).is_dir() and config.distillation.teacher == "none"
 
 
 def test_constraints_are_plain_versions():

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -96,9 +97,16 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
             parameter.data.mul_(BRANCH_SCALE)
 
 
-def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> MiniatureEditAR:
-    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's."""
+def train_transformer(
+    tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu", steps: int | None = None
+) -> MiniatureEditAR:
+    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's.
+
+    steps: only the first so many of the stage's.
+    """
     config = stage("transformer")
+    if steps is not None:
+        config = replace(config, steps=min(steps, config.steps))
     torch.manual_seed(config.seed)
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:

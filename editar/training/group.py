@@ -86,6 +86,19 @@ def share_out(module: nn.Module, blocks: Iterable[nn.Module], group: Group, shar
     fully_shard(module, mesh=mesh)
 
 
+def add_up_gradients(module: nn.Module, group: Group, now: bool) -> None:
+    """Whether the next backward through a module that is shared out adds up the gradients of all processes, or leaves
+    that to a later one.
+
+    Between the parts of a batch it would only cost time. Until then each process holds its gradients of all weights.
+    """
+    if group.size > 1:
+        from torch.distributed.fsdp import FSDPModule
+
+        assert isinstance(module, FSDPModule)
+        module.set_requires_gradient_sync(now)
+
+
 def full(tensor: Tensor) -> Tensor:
     """A tensor as it is without sharing out; all processes get it."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -28,7 +29,8 @@ class Work:
 
 
 class Log:
-    """Means over the steps since the last line and over all processes, one line every `every` steps.
+    """Means over the steps since the last line and over all processes: a line every `every` steps, and one before each
+    checkpoint, so that a resumed run has the lines of an uninterrupted one.
 
     samples: those of a step, in all processes.
     """
@@ -51,11 +53,12 @@ class Log:
             self.sums[name] += float(value.detach())
             self.counts[name] += 1
 
-    def step(self, step: int, rate: float, waited: float, bar: tqdm) -> None:
-        """After each step; `step` counts from 1, `waited` are the seconds that its data took."""
+    def step(self, step: int, rate: float, waited: float, bar: tqdm, saves: bool) -> None:
+        """After each step; `step` counts from 1, `waited` are the seconds that its data took, `saves`: a checkpoint
+        comes next."""
         self.steps += 1
         self.waited += waited
-        if step % self.every:
+        if step % self.every and not saves:
             return
         means = self._means()
         seconds = time.perf_counter() - self.clock
@@ -108,5 +111,10 @@ def _memory(device: torch.device) -> int | None:
 
 def forget_after(log: Path, step: int, name: str = "step") -> None:
     """Drop the lines of a jsonl file past `step`, and a torn last one: those steps are taken again."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    log.write_text("".join(f"{line}\n" for line in lines if line.endswith("}") and json.loads(line)[name] <= step))
+    if not log.exists():
+        return
+    lines = log.read_text().splitlines()
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)[name] <= step]
+    unfinished = log.with_name(log.name + ".tmp")  # a kill here loses none of the lines before
+    unfinished.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(unfinished, log)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from editar.training.checkpoints import FileStore, Run, Store
-from editar.training.group import Group, full
+from editar.training.group import Group, add_up_gradients, full
 from editar.training.log import Log, Work, forget_after
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -149,6 +149,7 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
                 values = loss(module, inputs, step)
             finite = finite and bool(torch.isfinite(values["loss"]))
+            add_up_gradients(module, group, part == config.accumulate - 1)
             (values["loss"] / config.accumulate).backward()
             log.add(values)
         norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
@@ -156,8 +157,9 @@ def train(
             raise _not_finite(folder, group, step, values["loss"], norm, names)
         log.add({"gradient_norm": norm})
         run.update(config.rate(step))
-        log.step(run.step, config.rate(step), waited, bar)
-        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+        saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
+        log.step(run.step, config.rate(step), waited, bar, saves)
+        if saves:
             store.save(run)
             if extras.saved:
                 extras.saved(run)

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from editar.checkpoint import Parts, save_folder
+from editar.checkpoint import FILES, Parts, save_folder, save_transformer
 from editar.config import TransformerConfig
 from editar.decoding import Decoder
 from editar.images import to_image
+from editar.t5 import T5TextEncoder
 from editar.training.checkpoints import Run, SharedStore
 from editar.training.data.mixture import Batch, loader
 from editar.training.group import Group, join, leave, share_out, whole
@@ -72,7 +73,7 @@ def run(config: Config) -> None:
         weights = whole(training.weights(), group)
         if group.first:
             trained = replace(parts, transformer=_transformer(parts.transformer.config, weights))
-            save_folder(config.out / "model", trained)
+            _export(config.out / "model", trained)
             if config.previews and stream.last is not None:
                 trained.transformer.to(group.device)
                 picture = preview(objective, trained, stream.last, config.previews)
@@ -88,6 +89,14 @@ def run(config: Config) -> None:
     )
     train(student, objective, stream, config.training, config.out, extras)
     leave(group)
+
+
+def _export(folder: Path, trained: Parts) -> None:
+    """What inference reads. The frozen parts, of which a T5 has gigabytes, are written the first time only."""
+    if all((folder / name).is_file() for name in FILES):
+        save_transformer(folder, trained.transformer, trained.sampling)
+    else:
+        save_folder(folder, trained)
 
 
 def _transformer(config: TransformerConfig, weights: Mapping[str, Tensor]) -> EditARTransformer:
@@ -139,7 +148,8 @@ class Objective:
         group: Group,
         cache: TokenCache | None = None,
     ) -> None:
-        self.vq, self.text, self.teacher, self.weight = parts.vq, parts.text, teacher, distillation_weight
+        self.vq, self.teacher, self.weight = parts.vq, teacher, distillation_weight
+        self.text = parts.text.together if isinstance(parts.text, T5TextEncoder) else parts.text
         self.seed, self.group, self.device, self.cache = seed, group, group.device, cache
 
     def __call__(self, model: Callable[..., Values], batch: Batch, step: int) -> Values:

@@ -1,13 +1,18 @@
 """What EditAR is distilled from: preparation as published, the patches in their places, and the loss by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from transformers import BitImageProcessor, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
+from editar.training.data.mixture import Batch
+from editar.training.group import Group
 from editar.training.loss import editar_loss, on_grid_of
+from editar.training.recipe import Objective, Student
 from editar.training.teachers import DistillationConfig, Teacher
+from editar.transformer import EditARTransformer
 
 SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -83,6 +88,27 @@ def test_the_weight_of_the_distillation(tiny, tiny_expected):
     square = sum(value**2 for value in tiny_expected["features"].flatten().tolist()) / features.numel()
     assert values["distillation"].item() == pytest.approx(square, rel=1e-4)
     assert values["loss"].item() == pytest.approx(tiny_expected["loss"].item() + 0.25 * square, rel=1e-4)
+
+
+def test_the_objective_shows_the_teacher_the_target(sources, small_parts):
+    """Through the trainer's own path, at another weight than the paper's."""
+    transformer = EditARTransformer(replace(small_parts.transformer.config, distillation_dim=24)).eval()
+    parts, made = replace(small_parts, transformer=transformer), teacher(sources, "dinov2")
+    images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    batch = Batch(
+        origins=["a", "b"], tasks=["edit"] * 2, texts=["make it red", "blue"], source=images, target=images.flip(3),
+        skipped=[],
+    )  # fmt: skip
+    objective = Objective(parts, made, 0.25, seed=3, group=Group(device=torch.device("cpu")))
+    values = objective(Student(transformer), batch, 0)
+    hidden = transformer.features(
+        objective.tokens(images), parts.text(batch.texts), objective.tokens(images.flip(3)), *objective.nulls(batch)
+    )
+    features = made(images.flip(3))
+    student = on_grid_of(features, transformer.distillation_features(hidden))
+    assert values["distillation"].item() == pytest.approx((student - features).square().mean().item(), rel=1e-5)
+    expected = values["cross_entropy"] + 0.25 * values["distillation"]
+    assert values["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_a_missing_teacher_is_named():

@@ -116,6 +116,20 @@ def test_t5_takes_each_text_by_itself_and_its_weights_only_for_a_call(t5_folder,
     assert torch.equal(T5TextEncoder(folder, length=16)(["Turn"]), both[1:])
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_t5_encodes_a_batch_in_one_pass_and_keeps_its_weights(t5_folder, tmp_path, dtype, close):
+    folder = shutil.copytree(t5_folder, tmp_path / "t5")
+    texts = ["make it snow", "Turn", "", "make it snow in the garden"]
+    expected = T5TextEncoder(t5_folder, length=16, dtype=dtype)(texts)
+    encoder = T5TextEncoder(folder, length=16, dtype=dtype)
+    torch.testing.assert_close(encoder.together(texts[:2]), expected[:2], rtol=close, atol=close)
+    (folder / "model.safetensors").unlink()
+    together = encoder.together(texts)
+    assert together.dtype == dtype and not together.requires_grad
+    torch.testing.assert_close(together, expected, rtol=close, atol=close)
+    assert torch.equal(encoder(texts), expected)  # one by one they are what they always are
+
+
 @pytest.mark.parametrize("layout", ["shards", "pickle", "pickled shards"])
 def test_t5_is_read_in_every_layout_of_the_hub_and_without_its_decoder(t5_folder, tmp_path, layout):
     folder = shutil.copytree(t5_folder, tmp_path / "t5")

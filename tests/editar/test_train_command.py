@@ -14,7 +14,9 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.checkpoint import load_folder, load_official_transformer, save_folder
-from editar.config import TransformerConfig
+from editar.config import SIZES, TransformerConfig
+from editar.official import NOT_IN_TEXT_TO_IMAGE
+from editar.t5 import T5TextEncoder
 from editar.training.data.mixture import Batch
 from editar.training.group import Group
 from editar.training.loss import editar_loss
@@ -85,6 +87,7 @@ def trained(settings) -> Path:
 def test_a_folder_of_pairs_makes_a_model_that_edits(trained, small_folder, tmp_path):
     before, after = load_folder(small_folder), load_folder(trained / "model")
     assert torch.equal(before.vq.state_dict()["quantize.embedding.weight"], after.vq.quantize.embedding.weight)
+    assert torch.equal(before.transformer.img_uncond_embedding, after.transformer.img_uncond_embedding)  # frozen
     assert not torch.equal(before.transformer.output.weight, after.transformer.output.weight)
     picture, out = tmp_path / "in.png", tmp_path / "out.png"
     Image.new("RGB", (40, 30), "red").save(picture)
@@ -138,10 +141,12 @@ def test_the_moving_average_is_what_is_kept(settings, trained, tmp_path):
     torch.testing.assert_close(average, start + 0.1 * (plain - start))
 
 
-@pytest.mark.parametrize("shards", [0, 1])
-def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shards):
-    """By torchrun; then one process goes on from their checkpoint."""
+@pytest.mark.parametrize(("shards", "accumulate"), [(0, 2), (1, 1)])
+def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shards, accumulate):
+    """By torchrun, with a moving average and layers that are computed again; then one process goes on from their
+    checkpoint."""
     flags = ["--model.start", str(still_folder), "--previews", "0", "--shards", str(shards)]
+    flags += ["--training.accumulate", str(accumulate), "--training.ema", "0.5", "--model.activation-checkpointing"]
     assert main(["train", str(settings), *flags, "--out", str(tmp_path / "one")]) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     two = ["editar", "train", str(settings), *flags, "--out", str(tmp_path / "two"), "--training.steps", "4"]
@@ -155,6 +160,19 @@ def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shard
         for folder in (still_folder, tmp_path / "one" / "model", tmp_path / "two" / "model")
     )
     assert (one - other).norm() < 1e-2 * (one - start).norm()
+
+
+def test_rows_that_cannot_be_used_are_listed_or_end_the_run(settings, tmp_path, capsys):
+    pairs = write_jsonl(tmp_path / "pairs", 6)
+    (pairs / "images" / "2-source.png").write_bytes(b"no picture")
+    flags = ["--out", str(tmp_path / "out"), "--data.sources.0.folder", str(pairs), "--previews", "0"]
+    assert main(["train", str(settings), *flags, "--data.fault-rate", "0.1"]) == 0
+    skipped = [json.loads(line)["row"] for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert 3 <= len(skipped) <= 5 and all("pairs.jsonl line 3: " in row for row in skipped)  # 24 rows in passes of 5
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line["skipped"] for line in lines) == len(skipped)
+    assert main(["train", str(settings), *flags, "--out", str(tmp_path / "strict"), "--data.fault-rate", "0"]) == 2
+    assert "more than data.fault_rate (0.0) allows" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_names_its_batch(settings, small_folder, tmp_path, capsys):
@@ -223,6 +241,25 @@ def test_the_objective_is_the_reference_loss_on_its_batch(small_parts):
     assert (depth + 2 * edit) / 3 == pytest.approx(expected["loss"].item(), rel=1e-5)
 
 
+def test_training_from_the_official_files(settings, official_folder, tiny, tiny_config, tmp_path, monkeypatch):
+    """LlamaGen's text-to-image transformer, small instead of XL, with the official tokenizer and a T5."""
+    monkeypatch.setitem(SIZES, "XL", tiny_config)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("vq_ds16_t2i.pt", "flan-t5-xl"):
+        (folder / name).symlink_to(official_folder / name)
+    state = {name: value for name, value in tiny.state_dict().items() if name not in NOT_IN_TEXT_TO_IMAGE}
+    torch.save({"model": state}, folder / "t2i_XL_stage2_512.pt")
+    flags = ["--model.start", str(folder), "--model.initial", "text-to-image", "--out", str(tmp_path / "out")]
+    flags += ["--training.steps", "1", "--training.batch-size", "2", "--previews", "0", "--training.bfloat16"]
+    assert main(["train", str(settings), *flags]) == 0
+    trained = load_folder(tmp_path / "out" / "model")
+    start, end = tiny.norm.weight, trained.transformer.norm.weight
+    assert not torch.equal(start, end) and (end - start).abs().max() < 0.02  # two steps' length
+    official = T5TextEncoder(folder / "flan-t5-xl")
+    assert torch.equal(trained.text(["make it snow"]), official(["make it snow"]))
+
+
 def test_tokens_are_encoded_once(small_parts, tmp_path):
     torch.manual_seed(0)
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
@@ -271,6 +308,9 @@ def test_null_embeddings_can_be_trained(small_folder):
     names = {name for name, _ in trainable.named_parameters()} - {name for name, _ in frozen.named_parameters()}
     assert names == {"img_uncond_embedding", "cls_embedding.uncond_embedding"}
     assert all(torch.equal(value, trainable.state_dict()[name]) for name, value in frozen.state_dict().items())
+    tokens, null = torch.zeros(1, 4, dtype=torch.int64), torch.tensor([True])
+    editar_loss(trainable, tokens, torch.randn(1, 8, 16), tokens, null, null)["loss"].backward()
+    assert all(trainable.get_parameter(name).grad.abs().sum() > 0 for name in names)
 
 
 def test_the_work_of_a_sample_is_what_pytorch_counts():

@@ -38,9 +38,15 @@ def _network() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
 
 
+def _lines(folder: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in map(json.loads, (folder / "metrics.jsonl").open())]
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
+    """Also in its log, whose lines come every third step, and checkpoints every second."""
+    config = replace(CONFIG, log_every=3)
     whole, resumed = _network(), _network()
-    train(whole, _loss, _batch, CONFIG, tmp_path / "whole")
+    train(whole, _loss, _batch, config, tmp_path / "whole")
 
     def stop_at_5(module, batch, step):
         if step == 5:
@@ -48,13 +54,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
         return _loss(module, batch, step)
 
     with pytest.raises(Interrupted):
-        train(resumed, stop_at_5, _batch, CONFIG, tmp_path / "parts")
+        train(resumed, stop_at_5, _batch, config, tmp_path / "parts")
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 6.0, "lo')  # as a kill leaves it
     resumed = _network()
-    train(resumed, _loss, _batch, CONFIG, tmp_path / "parts")
+    train(resumed, _loss, _batch, config, tmp_path / "parts")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [2, 4, 6]
+    assert [step for step, _ in _lines(tmp_path / "whole")] == [2, 3, 4, 6]
+    assert _lines(tmp_path / "parts") == _lines(tmp_path / "whole")
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
@@ -71,6 +79,23 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="batch_size 4 can't be computed in 3 equal parts"):
         replace(CONFIG, accumulate=3)
+
+
+def test_autocast_computes_in_bfloat16_over_float32_weights(tmp_path):
+    seen = set()
+
+    def loss(module, batch, step):
+        made = module(batch)
+        seen.add(made.dtype)
+        return {"loss": (made.float() - batch.sum(1, keepdim=True)).square().mean()}
+
+    network, exact = _network(), _network()
+    train(network, loss, _batch, replace(CONFIG, bfloat16=True), tmp_path / "rounded")
+    train(exact, loss, _batch, CONFIG, tmp_path / "exact")
+    assert seen == {torch.bfloat16, torch.float32}
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+    rounded, full = (dict(_lines(tmp_path / name))[2] for name in ("rounded", "exact"))
+    assert rounded != full and rounded == pytest.approx(full, rel=0.02)
 
 
 def test_a_finished_run_does_nothing(tmp_path):

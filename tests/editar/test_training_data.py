@@ -17,7 +17,7 @@ from editar.images import square
 from editar.training.data.config import DataConfig, Source
 from editar.training.data.mixture import Batch, TooManyFaults, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
-from tests.editar.training_sets import COLUMNS, picture, write_jsonl, write_parquet
+from tests.editar.training_sets import COLUMNS, picture, write_jsonl, write_parquet, write_seed
 from tests.loopback import serve
 
 SIDE = 16
@@ -44,7 +44,7 @@ def numbers(found: list[Batch]) -> list[int]:
 def published(tmp_path_factory) -> DataConfig:
     """All five sources of the paper with its shares, of very different sizes."""
     folder = tmp_path_factory.mktemp("published")
-    write_jsonl(folder / "seed", 5, ("source_image", "target_image"))
+    write_seed(folder / "seed", 5)
     write_parquet(folder / "pipe", "pipe", 31)
     write_parquet(folder / "depth" / "data", "depth", 12)
     write_parquet(folder / "segmentation", "segmentation", 7)

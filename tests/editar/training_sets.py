@@ -64,6 +64,17 @@ def _row(kind: str, i: int) -> dict:
     return {"image": target, "control_seg": source, "prompt": f"scene {i}", "panoptic_seg_map": [[1, 2], [3, 255]]}
 
 
+def write_seed(folder: Path, rows: int) -> Path:
+    """Pairs as `write_parquet`'s, as SEED-Data-Edit's Unsplash part lies on a disk: lines here, images there."""
+    place = folder / "auto_editing" / "unsplash"
+    write_jsonl(place, rows, ("source_image", "target_image"))
+    (place / "annotations").mkdir()
+    lines = (place / "pairs.jsonl").read_text().replace("images/", "")
+    (place / "annotations" / "split_0001.jsonl").write_text(lines)
+    (place / "pairs.jsonl").unlink()
+    return folder
+
+
 def write_jsonl(folder: Path, rows: int, names: tuple[str, str] = ("source", "target")) -> Path:
     """Pairs as `write_parquet`'s, with the images in images/."""
     (folder / "images").mkdir(parents=True, exist_ok=True)

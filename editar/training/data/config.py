@@ -16,9 +16,9 @@ class Source:
     weight: float = 1.0
     """Its share of the samples, as a part of all weights."""
     folder: Path | None = None
-    """A local copy: the hub's parquet files, or jsonl files beside their images. Not given: streamed from the hub."""
+    """A local copy: the hub's repository, or for `pairs` jsonl files. Not given: streamed from the hub."""
     images: Path | None = None
-    """What the names of images in jsonl files are relative to; the folder if not given."""
+    """What the names of images in jsonl files are relative to; not given: the folder, or SEED's folder of images."""
     revision: str | None = None
     """The commit that is streamed from the hub."""
 

@@ -31,15 +31,18 @@ class Lines:
 
 
 def find_lines(kind: str, folder: Path, images: Path | None = None) -> list[Lines]:
-    """The lines of all jsonl files in `folder`, in parts. Raises ValueError where there are none.
+    """The lines of all jsonl files of a data set in `folder`, in parts. Raises ValueError where there are none.
 
-    images: `folder` if None.
+    images: what the images' names are relative to; the data set's own folder of images if None.
     """
-    files = sorted(folder.glob("*.jsonl"))
-    parts = [part for file in files for part in _parts(kind, file, images or folder)]
+    layout = KINDS[kind]
+    place = folder / layout.lines
+    parts = [
+        part for file in sorted(place.glob("*.jsonl")) for part in _parts(kind, file, images or folder / layout.images)
+    ]
     if not parts:
-        names = ", ".join(KINDS[kind].columns)
-        raise ValueError(f"{folder}: there are no *.jsonl files with lines in it; each line is an object with {names}")
+        names = ", ".join(layout.columns)
+        raise ValueError(f"{place}: there are no *.jsonl files with lines in it; each line is an object with {names}")
     return parts
 
 

@@ -20,8 +20,9 @@ class Kind:
     """One of the data sets: its columns, and what is learned from it.
 
     source: the column of the condition image, None where it is made from the target. task: "edit" or one of
-    prompts.TASKS. repository: the hub's data set, None for jsonl files beside a folder of images. swap: whether half of
-    the pairs are turned round, from adding a thing to removing it.
+    prompts.TASKS. repository: the hub's data set with parquet files, None for jsonl files beside a folder of images;
+    lines, images: where these two lie in its folder. swap: whether half of the pairs are turned round, from adding a
+    thing to removing it.
     """
 
     source: str | None
@@ -29,6 +30,8 @@ class Kind:
     text: str
     task: str
     repository: str | None = None
+    lines: str = ""
+    images: str = ""
     swap: bool = False
 
     @property
@@ -36,8 +39,18 @@ class Kind:
         return tuple(filter(None, (self.source, self.target, self.text)))
 
 
+# Columns by the data sets' cards on the hub, PIPE's by its authors' reader (dataset/dataset.py of github.com/
+# RotsteinNoam/Paint-by-Inpaint), SEED's fields and folders by README.md and configs/data/sft_edit.yaml of github.com/
+# AILab-CVC/SEED-X. docs/training.md says what of it was seen.
 KINDS: dict[str, Kind] = {
-    "seed": Kind(source="source_image", target="target_image", text="instruction", task="edit"),
+    "seed": Kind(
+        source="source_image",
+        target="target_image",
+        text="instruction",
+        task="edit",
+        lines="auto_editing/unsplash/annotations",
+        images="auto_editing/unsplash/images",
+    ),
     "pipe": Kind(
         source="source_img",
         target="target_img",

@@ -1,0 +1,35 @@
+"""The comparison of two training curves, and the one that is committed."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.miniature.paths import WEIGHTS
+from benchmarks.miniature.training_curves import compare, read_curve
+
+
+def test_the_steps_that_both_curves_have_are_compared(tmp_path):
+    before = {step: {"loss": 3.0 - step / 100, "gradient_norm": 1.0} for step in (25, 50, 75)}
+    after = {step: {"loss": 3.0 - step / 100 + 0.001, "gradient_norm": 2.0} for step in (25, 50)}
+    assert compare(before, after, tmp_path) == "2 points up to step 50: the losses differ by 0.001 at most"
+    rows = list(csv.DictReader((tmp_path / "training-curves.csv").open()))
+    assert [row["step"] for row in rows] == ["25", "50"]
+    assert float(rows[1]["loss_before"]) == 2.5 and float(rows[1]["gradient_norm_after"]) == 2.0
+    assert Image.open(tmp_path / "training-curves.png").width == 800
+    with pytest.raises(ValueError, match="no step in common"):
+        compare(before, {10: before[25]}, tmp_path)
+    curve = tmp_path / "metrics.jsonl"
+    curve.write_text("".join(json.dumps({"step": float(step), **line}) + "\n" for step, line in before.items()))
+    assert read_curve(curve)[50]["loss"] == 2.5
+
+
+def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
+    rows = list(csv.DictReader((Path("reports") / "miniature" / "training-curves.csv").open()))
+    committed = read_curve(WEIGHTS / "curves" / "transformer.jsonl")
+    assert len(rows) >= 3
+    for row in rows:
+        assert float(row["loss_before"]) == committed[int(row["step"])]["loss"]
+        assert float(row["loss_after"]) == pytest.approx(float(row["loss_before"]), rel=1e-3)

@@ -1,0 +1,101 @@
+"""Checkpoints that are whole at any moment, and gradients that several processes add up once a batch."""
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from editar.training.checkpoints import Run, SharedStore
+from editar.training.group import Group, add_up_gradients, share_out
+
+ALONE = Group(device=torch.device("cpu"))
+
+
+class Counter:
+    """A stream of numbers that knows where it stands."""
+
+    def __init__(self) -> None:
+        self.place = 0
+
+    def __call__(self, index: int) -> int:
+        self.place = index
+        return index
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+def fresh() -> Run:
+    module = nn.Sequential(*(nn.Linear(64, 64) for _ in range(8)))
+    return Run(module, torch.optim.AdamW(module.parameters()), Counter(), ema=0.9)
+
+
+def numbers(run: Run) -> set[float]:
+    """All that a run keeps; `save_for_ever` makes it one number."""
+    assert isinstance(run.stream, Counter)
+    moments = [state["exp_avg"] for state in run.adam.state.values()]
+    tensors = [*run.module.parameters(), *run.average.values(), *moments]
+    return {run.step, run.stream.place, *(value.item() for tensor in tensors for value in tensor.unique())}
+
+
+def save_for_ever(folder: Path) -> None:
+    torch.set_num_threads(1)
+    run, store = fresh(), SharedStore(folder, ALONE)
+    store.save(run)
+    store.load(run)  # now the optimiser has its moments
+    while True:
+        run.step += 1
+        run.stream(run.step)  # type: ignore[operator, misc]
+        with torch.no_grad():
+            for tensor in [*run.module.parameters(), *run.average.values()]:
+                tensor.fill_(run.step)
+            for state in run.adam.state.values():
+                state["exp_avg"].fill_(run.step)
+        store.save(run)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.011, 0.023, 0.04, 0.07])
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, moment):
+    process = multiprocessing.get_context("fork").Process(target=save_for_ever, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "step-00000002").is_dir():
+        assert process.is_alive()
+        time.sleep(0.001)
+    time.sleep(moment)
+    process.kill()
+    process.join()
+    run, store = fresh(), SharedStore(tmp_path, ALONE)
+    store.load(run)
+    assert numbers(run) == {run.step} and run.step >= 2
+    run.step += 1
+    store.save(run)  # what the kill left is no hindrance
+    assert [path.name for path in tmp_path.iterdir()] == [f"step-{run.step:08d}"]
+
+
+def test_gradients_are_added_up_once_a_batch():
+    """Counted in one process that believes in a second one."""
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        group = Group(device=torch.device("cpu"), size=2)
+        module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        share_out(module, module, group, shards=0)
+        counts = []
+        for last in (False, False, True):
+            add_up_gradients(module, group, last)
+            loss = module(torch.ones(1, 4)).sum()
+            with CommDebugMode() as traffic:
+                loss.backward()
+            counts.append(sum(n for name, n in traffic.get_comm_counts().items() if "reduce" in str(name)))
+        assert counts[:2] == [0, 0] and counts[2] > 0
+    finally:
+        dist.destroy_process_group()
