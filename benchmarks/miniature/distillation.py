@@ -84,7 +84,7 @@ PLAN = Plan(
     text=TEXT,
     model=replace(transformer.CONFIG, layers=3, heads=3, dim=192, text_length=TEXT.length),
     training=TrainConfig(
-        steps=700, batch_size=32, learning_rate=1e-3, warmup_steps=50, decay_steps=350, checkpoint_every=50,
+        steps=1000, batch_size=16, learning_rate=1e-3, warmup_steps=50, decay_steps=500, checkpoint_every=50,
         log_every=25,
     ),
     mixture=Mixture(seed=3, types="23678", translations=False),
