@@ -72,8 +72,8 @@ def plot_distillation(table: Table, path: Path) -> Path:
 
 
 def _errorbars(axes: "Axes", x: Sequence[Estimate], y: Sequence[Estimate]) -> None:
-    points = [list(map(_number, each)) for each in (x, y)]
-    axes.errorbar(*points, xerr=_margins(x), yerr=_margins(y), fmt="o-", capsize=2, elinewidth=0.7)
+    across, up = (list(map(_number, each)) for each in (x, y))
+    axes.errorbar(across, up, xerr=_margins(x), yerr=_margins(y), fmt="o-", capsize=2, elinewidth=0.7)
 
 
 def _margins(estimates: Sequence[Estimate]) -> list[list[float]]:

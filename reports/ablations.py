@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,20 @@ PUBLISHED_COLUMNS = tuple(
 PUBLISHED_LABELS = {"none": "no distillation", "dinov2-0.5": "DINOv2, weight 0.5"}
 
 
-def render_guidance(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> list[Path]:
-    """Write ablation-guidance as .md, .tex, .csv and .png; returns the files. Raises ReportError as piebench does."""
+def render_guidance(
+    run_dirs: Sequence[Path],
+    out: Path,
+    allow_partial: bool = False,
+    *,
+    notes: Sequence[str] = (),
+    plots: bool = True,
+) -> list[Path]:
+    """Write ablation-guidance as .md, .tex and .csv, with `plots` as .png too; returns the files. notes: go below the
+    table. Raises ReportError as piebench does."""
     keys = [column.key for column in piebench.COLUMNS]
     table = guidance_table(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    written = write_pages({"ablation-guidance": [table]}, out)
-    return [*written, plot_guidance(table, out / "ablation-guidance.png")]
+    written = write_pages({"ablation-guidance": [_with_notes(table, notes)]}, out)
+    return [*written, plot_guidance(table, out / "ablation-guidance.png")] if plots else written
 
 
 def guidance_table(runs: Sequence[Run]) -> Table:
@@ -63,13 +72,19 @@ def guidance_table(runs: Sequence[Run]) -> Table:
     )
 
 
-def render_distillation(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> list[Path]:
-    """Write ablation-distillation as .md, .tex, .csv and .png; returns the files. Raises ReportError as piebench does,
-    and for a run without its FID."""
+def render_distillation(
+    run_dirs: Sequence[Path],
+    out: Path,
+    allow_partial: bool = False,
+    *,
+    notes: Sequence[str] = (),
+    plots: bool = True,
+) -> list[Path]:
+    """As `render_guidance`, of ablation-distillation. Raises ReportError for a run without its FID too."""
     keys = [column.key for column in DISTILLATION_COLUMNS]
-    tables = distillation_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    written = write_pages({"ablation-distillation": tables}, out)
-    return [*written, plot_distillation(tables[0], out / "ablation-distillation.png")]
+    measured, *others = distillation_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
+    written = write_pages({"ablation-distillation": [_with_notes(measured, notes), *others]}, out)
+    return [*written, plot_distillation(measured, out / "ablation-distillation.png")] if plots else written
 
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
@@ -139,14 +154,18 @@ def _published() -> Table:
     )
 
 
+def _with_notes(table: Table, notes: Sequence[str]) -> Table:
+    return replace(table, notes=(*table.notes, *notes))
+
+
 def _training_notes(run: Run) -> list[str]:
     """run: one with distillation."""
     training = _training(run)
-    model, steps = training["model"], training["training"]
+    layers, steps = training["layers"], training["training"]
     return [
-        f"Every model: {model['layers']} layers of width {model['dim']}, from random weights, {steps['steps']} steps "
-        f"of {steps['batch_size']} pairs, within a seed the same ones in the same order and from the same weights; the "
-        f"distillation weighs {training['distillation_weight']:g}.",
+        f"Every model: {len(layers)} layers of the committed EditAR ({', '.join(map(str, layers))}), "
+        f"{steps['steps']} steps of {steps['batch_size']} pairs, within a seed the same ones in the same order and from "
+        f"the same weights; the distillation weighs {training['distillation_weight']:g}.",
         "The teachers are parts of the network that also gives FID, attributes and image-text similarity, which may "
         "flatter what was distilled from it; PSNR, SSIM and the error in the mask look at pixels alone.",
         "Intervals are over edits, as if there were no other seeds than these: what a seed changes is seen in the rows "

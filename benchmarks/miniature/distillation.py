@@ -1,6 +1,8 @@
 """The ablation of the distillation loss: small models trained alike, but for the features that theirs are drawn to.
 
-Within a seed all have the same initial weights (but those of the alignment), pairs, order and conditional dropout.
+The paper's model starts from LlamaGen's weights; these start from some layers of the committed EditAR, as DistilBERT
+starts from every other layer of its teacher (Sanh et al. 2019). Within a seed all have the same initial weights (but
+those of the alignment, which are random), pairs, order and conditional dropout.
 """
 
 import hashlib
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.miniature import transformer
 from benchmarks.miniature.backbones import load_perception
@@ -22,9 +24,9 @@ from benchmarks.miniature.perception import PerceptionConfig
 from benchmarks.miniature.shards import shard_path
 from benchmarks.miniature.teachers import CLIP, DINO, NONE, Examples, write_examples
 from benchmarks.miniature.tokens import Mixture, Sequences
-from benchmarks.miniature.transformer import MiniatureEditAR, miniature_loss, start_from_codebook
+from benchmarks.miniature.transformer import MiniatureEditAR, miniature_loss
 from editar.checkpoint import Parts, load_folder, save_folder
-from editar.config import TransformerConfig, WordTextConfig
+from editar.config import TransformerConfig
 from editar.digests import file_digest
 from editar.text import WordTextEncoder
 from editar.training.loop import TrainConfig, train
@@ -32,7 +34,6 @@ from editar.training.loss import DISTILLATION_WEIGHT
 
 TEACHERS = (NONE, DINO, CLIP)
 WIDTHS = {DINO: PerceptionConfig().widths[2], CLIP: PerceptionConfig().embedding}
-TEXT = replace(transformer.TEXT, length=12)  # the longest instruction has ten words, and an end mark
 PERCEPTION, EDITAR = WEIGHTS / "perception.safetensors", WEIGHTS / "editar"
 
 
@@ -40,12 +41,12 @@ PERCEPTION, EDITAR = WEIGHTS / "perception.safetensors", WEIGHTS / "editar"
 class Plan:
     """What all trainings of the ablation have in common; `training.seed` becomes each of `seeds`.
 
-    mixture, shards, scenes: the pairs, and how many of them there are.
+    layers: those of the committed EditAR that a model starts with. mixture, shards, scenes: the pairs, and how many of
+    them there are.
     """
 
     seeds: tuple[int, ...]
-    text: WordTextConfig
-    model: TransformerConfig
+    layers: tuple[int, ...]
     training: TrainConfig
     mixture: Mixture
     shards: int
@@ -57,7 +58,6 @@ class Plan:
             "mixture": asdict(self.mixture),
             "shards": self.shards,
             "scenes": self.scenes,
-            "text_length": self.text.length,
             "world": world_digest(),
             "perception": file_digest(PERCEPTION),
             "tokenizer": file_digest(EDITAR / "vq.safetensors"),
@@ -68,24 +68,25 @@ class Plan:
         return {
             "teacher": teacher,
             "distillation_weight": 0.0 if teacher == NONE else DISTILLATION_WEIGHT,
+            "start": {name: file_digest(EDITAR / f"{name}.safetensors") for name in ("transformer", "text")},
+            "layers": self.layers,
             "model": asdict(self.student(teacher)),
-            "text": {name: getattr(self.text, name) for name in ("length", "dim", "layers", "heads")},
             "training": asdict(replace(self.training, seed=seed)),
             "pairs": pairs,
         }
 
     def student(self, teacher: str) -> TransformerConfig:
         """The size of the model, as wide at its alignment as the teacher's features."""
-        return replace(self.model, distillation_dim=WIDTHS.get(teacher, self.model.distillation_dim))
+        width = WIDTHS.get(teacher, transformer.CONFIG.distillation_dim)
+        return replace(transformer.CONFIG, layers=len(self.layers), distillation_dim=width)
 
 
 PLAN = Plan(
     seeds=(0, 1),
-    text=TEXT,
-    model=replace(transformer.CONFIG, layers=3, heads=3, dim=192, text_length=TEXT.length),
+    layers=(0, 2, 4),
     training=TrainConfig(
-        steps=1000, batch_size=16, learning_rate=1e-3, warmup_steps=50, decay_steps=500, checkpoint_every=50,
-        log_every=25,
+        steps=150, batch_size=16, learning_rate=5e-4, warmup_steps=20, decay_steps=75, checkpoint_every=25,
+        log_every=5,
     ),
     mixture=Mixture(seed=3, types="23678", translations=False),
     shards=6,
@@ -97,7 +98,7 @@ def make_examples(plan: Plan, folder: Path) -> Path:
     """Write the shards of `plan` that `folder` lacks; returns it. Raises ValueError if it has another plan's."""
     _claim(folder, plan.data())
     network, _ = load_perception(PERCEPTION)
-    tokenizer, text = load_folder(EDITAR).vq, WordTextEncoder(plan.text)
+    tokenizer, text = load_folder(EDITAR).vq, WordTextEncoder(transformer.TEXT)
     write_examples(folder, tokenizer, text, network, plan.mixture, plan.shards, plan.scenes)
     return folder
 
@@ -109,14 +110,15 @@ def examples_digest(plan: Plan, folder: Path) -> str:
 
 
 def start(plan: Plan, teacher: str, seed: int) -> MiniatureEditAR:
-    """The untrained model: for equal seeds the same weights whatever the teacher, but those of the alignment."""
+    """The model before its training: for equal seeds the same weights whatever the teacher, but the alignment's."""
+    whole = load_folder(EDITAR)
     torch.manual_seed(seed)
-    common = MiniatureEditAR(plan.text, plan.model)
-    # The codes stand for their patches here; the patches themselves are not among the committed weights.
-    start_from_codebook(common.transformer, load_folder(EDITAR).vq.quantize.embedding.weight.detach())
-    module = MiniatureEditAR(plan.text, plan.student(teacher))
-    own = {name: value for name, value in module.state_dict().items() if ".alignment." in name}
-    module.load_state_dict(common.state_dict() | own)
+    module = MiniatureEditAR(plan.student(teacher))
+    pruned = whole.transformer
+    pruned.layers = nn.ModuleList(pruned.layers[layer] for layer in plan.layers)
+    pruned.alignment = module.transformer.alignment
+    module.transformer.load_state_dict(pruned.state_dict())
+    module.text.load_state_dict(whole.text.state_dict())
     return module
 
 

@@ -42,10 +42,10 @@ def stage(name: str) -> TrainConfig:
 class MiniatureEditAR(nn.Module):
     """Transformer and text encoder as one module: unlike the paper's frozen T5, the word encoder learns too."""
 
-    def __init__(self, text: WordTextConfig = TEXT, transformer: TransformerConfig = CONFIG) -> None:
+    def __init__(self, config: TransformerConfig = CONFIG) -> None:
         super().__init__()
-        self.text = WordTextEncoder(text)
-        self.transformer = EditARTransformer(transformer)
+        self.text = WordTextEncoder(TEXT)
+        self.transformer = EditARTransformer(config)
 
 
 def corrupted(target: Tensor) -> Tensor:
