@@ -164,7 +164,7 @@ def _training_notes(run: Run) -> list[str]:
     layers, steps = training["layers"], training["training"]
     return [
         f"Every model: {len(layers)} layers of the committed EditAR ({', '.join(map(str, layers))}), "
-        f"{steps['steps']} steps of {steps['batch_size']} pairs, within a seed the same ones in the same order and from "
+        f"{steps['steps']} steps of {steps['batch_size']} pairs, within a seed the same ones in the same order, from "
         f"the same weights; the distillation weighs {training['distillation_weight']:g}.",
         "The teachers are parts of the network that also gives FID, attributes and image-text similarity, which may "
         "flatter what was distilled from it; PSNR, SSIM and the error in the mask look at pixels alone.",

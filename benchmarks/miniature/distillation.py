@@ -85,7 +85,7 @@ PLAN = Plan(
     seeds=(0, 1),
     layers=(0, 2, 4),
     training=TrainConfig(
-        steps=150, batch_size=16, learning_rate=5e-4, warmup_steps=20, decay_steps=75, checkpoint_every=25,
+        steps=100, batch_size=16, learning_rate=5e-4, warmup_steps=10, decay_steps=50, checkpoint_every=20,
         log_every=5,
     ),
     mixture=Mixture(seed=3, types="23678", translations=False),
