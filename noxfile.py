@@ -1,4 +1,6 @@
-"""The project's commands: `nox -s piebench | translation | tables | speed | tests | lint`, arguments after `--`.
+"""The project's commands: `nox -s piebench | translation | ablations | tables | speed | tests | lint`.
+
+Arguments go after `--`.
 
 All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
 of PyTorch are installed once. It is brought up to date only when pyproject.toml, constraints.txt or this file change.
@@ -59,6 +61,14 @@ def translation(session: nox.Session) -> None:
     named = any(argument.partition("=")[0] == "--task" for argument in session.posargs)
     for task in [()] if named else [("--task", name) for name in ("depth", "canny", "segmentation")]:
         run(session, "-m", "benchmarks.translation", *task, *session.posargs)
+
+
+@nox.session
+def ablations(session: nox.Session) -> None:
+    """Sweep the guidance, and train and compare small models with and without distillation; or the one --axis named."""
+    named = any(argument.partition("=")[0] == "--axis" for argument in session.posargs)
+    for axis in [()] if named else [("--axis", name) for name in ("guidance", "distillation")]:
+        run(session, "-m", "benchmarks.ablations", *axis, *session.posargs)
 
 
 @nox.session

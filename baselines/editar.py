@@ -14,6 +14,7 @@ from baselines.method import EditRequest, MethodContext, TranslateRequest
 from baselines.needs import NeededFile, Needs
 
 if TYPE_CHECKING:
+    from editar.config import SamplingConfig
     from editar.pipeline import EditAR
 
 
@@ -39,8 +40,11 @@ PATCH = 16  # pixels along one side of what a token stands for, in the released 
 
 
 class EditARMethod:
-    def __init__(self, context: MethodContext) -> None:
+    """guidance: eta of the paper's equation 5, instead of the checkpoint's own."""
+
+    def __init__(self, context: MethodContext, guidance: float | None = None) -> None:
         self.context = context
+        self.guidance = guidance
         self.device = context.device
         # The published runs decoded in bfloat16; the miniature is small enough for float32.
         self.dtype = "bfloat16" if context.suite == "paper" else "float32"
@@ -56,6 +60,7 @@ class EditARMethod:
         return self._model.edit(
             [request.image for request in requests],
             [request.instruction for request in requests],
+            guidance=self.guidance,
             seeds=[request.seed for request in requests],
         )
 
@@ -69,6 +74,7 @@ class EditARMethod:
             [request.condition for request in requests],
             [request.caption for request in requests],
             task=tasks.pop(),
+            guidance=self.guidance,
             seeds=[request.seed for request in requests],
         )
 
@@ -76,7 +82,8 @@ class EditARMethod:
         from editar.checkpoint import read_model
 
         files = read_model(weights_folder(self.context))
-        return {"dtype": self.dtype, "sampling": asdict(files.sampling), "weights": files.digests()}
+        sampling = self._sampling(files.sampling)
+        return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
 
     def needs(self) -> Needs:
         from editar.checkpoint import FILES
@@ -86,10 +93,14 @@ class EditARMethod:
         here = all(file.path for file in files)
         if here and (path := next((file.path for file in files if file.name == FILES[1]), None)):
             tokens = _metadata(path, "config")["grid"] ** 2
-            guided = SamplingConfig(**_metadata(path, "sampling")).guided
+            sampling = SamplingConfig(**_metadata(path, "sampling"))
         else:
-            tokens, guided = (self.context.image_side // PATCH) ** 2, SamplingConfig().guided
-        return Needs(files=files, passes={"tokens decoded": tokens * (1 + guided)})
+            tokens, sampling = (self.context.image_side // PATCH) ** 2, SamplingConfig()
+        return Needs(files=files, passes={"tokens decoded": tokens * (1 + self._sampling(sampling).guided)})
+
+    def _sampling(self, own: "SamplingConfig") -> "SamplingConfig":
+        """own: the checkpoint's."""
+        return own if self.guidance is None else replace(own, guidance=self.guidance)
 
 
 def weights_folder(context: MethodContext) -> Path:

@@ -28,18 +28,9 @@ Builders = dict[str, Callable[[], Maker]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkArguments:
-    """The flags that every benchmark of methods has."""
+class RunArguments:
+    """The flags of whatever makes run directories."""
 
-    suite: Literal["miniature", "paper"] = "miniature"
-    """miniature: embedded data and small networks, offline. paper: the official ones."""
-    methods: tuple[str, ...] = ()
-    """Names of methods, or all that there are networks for; external:RECIPE.toml is a method of your own. Without names
-    and --images: PIE-Bench's quick rows (QUICK in baselines/__init__.py), all of translation."""
-    data: Path | None = None
-    """Folder of the data set."""
-    weights: Path | None = None
-    """Folder of weights, of the methods and of the scoring networks."""
     out: Path = DEFAULT_OUT
     """Where the run directories go."""
     limit: int | None = None
@@ -54,18 +45,8 @@ class BenchmarkArguments:
     """Remove what earlier runs of these methods left."""
     allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Render the table although samples are missing; their number is stamped on it."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Only say what each method needs, what of it is here, what would be fetched, and what it takes."""
-    images: Path | None = None
-    """Score this folder of finished images."""
-    label: str | None = None
-    """The row's name for --images."""
 
     def __post_init__(self) -> None:
-        if (self.images is None) != (self.label is None):
-            raise ValueError("--images and --label go together: the folder, and the name of its row")
-        if self.label is not None and not _LABEL.fullmatch(self.label):
-            raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")
         for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{flag} is {value}; it must be at least 1")
@@ -80,7 +61,35 @@ class BenchmarkArguments:
         return (Path("reports") if self.out == DEFAULT_OUT else self.out / "reports") / suite
 
 
-A = TypeVar("A", bound=BenchmarkArguments)
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkArguments(RunArguments):
+    """The flags that every benchmark of methods has."""
+
+    suite: Literal["miniature", "paper"] = "miniature"
+    """miniature: embedded data and small networks, offline. paper: the official ones."""
+    methods: tuple[str, ...] = ()
+    """Names of methods, or all that there are networks for; external:RECIPE.toml is a method of your own. Without names
+    and --images: PIE-Bench's quick rows (QUICK in baselines/__init__.py), all of translation."""
+    data: Path | None = None
+    """Folder of the data set."""
+    weights: Path | None = None
+    """Folder of weights, of the methods and of the scoring networks."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only say what each method needs, what of it is here, what would be fetched, and what it takes."""
+    images: Path | None = None
+    """Score this folder of finished images."""
+    label: str | None = None
+    """The row's name for --images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.images is None) != (self.label is None):
+            raise ValueError("--images and --label go together: the folder, and the name of its row")
+        if self.label is not None and not _LABEL.fullmatch(self.label):
+            raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")
+
+
+A = TypeVar("A", bound=RunArguments)
 
 
 def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments: Sequence[str] | None) -> int:
@@ -198,7 +207,7 @@ class BenchmarkTask(Task, Protocol):
 
 
 def run_methods(
-    args: BenchmarkArguments,
+    args: RunArguments,
     task: BenchmarkTask,
     builders: Builders,
     sample_ids: Sequence[str],

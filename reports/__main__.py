@@ -9,12 +9,14 @@ from pathlib import Path
 
 import tyro
 
-from reports import piebench, translation
+from reports import ablations, piebench, translation
 from reports.runs import ReportError
 
 RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
     "piebench": piebench.render,
     **{f"translation-{task}": partial(translation.render, task=task) for task in translation.COLUMNS},
+    "ablation-guidance": ablations.render_guidance,
+    "ablation-distillation": ablations.render_distillation,
 }
 
 

@@ -17,7 +17,7 @@ from reports.tables import Block, Column, Row, Table
 
 MARKS = "Bold is best and underlined second best within a block, references left out."
 DOCUMENT = "tables.tex"  # shows all tables of its folder
-TABLES = ("piebench*.tex", "translation-*.tex")
+TABLES = ("piebench*.tex", "translation-*.tex", "ablation-*.tex")
 
 
 def write_pages(pages: Mapping[str, Sequence[Table]], out: Path) -> list[Path]:

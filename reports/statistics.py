@@ -1,6 +1,7 @@
 """Means with bootstrap intervals. Samples that share a source image are resampled together, never one by one."""
 
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,19 @@ def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, 
     """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id."""
     difference = (first - second).dropna()
     return mean_interval(difference, clusters.loc[difference.index], seed=seed)
+
+
+def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVEL) -> Estimate:
+    """`value` with a normal interval, of whose standard error the jackknife is the measure.
+
+    left_out (n,): the value without each of the n clusters in turn; fewer than two give no interval.
+    """
+    x = np.asarray(left_out, dtype=np.float64)
+    if len(x) < 2:
+        return Estimate(mean=value, n=len(x))
+    error = float(np.sqrt(np.square(x - x.mean()).sum() * (len(x) - 1) / len(x)))
+    margin = NormalDist().inv_cdf((1 + level) / 2) * error
+    return Estimate(mean=value, low=value - margin, high=value + margin, n=len(x))
 
 
 def mean_iou_interval(

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,20 @@ def ensure_written(root: Path, write: Callable[[Path], None]) -> Path:
     return root
 
 
+def sample_ids(edits: Sequence[Edit]) -> list[str]:
+    """The edits' ids in the data set: the type's, then a number within it."""
+    numbers: Counter[str] = Counter()
+    names = []
+    for edit in edits:
+        names.append(f"{edit.type_id}{numbers[edit.type_id]:011d}")
+        numbers[edit.type_id] += 1
+    return names
+
+
 def write_piebench(root: Path, edits: list[Edit]) -> None:
     """annotation_images/ and mapping_file.json of `edits`, and their exact results under ground_truth/."""
     records = {}
-    numbers: dict[str, int] = {}
-    for edit in edits:
-        number = numbers[edit.type_id] = numbers.get(edit.type_id, -1) + 1
-        name = f"{edit.type_id}{number:011d}"
+    for name, edit in zip(sample_ids(edits), edits, strict=True):
         path = Path(FOLDERS[edit.type_id], f"{name}.png")
         for folder, scene in (("annotation_images", edit.source), ("ground_truth", edit.target)):
             file = root / folder / path

@@ -101,9 +101,12 @@ class Perception(nn.Module):
 
     def embed_images(self, maps: list[Tensor]) -> Tensor:
         """Unit embeddings (B, 128): the sum of what each of the 64 cells says."""
+        return F.normalize(self.embed_cells(maps).mean(1).float(), dim=-1)
+
+    def embed_cells(self, maps: list[Tensor]) -> Tensor:
+        """What each cell says, row by row, (B, 64, 128)."""
         fine = F.adaptive_avg_pool2d(self.pyramid(maps), (maps[-1].shape[-2], maps[-1].shape[-1]))
-        cells = torch.cat([maps[-1], fine], dim=1).flatten(2).transpose(1, 2)
-        return F.normalize(self.cells(cells).mean(1).float(), dim=-1)
+        return self.cells(torch.cat([maps[-1], fine], dim=1).flatten(2).transpose(1, 2))
 
     def embed_texts(self, ids_BL: Tensor) -> Tensor:
         """Unit embeddings (B, 128) of captions given as word ids."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -27,12 +27,13 @@ TASK_NAMES = ("edit", *TASKS)
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """What shards are made of: the seed, the edits' type ids (one is drawn uniformly), and of how many things a scene
-    is (None: as the world draws it)."""
+    """What shards are made of: the seed, the edits' type ids (one is drawn uniformly), of how many things a scene is
+    (None: as the world draws it), and whether each scene is also translated from a map of it."""
 
     seed: int
     types: str
     things: tuple[int, ...] | None = None
+    translations: bool = True
 
 
 # The types that the miniature's bar is about come twice.
@@ -67,7 +68,16 @@ class Sequences:
 def make_shard(
     tokenizer: VQModel, text: WordTextEncoder, mixture: Mixture, index: int, scenes: int = SCENES_PER_SHARD
 ) -> Sequences:
-    """Each of the scenes gives one source, four edits of it and one translation; none of them is held out."""
+    """The pairs of `draw_pairs` as sequences."""
+    return tokenised(tokenizer, text, *draw_pairs(mixture, index, scenes))
+
+
+def draw_pairs(mixture: Mixture, index: int, scenes: int) -> tuple[list[np.ndarray], dict[str, list]]:
+    """Images, and of each pair condition and target (rows among them), prompt, changed cells and task.
+
+    Each of the scenes gives one source, four edits of it and, if the mixture has them, one translation; none of them is
+    held out.
+    """
     rng = np.random.default_rng((mixture.seed, 2, index))
     images: list[np.ndarray] = []
     rows: dict[str, list] = defaultdict(list)
@@ -85,9 +95,17 @@ def make_shard(
             differs = (image != images[source]).any(-1).reshape(GRID, CELL, GRID, CELL).any((1, 3)).ravel()
             images.append(image)
             add(source, len(images) - 1, edit.instruction, differs, "edit")
-        task = TASKS[rng.integers(len(TASKS))]
-        images.append(condition(scene, task))
-        add(len(images) - 1, source, translation_prompt(task, caption(scene)), np.ones(GRID * GRID, bool), task)
+        if mixture.translations:
+            task = TASKS[rng.integers(len(TASKS))]
+            images.append(condition(scene, task))
+            add(len(images) - 1, source, translation_prompt(task, caption(scene)), np.ones(GRID * GRID, bool), task)
+    return images, rows
+
+
+def tokenised(
+    tokenizer: VQModel, text: WordTextEncoder, images: list[np.ndarray], rows: Mapping[str, list]
+) -> Sequences:
+    """What `draw_pairs` gave, as sequences."""
     tokens = encode(tokenizer, images)
     return Sequences(
         condition=tokens[rows["condition"]],

@@ -43,10 +43,10 @@ def stage(name: str) -> TrainConfig:
 class MiniatureEditAR(nn.Module):
     """Transformer and text encoder as one module: unlike the paper's frozen T5, the word encoder learns too."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: TransformerConfig = CONFIG) -> None:
         super().__init__()
         self.text = WordTextEncoder(TEXT)
-        self.transformer = EditARTransformer(CONFIG)
+        self.transformer = EditARTransformer(config)
 
 
 def corrupted(target: Tensor) -> Tensor:
@@ -60,8 +60,11 @@ def corrupted(target: Tensor) -> Tensor:
     return torch.where(torch.rand(target.shape) < share, codes, target)
 
 
-def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool, corrupt: bool) -> dict[str, Tensor]:
-    """The paper's loss without distillation, with the options above; `alike`: see SEQUENCES_ALIKE."""
+def miniature_loss(
+    module: MiniatureEditAR, batch: Sequences, alike: bool, corrupt: bool, teacher: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The paper's loss with the options above; `alike`: see SEQUENCES_ALIKE. teacher: the targets' features (B, P, D)
+    to distil from, None as in the miniature's own training."""
     device = module.text.positions.device
     changed = batch.changed.bool()
     target = torch.where(changed, batch.target, batch.condition) if COPY_UNCHANGED_TOKENS else batch.target
@@ -72,7 +75,7 @@ def miniature_loss(module: MiniatureEditAR, batch: Sequences, alike: bool, corru
     text = module.text.encode(batch.words.to(device))
     return editar_loss(
         module.transformer, batch.condition.to(device), text, target.to(device), null_image, null_text,
-        token_weight=weight.to(device), fed=corrupted(target).to(device) if corrupt else None,
+        teacher=teacher, token_weight=weight.to(device), fed=corrupted(target).to(device) if corrupt else None,
     )  # fmt: skip
 
 

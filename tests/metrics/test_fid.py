@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metrics.fid import FeatureSums, fid, frechet_distance
+from metrics.fid import FeatureSums, fid, frechet_distance, paired_jackknife
 
 
 def features(images: int, dimension: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -158,3 +158,20 @@ def test_unfit_features_are_refused() -> None:
     sums.update(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="at least 2 images on either side, not 1"):
         fid(sums, sums_of(torch.zeros(2, 3)), "")
+
+
+def test_the_jackknife_leaves_out_a_pair_in_turn() -> None:
+    torch.manual_seed(0)
+    generated, reference = torch.randn(6, 3), torch.randn(6, 3)
+
+    def plain(rows: list[int]) -> float:
+        sums = [FeatureSums(3), FeatureSums(3)]
+        for each, features in zip(sums, (generated, reference), strict=True):
+            each.update(features[rows])
+        return fid(*sums, "").fid
+
+    value, left_out = paired_jackknife(generated, reference)
+    assert value == pytest.approx(plain(list(range(6))), abs=1e-6)
+    assert left_out == pytest.approx([plain([i for i in range(6) if i != k]) for k in range(6)], abs=1e-6)
+    with pytest.raises(ValueError, match="of one shape, three rows at least"):
+        paired_jackknife(generated, reference[:5])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.statistics import Estimate, mean_interval, paired_difference
+from reports.statistics import Estimate, jackknife_interval, mean_interval, paired_difference
 
 
 def loop_bootstrap(values, clusters, replicates, rng):
@@ -129,3 +129,12 @@ def test_paired_difference_uses_the_pairs_only():
     assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((0.5, 0.5, 0.5))
     first["s3"] = np.nan
     assert paired_difference(first.drop("s0"), second, clusters).n == 38
+
+
+def test_the_jackknife_of_a_mean_is_its_textbook_interval() -> None:
+    x = np.random.default_rng(0).normal(size=40)
+    estimate = jackknife_interval(x.mean(), [np.delete(x, i).mean() for i in range(len(x))])
+    margin = 1.959964 * x.std(ddof=1) / np.sqrt(len(x))
+    assert estimate.mean == x.mean() and estimate.n == 40
+    assert (estimate.low, estimate.high) == pytest.approx((x.mean() - margin, x.mean() + margin))
+    assert jackknife_interval(1.0, [2.0]) == Estimate(mean=1.0, n=1)

@@ -1,0 +1,32 @@
+"""Scores by the world's own truth: those of the miniature's evaluation, sample by sample."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.ablations import write_held_out
+from benchmarks.miniature.backbones import load_backbones, load_perception
+from benchmarks.miniature.dataset import sample_ids
+from benchmarks.miniature.distillation import PERCEPTION
+from benchmarks.miniature.edit_scores import HeldOut, pil
+from benchmarks.truth_task import TruthTask
+
+
+def test_means_are_those_of_the_miniatures_evaluation(tmp_path: Path) -> None:
+    network, _ = load_perception(PERCEPTION)
+    held_out = HeldOut.draw(network, {"2": 1, "3": 2, "8": 1}, 5, lambda images: images)
+    dataset, truths = write_held_out(held_out.edits, tmp_path / "data")
+    names = sample_ids(held_out.edits)
+    assert [record.sample_id for record in dataset.records] == names
+    for name, truth in zip(names, held_out.truths, strict=True):
+        assert np.array_equal(np.asarray(Image.open(truths[name])), truth)
+    task = TruthTask(dataset, dict(zip(names, held_out.edits, strict=True)), network, load_backbones(PERCEPTION), 0)
+    results = task.score(names, {"truth": pil(held_out.truths), "copy": pil(held_out.sources)})
+    for method, images in (("truth", held_out.truths), ("copy", held_out.sources)):
+        expected = held_out.scores(images)["all"]
+        means = {key: np.mean([each.scores[key] for each in results[method]]) for key in task.columns[-3:]}
+        assert means["error_in_mask"] * 255 == pytest.approx(expected["error"])
+        assert means["asked"] == expected["asked"] and means["followed"] == expected["followed"]
+    assert set(results["copy"][0].scores) == set(task.columns)
