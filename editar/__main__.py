@@ -70,6 +70,8 @@ class ModelFlags:
 
     def describe(self, model: "EditAR") -> dict[str, Any]:
         """The model as a sidecar tells of it."""
+        import torch
+
         from editar.checkpoint import read_model
         from editar.pipeline import miniature_weights
 
@@ -79,6 +81,7 @@ class ModelFlags:
             "dtype": self.dtype,
             "int8": self.int8,
             "device": str(model.device),
+            "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
             "images_at_a_time": model.width,
         }
 

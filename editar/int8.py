@@ -69,9 +69,8 @@ def _pack(weight: Tensor) -> torch.ScriptObject:
 
 def require_int8(device: str | torch.device) -> None:
     """Raise ValueError where int8 weights cannot work: on a GPU, or in a PyTorch without FBGEMM (not an x86 CPU's)."""
-    supported = torch.backends.quantized.supported_engines
-    if torch.device(device).type != "cpu" or ENGINE not in supported:
+    if torch.device(device).type != "cpu" or ENGINE not in torch.backends.quantized.supported_engines:
         raise ValueError(
-            f"int8 weights need an x86 CPU (PyTorch's {ENGINE}; it has {', '.join(supported)}), and the device is "
-            f"{device}; use --device cpu there, or bfloat16 (--dtype bfloat16) instead of --int8"
+            f"int8 weights need an x86 CPU and a PyTorch with {ENGINE}, and the device is {str(device)!r}; use "
+            "--device cpu on such a machine, or bfloat16 (--dtype bfloat16) instead of --int8"
         )

@@ -170,5 +170,11 @@ def _check_settings(device: str | torch.device, dtype: str, width: int, int8: bo
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     if width < 1:
         raise ValueError(f"width is {width}; it must be at least 1 (--batch-size)")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}, which PyTorch does not know; use cpu or cuda (--device)") from error
     if int8:
         require_int8(device)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {str(device)!r}, but PyTorch finds no CUDA GPU here; use cpu (--device cpu)")

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from editar.cached import CachedTransformer, step_block
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
-from editar.graphs import compile_blocks
+from editar.decoding import Batch, Decoder
+from editar.graphs import GraphedSteps, compile_blocks
 from editar.pipeline import EditAR
 
 INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
@@ -33,18 +33,22 @@ def run_cached(model: CachedTransformer, target_RN: Tensor, first: Tensor) -> Te
 
 
 @torch.no_grad()
-def plain(model, condition_BN: Tensor, text_BLE: Tensor, seeds: list[int], settings: SamplingConfig) -> Tensor:
-    """The reference: no cache, the whole sequence of both branches anew for every token, drawn from sorted logits."""
-    null = torch.ones(len(text_BLE), dtype=torch.bool)
-    tokens = torch.zeros_like(condition_BN)
-    uniforms = [torch.rand(64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    for i in range(64):
-        logits = model(condition_BN, text_BLE, tokens)[:, i]
-        if settings.guidance > 1:
-            without = model(condition_BN, text_BLE, tokens, None, null)[:, i]
-            logits = without + settings.guidance * (logits - without)
-        for row, uniform in enumerate(uniforms):
-            tokens[row, i] = draw(logits[row].double(), float(uniform[i]), settings)
+def plain(
+    model, condition_BN: Tensor, text_BLE: Tensor, seeds: list[int], settings: SamplingConfig, drawn_BN: Tensor
+) -> Tensor:
+    """What the reference draws after each beginning of `drawn_BN`: no cache, both branches whole, sorted logits.
+
+    Attention is causal, so if that is `drawn_BN` again, drawing one token after the other gives nothing else either.
+    """
+    logits = model(condition_BN, text_BLE, drawn_BN)
+    if settings.guidance > 1:
+        without = model(condition_BN, text_BLE, drawn_BN, None, torch.ones(len(text_BLE), dtype=torch.bool))
+        logits = without + settings.guidance * (logits - without)
+    tokens = torch.empty_like(drawn_BN)
+    for row, seed in enumerate(seeds):
+        uniforms = torch.rand(drawn_BN.shape[1], generator=torch.Generator().manual_seed(seed))
+        for i, uniform in enumerate(uniforms):
+            tokens[row, i] = draw(logits[row, i].double(), float(uniform), settings)
     return tokens
 
 
@@ -136,7 +140,7 @@ def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, three, o
     """Images of three instructions, two at a time."""
     settings = SamplingConfig(**options)
     tokens = Decoder(tiny).generate(*three, settings, width=2)
-    assert torch.equal(tokens, plain(tiny, *three, settings))
+    assert torch.equal(tokens, plain(tiny, *three, settings, tokens))
 
 
 @INT8
@@ -145,7 +149,7 @@ def test_tokens_of_int8_weights_equal_those_of_the_whole_forward(official_folder
     model = EditAR.from_pretrained(official_folder, int8=True, width=2)
     settings = SamplingConfig(top_k=20)
     tokens = model.decoder.generate(*three, settings, width=2)
-    assert torch.equal(tokens, plain(model.transformer, *three, settings))
+    assert torch.equal(tokens, plain(model.transformer, *three, settings, tokens))
 
 
 @pytest.mark.parametrize("width", [1, 3, 8])
@@ -248,6 +252,16 @@ def test_a_compiler_that_fails_is_told_of_and_done_without(tiny, three, monkeypa
         compile_blocks(model, torch.zeros(1, dtype=torch.int64))
     logits = run_cached(model, condition[:1], model.prefill(condition[:1], text[:1]))
     torch.testing.assert_close(logits, tiny(condition[:1], text[:1], condition[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_graphs_that_fail_are_told_of_and_done_without(tiny, monkeypatch):
+    def no_graph(*_):
+        raise RuntimeError("CUDA error: operation not permitted\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", no_graph)
+    batch = Batch(tiny, 1, SamplingConfig())
+    with pytest.warns(UserWarning, match="no CUDA graph, for RuntimeError: CUDA error: operation not permitted$"):
+        assert GraphedSteps.capture(batch.model, batch.step) is None
 
 
 @CUDA
