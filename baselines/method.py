@@ -60,7 +60,8 @@ class MethodContext:
     suite: "miniature" or "paper". weights: the folder that the user gave, None for the suite's own.
     device: a torch device string. image_side: pixels along one side of the square images. task: that of all requests
     to translate, None where the benchmark edits. cache: a folder for what methods can compute again, by its
-    fingerprint; None: nothing is kept.
+    fingerprint; None: nothing is kept. samples: how many requests the whole data set makes, whichever of them this run
+    or this process is asked for; None where nobody counted them.
     """
 
     suite: str
@@ -69,6 +70,7 @@ class MethodContext:
     image_side: int
     task: str | None = None
     cache: Path | None = None
+    samples: int | None = None
 
 
 class Unsupported(ValueError):

@@ -49,20 +49,22 @@ def _parts(way: dict[str, Any]) -> list[str]:
     return [f"  {name:30}{value * 1e3:8.1f}{value / way['seconds']:8.0%}" for name, value in named.items()]
 
 
-def _growth(cells: list[dict[str, float]], limit: float) -> list[str]:
+def _growth(cells: list[dict[str, Any]], limit: float) -> list[str]:
     lines = [
         f"{'pixels':>6}{'images':>8}{'ms a step':>12}{'predicted':>11}{'s an image':>12}{'predicted':>11}"
-        f"{'cache GB':>10}{'predicted':>11}{'with weights':>14}"
+        f"{'peak GB':>10}{'predicted':>11}"
     ]
     for c in cells:
         predicted = c["token_bytes"] / limit
         per_image = c["tokens"] / c["width"]
+        peak = "" if c["peak"] is None else f"{(c['weights'] + c['peak']) / 1e9:.2f}"
         lines.append(
             f"{c['pixels']:6.0f}{c['width']:8.0f}{c['seconds'] * 1e3:12.1f}{predicted * 1e3:11.1f}"
             f"{c['seconds'] * per_image:12.1f}{predicted * per_image:11.1f}"
-            f"{c['cache_held'] / 1e9:10.2f}{c['cache'] / 1e9:11.2f}{(c['cache'] + c['weights']) / 1e9:14.2f}"
+            f"{peak:>10}{(c['weights'] + c['cache']) / 1e9:11.2f}"
         )
     return [
         *lines,
-        "(predicted: bytes a step over the matrix-vector product's bytes a second; whole slots of the cache)",
+        "(predicted: a step's bytes over the matrix-vector product's bytes a second; the weights and the whole cache. "
+        "Peak: the weights, and what decoding took besides, the prefill included)",
     ]

@@ -6,7 +6,7 @@ holds already is not done again, so starting a second time only renders.
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +62,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
         return []
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    rows = named_rows(args, METHODS, replace(context, samples=len(dataset.records)), QUICK)
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}
     builders = build_methods(args, rows, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids)

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from benchmarks.decode_cost import (
     deviation,
-    jump,
     matrix_vector_bandwidth,
     parts,
     seconds,
@@ -29,6 +28,7 @@ from benchmarks.decode_cost import (
     token_bytes,
     weight_bytes,
 )
+from benchmarks.decode_memory import decoding_peak
 from benchmarks.decode_report import report
 from benchmarks.plain_decoder import PlainDecoder
 from benchmarks.speed_run import machine, report_speed
@@ -58,7 +58,7 @@ class DecodeSpeed:
     """At each position all ways take turns so often; the medians count."""
     compared: int = 16
     """Tokens of which the logits are compared with float32's."""
-    widths: tuple[int, ...] = (1, 4, 8)
+    widths: tuple[int, ...] = (1, 2, 4, 8)
     """Images decoded together, in the table of how the cost grows."""
     grids: tuple[int, ...] = (16, 32, 48)
     """Resolutions in it: 256, 512 and 768 pixels."""
@@ -202,15 +202,12 @@ def positions(config: TransformerConfig, count: int, tokens: int) -> list[int]:
     return [min(int(share * (i + 0.5)), config.image_tokens - tokens - 3) for i in range(count)]
 
 
-def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[str, float]:
+def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[str, float | None]:
     """One cell of the table: seconds of a step and bytes, as far as they can be known, and as they are."""
-    config, device = model.config, torch.device(settings.device)
+    config = model.config
     places = positions(config, 2, settings.tokens)
-    before = _memory(device)
-    batch = Batch(model, width, PUBLISHED)
-    jump(batch, config.image_tokens - settings.tokens)  # all of the cache is written to
-    held = _memory(device) - before
-    taken = [step_seconds(batch, place, settings.tokens) for place in places]
+    peak = decoding_peak(model, width, PUBLISHED)
+    taken = [step_seconds(Batch(model, width, PUBLISHED), place, settings.tokens) for place in places]
     itemsize = model.tok_embeddings.weight.dtype.itemsize
     return {
         "pixels": config.grid * 16,
@@ -220,7 +217,7 @@ def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[st
         "tokens": config.image_tokens,
         "weights": weight_bytes(model),
         "cache": width * itemsize * config.cached_numbers(rows=2),
-        "cache_held": held,
+        "peak": peak,
     }
 
 
@@ -281,14 +278,6 @@ def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
         token = plain.step(token, fed)
     float(token)
     return (time.perf_counter() - start) / tokens
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes that this process holds on the device."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
 
 
 def _machine(device: torch.device) -> dict[str, str]:

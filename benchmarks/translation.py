@@ -7,7 +7,7 @@ only renders.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,7 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
         return []
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
+    rows = named_rows(args, TRANSLATORS, replace(context, samples=len(every_id)))
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(
         args,

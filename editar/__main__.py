@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
 
 if TYPE_CHECKING:
     from editar.config import SamplingConfig
@@ -40,6 +40,9 @@ class ModelFlags:
     """For instance cpu or cuda; the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of transformer and T5; the published runs use bfloat16, which takes half the memory."""
+    int8: Annotated[bool, FlagCreatePairsOff] = False
+    """The transformer's matrices rounded to 8-bit integers, on an x86 CPU: faster than bfloat16 and half its memory.
+    Other images come out: `python -m benchmarks.speed decode` reports by how much the logits change."""
 
     @property
     def seeds(self) -> range:
@@ -58,6 +61,7 @@ class ModelFlags:
             device=self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
             dtype=self.dtype,
             width=min(images, 8) if self.batch_size is None else self.batch_size,
+            int8=self.int8,
         )
 
     def sampling(self, own: "SamplingConfig") -> "SamplingConfig":
@@ -66,6 +70,8 @@ class ModelFlags:
 
     def describe(self, model: "EditAR") -> dict[str, Any]:
         """The model as a sidecar tells of it."""
+        import torch
+
         from editar.checkpoint import read_model
         from editar.pipeline import miniature_weights
 
@@ -73,7 +79,9 @@ class ModelFlags:
             "weights": str(self.weights) if self.weights else "miniature",
             "files": read_model(self.weights or miniature_weights(), self.text).digests(),
             "dtype": self.dtype,
+            "int8": self.int8,
             "device": str(model.device),
+            "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
             "images_at_a_time": model.width,
         }
 
@@ -84,9 +92,10 @@ class ModelFlags:
             "--text": self.text,
             "--dtype": self.dtype,
             "--device": model.device,
+            "--batch-size": model.width,
         }
-        flags["--batch-size"] = model.width
-        return [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
+        given = [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
+        return [*given, "--int8"] if self.int8 else given
 
 
 Flags = Annotated[ModelFlags, OmitArgPrefixes]

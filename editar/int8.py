@@ -24,8 +24,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        if weight.device.type != "cpu" or ENGINE not in torch.backends.quantized.supported_engines:
-            raise ValueError(f"int8 weights need an x86 CPU (PyTorch's {ENGINE}), not {weight.device}; use bfloat16")
+        require_int8(weight.device)
         self.out_features, self.in_features = weight.shape
         self._packed = _pack(weight.detach().float())
 
@@ -55,3 +54,12 @@ def _pack(weight: Tensor) -> torch.ScriptObject:
             return torch.ops.quantized.linear_prepack(quantised, None)
     finally:
         torch.backends.quantized.engine = before
+
+
+def require_int8(device: str | torch.device) -> None:
+    """Raise ValueError where int8 weights cannot work: on a GPU, or in a PyTorch without FBGEMM (not an x86 CPU's)."""
+    if torch.device(device).type != "cpu" or ENGINE not in torch.backends.quantized.supported_engines:
+        raise ValueError(
+            f"int8 weights need an x86 CPU and a PyTorch with {ENGINE}, and the device is {str(device)!r}; use "
+            "--device cpu on such a machine, or bfloat16 (--dtype bfloat16) instead of --int8"
+        )

@@ -12,7 +12,7 @@ from editar.checkpoint import FILES, CheckpointError, Parts, read_model
 from editar.config import SamplingConfig
 from editar.decoding import Decoder
 from editar.images import to_image, to_tensor
-from editar.int8 import Int8Linear
+from editar.int8 import Int8Linear, require_int8
 from editar.memory import require_memory
 from editar.packed import can_pack, pack
 from editar.prompts import translation_prompt
@@ -42,9 +42,10 @@ class EditAR:
         dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
 
         width: images decoded together. Other widths may round differently.
-        int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
+        int8: the transformer's matrices as 8-bit integers, for x86 CPUs: faster than bfloat16, with rounded weights.
+        Activations stay in dtype. ValueError where that cannot work.
         """
-        _check_settings(dtype, width)
+        _check_settings(device, dtype, width, int8)
         self.device = torch.device(device)
         self.vq = parts.vq.to(self.device)
         self.transformer = parts.transformer.to(self.device, DTYPES[dtype])
@@ -76,9 +77,9 @@ class EditAR:
         None is the miniature that ships with the package. text_source: another folder or hub id of the T5.
         Raises CheckpointError, saying which file is wrong or missing, and NotEnoughMemory before anything is loaded.
         """
-        _check_settings(dtype, width)
+        _check_settings(device, dtype, width, int8)
         files = read_model(Path(source) if source is not None else miniature_weights(), text_source)
-        require_memory(files, device=device, dtype=DTYPES[dtype], width=width)
+        require_memory(files, device=device, dtype=DTYPES[dtype], width=width, int8=int8)
         parts = files.load(device=device, dtype=DTYPES[dtype])
         return cls(parts, device=device, dtype=dtype, width=width, int8=int8)
 
@@ -169,8 +170,16 @@ def miniature_weights() -> Path:
     )
 
 
-def _check_settings(dtype: str, width: int) -> None:
+def _check_settings(device: str | torch.device, dtype: str, width: int, int8: bool) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     if width < 1:
         raise ValueError(f"width is {width}; it must be at least 1 (--batch-size)")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"device is {device!r}, which PyTorch does not know; use cpu or cuda (--device)") from error
+    if int8:
+        require_int8(device)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {str(device)!r}, but PyTorch finds no CUDA GPU here; use cpu (--device cpu)")

@@ -48,6 +48,9 @@ def write_sidecar(
             "torch": torch.__version__,
             "python": platform.python_version(),
             "machine": platform.machine(),
+            # Sums round in an order that these may change; the command does not set them.
+            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
         },
     }
     result.with_suffix(".json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,5 +1,6 @@
 """EditAR and its tokenizer as methods, with small random weights in a folder of ours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,20 @@ def test_a_method_follows_seeds_and_not_batches(weights: Path, name: str) -> Non
     together = pixels(list(method.edit(asked)))  # type: ignore[arg-type]
     alone = [pixels(list(method.edit([request])))[0] for request in reversed(asked)]  # type: ignore[arg-type]
     assert together == alone[::-1]
+
+
+@pytest.mark.parametrize(("samples", "width"), [(None, 8), (2, 2), (700, 8)])
+def test_no_more_images_are_decoded_side_by_side_than_the_data_set_has(
+    weights: Path, samples: int | None, width: int
+) -> None:
+    """Always as many, however many are asked for at once: other widths may round differently."""
+    method = EditARMethod(replace(context(weights), samples=samples))
+    method.load()
+    assert method.width == width
+    model = EditAR.from_pretrained(weights / "editar", width=width)
+    for asked in (requests(3), requests(1)):
+        expected = model.edit([each.image for each in asked], ["make it red"] * len(asked), seeds=range(len(asked)))
+        assert pixels(method.edit(asked)) == pixels(expected)
 
 
 def test_editar_is_the_pipeline_with_the_samples_seed(weights: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from baselines import METHODS
+from baselines.copy_source import CopySource
+from baselines.method import MethodContext
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.piebench import Arguments, evaluate, main
 from benchmarks.suites import SUITES, Suite
@@ -100,6 +102,21 @@ def test_batch_size_and_shards_do_not_move_a_score(data: Path, tmp_path: Path) -
         assert bool(evaluate(args, TINY)) == (index == 0)  # the last one renders
     one, other = (rows(tmp_path / name, "copy-source") for name in "ab")
     np.testing.assert_allclose(one[COLUMNS].astype(float), other[COLUMNS].astype(float), rtol=1e-5, atol=1e-6)
+
+
+def test_a_method_knows_how_many_samples_the_data_set_has(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+
+    class Counting(CopySource):
+        def __init__(self, context: MethodContext) -> None:
+            counts.append(context.samples)
+            super().__init__(context)
+
+    monkeypatch.setitem(METHODS, "counting", Counting)
+    evaluate(Arguments(data=data, out=tmp_path / "out", methods=("counting",), limit=2, shard="0/2"), TINY)
+    assert counts and set(counts) == {6}
 
 
 def test_other_scoring_networks_are_another_run(data: Path, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import decode_cost
+from benchmarks import decode_cost, memory
 from benchmarks.decode_cost import deviation, jump, token_bytes, weight_bytes
+from benchmarks.decode_memory import decoding_peak
 from benchmarks.decode_report import report
 from benchmarks.plain_decoder import PlainDecoder
 from benchmarks.speed_decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
@@ -71,6 +72,14 @@ def test_the_same_weights_serve_another_grid(model):
     work = Work.random(other.config, 1, CPU, 0)
     tokens = Decoder(other).generate(work.condition_BN, work.text_BLE, [0], SamplingConfig(), width=1)
     assert tokens.shape == (1, 16)
+
+
+@pytest.mark.skipif(memory.kind() != memory.MAIN, reason="needs Linux' account of main memory")
+def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
+    config = TransformerConfig(layers=6, heads=8, dim=256, vocab_size=96, grid=32, text_length=12, text_dim=16)
+    cache = 4 * 4 * config.cached_numbers(rows=2)
+    peak = decoding_peak(random_model(config, CPU, seed=0), 4, SamplingConfig())
+    assert peak is not None and cache < peak < 1.7 * cache
 
 
 @pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")

@@ -12,6 +12,8 @@ from editar.__main__ import main
 from editar.checkpoint import read_model
 from editar.digests import file_digest
 
+INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+
 
 @pytest.fixture
 def photo(tmp_path):
@@ -81,9 +83,10 @@ def test_a_folder_is_edited_image_by_image(edit, photo, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_sidecar_has_what_repeats_the_image(edit, photo, small_folder, tmp_path, capsys):
+@pytest.mark.parametrize("numbers", [("--dtype", "bfloat16"), pytest.param(("--int8",), marks=INT8)], ids=str)
+def test_the_sidecar_has_what_repeats_the_image(edit, photo, small_folder, tmp_path, capsys, numbers):
     flags = ("--samples", 2, "--guidance", 1.5, "--temperature", 0.9, "--top-k", 20, "--top-p", 0.95)
-    paths = edit("--out", tmp_path / "out.png", *flags, "--dtype", "bfloat16", text='make it "red" & blue')
+    paths = edit("--out", tmp_path / "out.png", *flags, *numbers, text='make it "red" & blue')
     was, content = paths[1].read_bytes(), told(paths[1])
     words = shlex.split(content["command"])
     assert words[:3] == ["python", "-m", "editar"]
@@ -93,12 +96,15 @@ def test_the_sidecar_has_what_repeats_the_image(edit, photo, small_folder, tmp_p
     assert paths[1].read_bytes() == was
     assert told(paths[1]) == content
     assert content["seed"] == 1
+    assert content["software"]["threads"] == torch.get_num_threads()
     assert content["sampling"] == {"guidance": 1.5, "temperature": 0.9, "top_k": 20, "top_p": 0.95}
     assert content["request"]["image_sha256"] == file_digest(photo)
     assert content["result"] == {"file": "out-1.png", "sha256": file_digest(paths[1])}
     name = "vq.safetensors"
     assert content["model"]["files"][name] == file_digest(small_folder / name)
-    assert (content["model"]["dtype"], content["model"]["images_at_a_time"]) == ("bfloat16", 2)
+    model = content["model"]
+    assert (model["dtype"], model["int8"]) == (("float32", True) if "--int8" in numbers else ("bfloat16", False))
+    assert model["images_at_a_time"] == 2
 
 
 def test_translate(photo, small_folder, tmp_path):
@@ -138,7 +144,25 @@ def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, 
         (["edit", "{photo}", "red", "--samples", "0"], "--samples is 0; it must be at least 1"),
         (
             ["edit", "{photo}", "red", "--weights", "{small}", "--batch-size", "1000000000000"],
-            "GB free; a smaller width (--batch-size) and dtype bfloat16 (--dtype bfloat16) need less",
+            "GB free; a smaller width (--batch-size of `python -m editar`) and dtype bfloat16 (--dtype bfloat16) need",
+        ),
+        pytest.param(
+            ["edit", "{photo}", "red", "--weights", "{small}", "--batch-size", "1000000000000", "--int8"],
+            "GB of memory (0.0 of weights while they are read, then 0.0 of weights, ",
+            marks=INT8,
+        ),
+        (
+            ["edit", "{photo}", "red", "--int8", "--device", "cuda"],
+            "need an x86 CPU and a PyTorch with fbgemm",
+        ),
+        (
+            ["edit", "{photo}", "red", "--device", "gpu"],
+            "device is 'gpu', which PyTorch does not know",
+        ),
+        pytest.param(
+            ["edit", "{photo}", "red", "--device", "cuda"],
+            "device is 'cuda', but PyTorch finds no CUDA GPU here; use cpu (--device cpu)",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="is for machines without a CUDA GPU"),
         ),
         (["translate", "{photo}", "", "--task", "canny"], "the text is empty"),
         (["convert", "{tmp}", "{tmp}/out"], "expected vq.safetensors, transformer.safetensors, text.safetensors, or"),

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from editar.cached import CachedTransformer, step_block
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
-from editar.graphs import compile_blocks
-from editar.sampling import guide
+from editar.decoding import Batch, Decoder
+from editar.graphs import GraphedSteps, compile_blocks
+from editar.pipeline import EditAR
 
+INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -32,15 +33,36 @@ def run_cached(model: CachedTransformer, target_RN: Tensor, first: Tensor) -> Te
 
 
 @torch.no_grad()
-def greedy(model, condition_BN: Tensor, text_BLE: Tensor, guidance: float) -> Tensor:
-    """The plain reference: no cache, the whole sequence of both branches anew for every token."""
-    null = torch.arange(2).repeat(len(condition_BN)).bool()
-    condition, text = condition_BN.repeat_interleave(2, 0), text_BLE.repeat_interleave(2, 0)
-    tokens = torch.zeros(len(condition_BN), 64, dtype=torch.int64)
-    for i in range(64):
-        logits = model(condition, text, tokens.repeat_interleave(2, 0), None, null)[:, i]
-        tokens[:, i] = guide(logits, guidance).argmax(-1)
+def plain(
+    model, condition_BN: Tensor, text_BLE: Tensor, seeds: list[int], settings: SamplingConfig, drawn_BN: Tensor
+) -> Tensor:
+    """What the reference draws after each beginning of `drawn_BN`: no cache, both branches whole, sorted logits.
+
+    Attention is causal, so if that is `drawn_BN` again, drawing one token after the other gives nothing else either.
+    """
+    logits = model(condition_BN, text_BLE, drawn_BN)
+    if settings.guidance > 1:
+        without = model(condition_BN, text_BLE, drawn_BN, None, torch.ones(len(text_BLE), dtype=torch.bool))
+        logits = without + settings.guidance * (logits - without)
+    tokens = torch.empty_like(drawn_BN)
+    for row, seed in enumerate(seeds):
+        uniforms = torch.rand(drawn_BN.shape[1], generator=torch.Generator().manual_seed(seed))
+        for i, uniform in enumerate(uniforms):
+            tokens[row, i] = draw(logits[row, i].double(), float(uniform), settings)
     return tokens
+
+
+def draw(logits_V: Tensor, uniform: float, settings: SamplingConfig) -> Tensor:
+    if settings.temperature == 0:
+        return logits_V.argmax()
+    ordered, tokens = (logits_V / settings.temperature).sort(descending=True)
+    if settings.top_k:
+        ordered[settings.top_k :] = float("-inf")
+    before = ordered.softmax(0).cumsum(0).roll(1)
+    before[0] = 0
+    ordered[before > settings.top_p] = float("-inf")
+    probabilities = torch.zeros_like(logits_V).index_copy_(0, tokens, ordered.softmax(0))
+    return (probabilities.cumsum(0) > uniform).nonzero()[0, 0]
 
 
 @torch.no_grad()
@@ -99,12 +121,35 @@ def test_zero_keys_weigh_like_one_position_with_the_logit_log_l_and_the_mean_val
     torch.testing.assert_close(short, full, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("guidance", [1.5, 3.0])
-def test_greedy_tokens_equal_the_whole_forward_of_both_branches(tiny, three, guidance):
-    condition, text, seeds = three
-    settings = SamplingConfig(guidance=guidance, temperature=0.0)
-    tokens = Decoder(tiny).generate(condition, text, seeds, settings, width=2)
-    assert torch.equal(tokens, greedy(tiny, condition, text, guidance))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "guidance": 1.5},
+        {"temperature": 0.0, "guidance": 1.0},  # the branch without text is not run at all
+        {},
+        {"temperature": 0.5, "top_k": 0},
+        {"top_k": 5},
+        {"top_k": 0, "top_p": 0.8},
+        {"top_k": 20, "top_p": 0.9},
+        {"guidance": 1.0, "temperature": 1.5, "top_k": 50, "top_p": 0.7},
+    ],
+    ids=str,
+)
+def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, three, options):
+    """Images of three instructions, two at a time."""
+    settings = SamplingConfig(**options)
+    tokens = Decoder(tiny).generate(*three, settings, width=2)
+    assert torch.equal(tokens, plain(tiny, *three, settings, tokens))
+
+
+@INT8
+def test_tokens_of_int8_weights_equal_those_of_the_whole_forward(official_folder, three):
+    """The same rounded matrices on both sides; the cache is all that differs."""
+    model = EditAR.from_pretrained(official_folder, int8=True, width=2)
+    settings = SamplingConfig(top_k=20)
+    tokens = model.decoder.generate(*three, settings, width=2)
+    assert torch.equal(tokens, plain(model.transformer, *three, settings, tokens))
 
 
 @pytest.mark.parametrize("width", [1, 3, 8])
@@ -207,6 +252,16 @@ def test_a_compiler_that_fails_is_told_of_and_done_without(tiny, three, monkeypa
         compile_blocks(model, torch.zeros(1, dtype=torch.int64))
     logits = run_cached(model, condition[:1], model.prefill(condition[:1], text[:1]))
     torch.testing.assert_close(logits, tiny(condition[:1], text[:1], condition[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_graphs_that_fail_are_told_of_and_done_without(tiny, monkeypatch):
+    def no_graph(*_):
+        raise RuntimeError("CUDA error: operation not permitted\nmore of it")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", no_graph)
+    batch = Batch(tiny, 1, SamplingConfig())
+    with pytest.warns(UserWarning, match="no CUDA graph, for RuntimeError: CUDA error: operation not permitted$"):
+        assert GraphedSteps.capture(batch.model, batch.step) is None
 
 
 @CUDA

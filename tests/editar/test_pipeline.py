@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 
@@ -7,11 +8,14 @@ import torch
 from PIL import Image
 
 from editar import EditAR
-from editar.checkpoint import CheckpointError
-from editar.config import SamplingConfig
+from editar.checkpoint import CheckpointError, Parts
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.int8 import Int8Linear
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
+from editar.text import WordTextEncoder
+from editar.transformer import EditARTransformer
+from editar.vq import VQModel
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,23 @@ def photos():
     return [Image.fromarray(random.integers(0, 256, (40, 48, 3), dtype=np.uint8)) for _ in range(4)]
 
 
+@pytest.fixture(scope="module")
+def larger_parts():
+    """Matrices of more than one block of a processor's kernels, 16 tokens of 16 pixels."""
+    torch.manual_seed(0)
+    config = TransformerConfig(layers=2, heads=4, dim=128, vocab_size=256, grid=4, text_length=8, text_dim=16)
+    transformer = EditARTransformer(config)
+    torch.nn.init.normal_(transformer.output.weight)  # it starts at zero, and would predict nothing
+    return Parts(
+        vq=VQModel(VQConfig(channels=8, res_blocks=1, latent_channels=8, codebook_size=256, norm_groups=4)).eval(),
+        transformer=transformer.eval(),
+        text=WordTextEncoder(WordTextConfig(vocabulary=WORDS, length=8, dim=16, layers=1, heads=2)).eval(),
+        sampling=SamplingConfig(top_k=100),
+    )
+
+
+INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+WORDS = ("make", "it", "very", "red")
 TEXTS = ["make the square red", "make the square blue", "the red square", ""]
 
 
@@ -48,7 +69,29 @@ def test_results_depend_on_neither_batch_nor_order(model, photos):
     assert together == alone == backwards[::-1]
 
 
-@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+@pytest.mark.parametrize(
+    ("dtype", "int8"),
+    [("float32", False), ("bfloat16", False), pytest.param("float32", True, marks=INT8),
+     pytest.param("bfloat16", True, marks=INT8)],
+)  # fmt: skip
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_one_image_and_eight_at_once_give_the_same_images(larger_parts, dtype, int8, threads):
+    random = np.random.default_rng(0)
+    photos = [Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(8)]
+    texts, seeds = [" ".join(WORDS[: 1 + i % 4]) for i in range(8)], list(range(8))
+    model = EditAR(copy.deepcopy(larger_parts), dtype=dtype, int8=int8, width=8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = pixels(model.edit(photos, texts, seeds=seeds))
+        alone = [pixels(model.edit([p], [t], seeds=[s])) for p, t, s in zip(photos, texts, seeds, strict=True)]
+    finally:
+        torch.set_num_threads(before)
+    assert together == [image for [image] in alone]
+    assert len(set(together)) == 8
+
+
+@INT8
 def test_int8_weights_take_the_place_of_the_others(small_folder, photos):
     model = EditAR.from_pretrained(small_folder, width=2, int8=True)
     assert isinstance(model.transformer.output, Int8Linear)
