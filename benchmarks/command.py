@@ -13,9 +13,9 @@ import tyro
 from baselines.external import External, read_recipe
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import Needs
+from benchmarks.asking import Maker
 from benchmarks.finished import FinishedImages
 from benchmarks.manifest import new_manifest
-from benchmarks.asking import Maker
 from benchmarks.run import Shard, Task, run
 from benchmarks.run_directory import Facts, RunDirectory
 from benchmarks.stopping import EXIT_STATUS, Terminated, terminable

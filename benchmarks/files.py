@@ -12,8 +12,8 @@ class WriteError(OSError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
-            f"{path} can't be written ({error.strerror or error}); what was recorded before is kept: mend that, make "
-            "room for one, and start the same command again to go on"
+            f"{path} can't be written ({error.strerror or error}); what was recorded is kept: make room, or mend what "
+            "is wrong, and start the same command again to go on"
         )
 
 

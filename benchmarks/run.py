@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
@@ -99,6 +99,7 @@ def run(
         for name, each in open_runs.items():
             logs[name] = stack.enter_context(closing(SampleLog(each.folder, shard.index)))
             each.remove_torn_images(shard.index)
+            each.reload()  # a process that had the log until now may have done some of it
         for name, each in open_runs.items():
             if any(map(each.to_make, mine)):
                 make_images(task, each, methods[name], mine, logs[name], batch_size)

@@ -67,6 +67,11 @@ class RunDirectory:
                 )
             self.samples = self._read()[0]
 
+    def reload(self) -> None:
+        """Takes up what other processes have recorded since the directory was opened."""
+        with lock(self.folder):
+            self.samples = self._read()[0]
+
     def image_path(self, sample_id: str) -> Path:
         return self.folder / "images" / f"{sample_id}.png"
 
