@@ -152,7 +152,8 @@ def read_logs(
     """
     lines = [line for path in log_paths(folder) for line in _read_lines(path) if "samples" in line]
     lines.sort(key=lambda line: line["turn"])  # the logs of other ranks may be older or younger
-    samples, sessions = {}, {}
+    samples: dict[str, Sample] = {}
+    sessions: dict[str, Session] = {}
     for line in lines:
         session = line["session"]
         sessions[session.id] = session
