@@ -173,6 +173,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return  # cut off by a kill, or still being written
             try:
                 content = {"turn": 0, **json.loads(line)}  # there were no turns once
+                content["turn"] = int(content["turn"])
                 if "samples" in content:
                     content["session"] = Session(**content["session"])
                     content["samples"] = [Sample(**entry) for entry in content["samples"]]

@@ -1,4 +1,4 @@
-"""Files of a run that were damaged after they had been written: made good, or refused by name, never taken as they are."""
+"""Files of a run that were damaged after they had been written: made good or refused by name, never taken as is."""
 
 import random
 import struct
