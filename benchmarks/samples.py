@@ -4,7 +4,8 @@ While a run is going on each process appends to its own `samples-<rank>.jsonl`, 
 there whole or it does not count, so a killed process loses its current batch and nothing else. When every sample is
 done or has failed, the lines become `samples.parquet`. A later start reads both, whatever its number of processes.
 
-Lines are ordered by their turn: every process that opens a log takes the next number. Clocks order nothing.
+Lines are ordered by their turn: every process that opens a log takes the next number. Clocks order nothing. Its first
+line names the process, so that another one can be told whom to wait for.
 """
 
 import fcntl

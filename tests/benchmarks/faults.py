@@ -31,7 +31,7 @@ from benchmarks.run_directory import RunDirectory
 from tests.benchmarks.killable import COLUMNS, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 
-COUNT = 4
+COUNT = 5  # enough for a log that outgrows an image
 BATCH = 2
 METHODS = ("noise", "again")
 TIMEOUT = 1800.0  # seconds; a machine may be busy
