@@ -97,7 +97,8 @@ class Method(Protocol):
     def edit(self, requests: Sequence[EditRequest]) -> Sequence[Image.Image | NoAnswer]:
         """One RGB image for each request, in order and of its image's size, or a NoAnswer that says why not.
 
-        An exception fails the whole batch, which is then tried again one request at a time.
+        An exception fails the whole batch, which is then tried again one request at a time, or by halves where
+        memory ran out.
         """
         ...
 
@@ -110,7 +111,7 @@ class Translator(Protocol):
     def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Image.Image | NoAnswer]:
         """One RGB image for each request, in order and of its condition's size, or a NoAnswer that says why not.
 
-        All requests are of one task. An exception fails the whole batch, which is then tried again one at a time.
+        All requests are of one task. An exception fails the whole batch, as in `Method.edit`.
         """
         ...
 

@@ -13,10 +13,12 @@ import tyro
 from baselines.external import External, read_recipe
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import Needs
+from benchmarks.asking import Maker
 from benchmarks.finished import FinishedImages
 from benchmarks.manifest import new_manifest
-from benchmarks.run import Maker, Shard, Task, run
+from benchmarks.run import Shard, Task, run
 from benchmarks.run_directory import Facts, RunDirectory
+from benchmarks.stopping import EXIT_STATUS, Terminated, terminable
 
 EXTERNAL = "external:"
 DEFAULT_OUT = Path("runs")
@@ -95,13 +97,17 @@ A = TypeVar("A", bound=RunArguments)
 def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments: Sequence[str] | None) -> int:
     """Runs a benchmark's command; returns its exit code. What a user can mend is told in one message, with code 2."""
     try:
-        evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
+        with terminable():
+            evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; start the same command again to go on", file=sys.stderr)
         return 130
+    except Terminated:
+        print("\nstopped by SIGTERM; what was recorded is kept: start the same command again to go on", file=sys.stderr)
+        return EXIT_STATUS
     return 0
 
 

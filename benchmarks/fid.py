@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from benchmarks.datasets.translation import TranslationDataset
 from benchmarks.datasets.translation_protocols import TranslationProtocol
+from benchmarks.files import replacing
 from benchmarks.images import write_png
 from benchmarks.run_directory import FID, RunDirectory
 from benchmarks.samples import RunError, lock
@@ -98,8 +99,8 @@ def write_fid(
         "fid": sum(values) / len(values) if values and None not in values else None,
     }
     temporary = path.with_name(f".{FID}.{os.getpid()}.part")  # several processes may end at once
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path, temporary, durable=False) as file:
+        file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode("utf-8"))
 
 
 def fid_of(files: list[Path], network: FeatureBackbone, reference: FeatureSums, digest: str) -> dict[str, Any]:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.files import replacing
+
 # Decoders of plain raster formats only: others start programs (EPS) or are seldom fuzzed.
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 64 * 2**20
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of every PNG file: its length, name and checksum
 
 
 class ImageError(ValueError):
@@ -64,13 +68,24 @@ def write_png(image: Image.Image, path: Path, temporary: Path) -> str:
     """Writes `image` to `path` by way of `temporary` (same folder) and returns the SHA-256 of the file.
 
     Whenever the process dies, `path` is the whole image or not there. It isn't forced to the disk, which would cost
-    more than making a small image: should the machine die, the digest tells that the file is not what was written.
+    more than making a small image: should the machine die, `is_whole_png` and the digest tell what is lost.
+    Raises WriteError.
     """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with replacing(path, temporary, durable=False) as file:
+        file.write(buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether the file is there with its end: a cheap look that finds what was cut off or never reached the disk."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:  # absent, or shorter than that
+        return False
 
 
 def _text(size: tuple[int, int]) -> str:

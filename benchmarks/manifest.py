@@ -30,7 +30,6 @@ Schema 1. Keys:
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -38,6 +37,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.files import replacing
 from benchmarks.samples import RunError, Session, utc_now
 
 SCHEMA_VERSION = 1
@@ -151,13 +151,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replaces the manifest: whenever process or machine die, there is the old one or the new one."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     temporary = folder / f".{MANIFEST}.part"  # the lock of the directory is held
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / MANIFEST)
+    with replacing(folder / MANIFEST, temporary, durable=True) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:

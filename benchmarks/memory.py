@@ -5,12 +5,20 @@ memory (/proc/self/clear_refs); elsewhere, or where that may not be written, the
 began, and `kind` says so. What other processes hold, an external method's for one, is not in it.
 """
 
+import gc
 import resource
 import sys
 from pathlib import Path
 from types import ModuleType
 
 GPU, MAIN, PROCESS = "GPU", "main", "main, since the process began"
+
+# What PyTorch says where it raises no OutOfMemoryError: for main memory, and from inside NVIDIA's libraries.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 _FORGET_PEAK = "5"  # see proc(5)
 
@@ -45,6 +53,21 @@ def peak_bytes() -> int:
         return cuda.max_memory_allocated()
     peak = _status("VmHWM")
     return _highest() if peak is None else peak
+
+
+def is_lack_of(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, the GPU's or main memory."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def release() -> None:
+    """Gives back what nothing refers to any more, PyTorch's store of GPU memory with it."""
+    gc.collect()
+    if cuda := _cuda():
+        cuda.empty_cache()
 
 
 def _cuda() -> ModuleType | None:

@@ -11,24 +11,21 @@ import math
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from PIL import Image
 from tqdm import tqdm
 
-from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
+from baselines.method import Request
 from benchmarks import memory
+from benchmarks.asking import Asker, Maker, describe
 from benchmarks.run_directory import RunDirectory
 from benchmarks.samples import Sample, SampleLog, remembered
 
-MAX_ERROR = 4000  # characters of an error that are kept with the sample
-
 T = TypeVar("T")
-Maker = Method | Translator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +108,7 @@ def run(
         for name, each in open_runs.items():
             logs[name] = stack.enter_context(closing(SampleLog(each.folder, shard.index)))
             each.remove_torn_images(shard.index)
+            each.reload()  # a process that had the log until now may have done some of it
         for name, each in open_runs.items():
             if any(map(each.to_make, mine)):
                 make_images(task, each, methods[name], mine, logs[name], batch_size)
@@ -129,11 +127,11 @@ def make_images(
     if load := getattr(method, "load", None):
         load()
     log.begin_making(time.perf_counter() - start, before)
-    todo = sum(map(run.to_make, mine))
+    asker, todo = Asker(method), sum(map(run.to_make, mine))
     with progress(f"{run.method}: make", len(mine), len(mine) - todo) as bar:
         for batch in batches(mine, batch_size, run.to_make):
             start = time.perf_counter()
-            answers = ask(method, [task.request(sample_id) for sample_id in batch])
+            answers = asker.ask([task.request(sample_id) for sample_id in batch])
             seconds = (time.perf_counter() - start) / len(batch)
             samples = []
             for sample_id, answer in zip(batch, answers, strict=True):
@@ -145,38 +143,6 @@ def make_images(
             record(run, log, samples, time.perf_counter() - start)
             bar.update(len(batch))
     log.end_making()
-
-
-def ask(method: Maker, requests: Sequence[Request]) -> list[Image.Image | str]:
-    """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one.
-
-    requests: all of one kind, which says what is asked of the method: to edit or to translate.
-    """
-    make: Any = getattr(method, "edit" if isinstance(requests[0], EditRequest) else "translate")
-    try:
-        answers = make(requests)
-        if len(answers) != len(requests):
-            raise RuntimeError(f"the method returned {len(answers)} images for {len(requests)} requests")
-    except Exception as error:
-        if len(requests) > 1:
-            return [answer for request in requests for answer in ask(method, [request])]
-        return [describe(error)]
-    return [_checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
-
-
-def _checked(answer: object, request: Request) -> Image.Image | str:
-    if isinstance(answer, NoAnswer):
-        return str(answer)[:MAX_ERROR]
-    if not isinstance(answer, Image.Image):
-        return f"the method returned {type(answer).__name__} instead of an image"
-    try:
-        answer.load()  # an image that was opened from a file may not have been read yet
-    except Exception as error:
-        return f"the method returned an image that can't be read: {describe(error)}"
-    if answer.size != shown(request).size or answer.mode != "RGB":
-        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, shown(request)))
-        return f"the method returned an image that is {got}, instead of {wanted}"
-    return answer
 
 
 def score_images(
@@ -235,16 +201,19 @@ def _score(
     try:
         return {name: list(scored) for name, scored in task.score(sample_ids, edited).items()}
     except Exception as error:
-        if len(sample_ids) > 1:
-            results: dict[str, list[Scored | str]] = {name: [] for name in edited}
-            for position, sample_id in enumerate(sample_ids):
-                one = {name: [images[position]] for name, images in edited.items()}
-                for name, answers in _score(task, [sample_id], one).items():
-                    results[name] += answers
-            return results
-        if len(edited) > 1:
-            return {name: _score(task, sample_ids, {name: images})[name] for name, images in edited.items()}
-        return {name: [f"scoring failed: {describe(error)}"] for name in edited}
+        problem, no_memory = describe(error), memory.is_lack_of(error)
+    if no_memory:  # and the error is gone here, with what its frames held
+        memory.release()
+    if len(sample_ids) > 1:
+        results: dict[str, list[Scored | str]] = {name: [] for name in edited}
+        for position, sample_id in enumerate(sample_ids):
+            one = {name: [images[position]] for name, images in edited.items()}
+            for name, answers in _score(task, [sample_id], one).items():
+                results[name] += answers
+        return results
+    if len(edited) > 1:
+        return {name: _score(task, sample_ids, {name: images})[name] for name, images in edited.items()}
+    return {name: [f"scoring failed: {problem}"] for name in edited}
 
 
 def _sound(score: float | None) -> bool:
@@ -254,13 +223,6 @@ def _sound(score: float | None) -> bool:
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:
     log.append(samples, seconds)
     run.samples |= remembered(samples)
-
-
-def describe(error: Exception) -> str:
-    """The error with the place that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"[:MAX_ERROR]
 
 
 def batches(items: Sequence[T], size: int, wanted: Callable[[T], bool]) -> Iterator[list[T]]:

@@ -11,7 +11,6 @@ A translation has fid.json too, see benchmarks/fid.py.
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,16 +18,19 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.images import write_png
+from benchmarks.files import replacing
+from benchmarks.images import is_whole_png, write_png
 from benchmarks.manifest import MANIFEST, differences, read_manifest, write_manifest
 from benchmarks.samples import (
     PARQUET,
+    InUse,
     RunError,
     Sample,
     Session,
     all_logs_locked,
     lock,
     log_paths,
+    rank_of,
     read_logs,
     remembered,
     utc_now,
@@ -66,6 +68,11 @@ class RunDirectory:
                 )
             self.samples = remembered(self._read()[0].values())
 
+    def reload(self) -> None:
+        """Takes up what other processes have recorded since the directory was opened."""
+        with lock(self.folder):
+            self.samples = remembered(self._read()[0].values())
+
     def image_path(self, sample_id: str) -> Path:
         return self.folder / "images" / f"{sample_id}.png"
 
@@ -94,9 +101,10 @@ class RunDirectory:
             path.unlink()
 
     def to_make(self, sample_id: str) -> bool:
-        """Whether the image is still to be made: it was never there, its making failed, or the file is gone."""
+        """Whether the image is still to be made: it was never there, its making failed, or the file is gone or cut
+        off."""
         sample = self.samples.get(sample_id)
-        return sample is None or sample.image_sha256 is None or not self.image_path(sample_id).is_file()
+        return sample is None or sample.image_sha256 is None or not is_whole_png(self.image_path(sample_id))
 
     def to_score(self, sample_id: str) -> bool:
         sample = self.samples.get(sample_id)
@@ -108,38 +116,51 @@ class RunDirectory:
         selected: the sample ids asked for; those that an earlier start did are counted with them. `allow_missing`
         merges in spite of missing samples, and keeps the logs. Returns whether samples.parquet is up to date.
         """
-        with lock(self.folder), all_logs_locked(self.folder) as logs:
-            samples, sessions = self._read()
-            self.samples = remembered(samples.values())
-            expected = sorted({*selected, *samples})
-            settled = {name: sample for name, sample in samples.items() if sample.status != "made"}
-            missing = len(expected) - len(settled)
-            if logs is None or (missing and not allow_missing):
+        with lock(self.folder):
+            try:
+                with all_logs_locked(self.folder) as logs:
+                    return self._merge(logs, selected, facts, allow_missing)
+            except InUse:
+                self.samples = remembered(self._read()[0].values())
                 return False
-            manifest = read_manifest(self.folder)
-            assert manifest is not None
-            if not logs and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
-                return True
-            self._write_parquet([settled[name] for name in sorted(settled)], facts)
-            write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
-            if not missing:
-                for path in logs:  # not those that a process has begun since
-                    path.unlink()
+
+    def _merge(self, logs: Sequence[Path], selected: Sequence[str], facts: Facts, allow_missing: bool) -> bool:
+        """A process may die after each step: the rows are in the file, they are in the manifest, a log is gone."""
+        samples, sessions = self._read()
+        self.samples = remembered(samples.values())
+        expected = sorted({*selected, *samples})
+        settled = {name: sample for name, sample in samples.items() if sample.status != "made"}
+        missing = len(expected) - len(settled)
+        if missing and not allow_missing:
+            return False
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
+        if not logs and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
             return True
+        self._write_parquet([settled[name] for name in sorted(settled)], facts)
+        write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
+        if not missing:
+            for path in logs:  # not those that a process has begun since
+                self.remove_torn_images(rank_of(path))
+                path.unlink()
+        return True
 
     def _read(self) -> tuple[dict[str, Sample], dict[str, Session]]:
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
         samples = self._read_parquet()
-        newer, sessions = read_logs(self.folder)
+        merged = {session["id"] for session in manifest["sessions"]}
+        newer, sessions = read_logs(self.folder, settled=samples, merged=merged)
         return samples | newer, sessions
 
     def _read_parquet(self) -> dict[str, Sample]:
-        import pyarrow.parquet as pq
+        from reports.samples_file import read_samples
 
         path = self.folder / PARQUET
         if not path.is_file():
             return {}
         try:
-            rows = pq.read_table(path).to_pylist()
+            rows = read_samples(path).to_pylist()
             samples = [
                 Sample(
                     **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
@@ -150,12 +171,16 @@ class RunDirectory:
                 for row in rows
             ]
         except Exception as error:  # pyarrow raises many kinds on a damaged file, and rows may hold anything
-            raise RunError(f"{path} can't be read ({error}); start with --fresh") from error
+            raise RunError(
+                f"{path} is damaged ({error}); put a copy back if there is one, else start with --fresh to make and "
+                "score the images again"
+            ) from error
         return {sample.sample_id: sample for sample in samples}
 
     def _write_parquet(self, samples: Sequence[Sample], facts: Facts) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from reports.samples_file import write_samples
 
         rows = [
             {
@@ -177,17 +202,12 @@ class RunDirectory:
             + [("undefined", pa.string()), ("counts", pa.string())]
         )
         temporary = self.folder / f".{PARQUET}.part"  # the lock of the directory is held
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / PARQUET)
+        with replacing(self.folder / PARQUET, temporary, durable=True) as file:
+            write_samples(pa.Table.from_pylist(rows, schema), file)
 
     def _clear(self) -> None:
         """Removes the run, and nothing that isn't part of one."""
         with all_logs_locked(self.folder) as logs:
-            if logs is None:
-                raise RunError(f"{self.folder} is in use by another process; stop it before starting with --fresh")
             files = [self.folder / MANIFEST, self.folder / PARQUET, self.folder / FID, *logs]
             files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
             for path in files:

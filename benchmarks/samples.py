@@ -3,21 +3,27 @@
 While a run is going on each process appends to its own `samples-<rank>.jsonl`, one line for each batch: a line is
 there whole or it does not count, so a killed process loses its current batch and nothing else. When every sample is
 done or has failed, the lines become `samples.parquet`. A later start reads both, whatever its number of processes.
+
+Lines are ordered by their turn: every process that opens a log takes the next number. Clocks order nothing. Its first
+line names the process, so that another one can be told whom to wait for.
 """
 
 import fcntl
+import io
 import json
 import os
 import re
+import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 from benchmarks import memory
+from benchmarks.files import WriteError
 
 PARQUET = "samples.parquet"
 # An id becomes the name of a file, on any file system.
@@ -26,6 +32,10 @@ SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 class RunError(ValueError):
     """A run directory that can't be used as asked; the message says why and what to do."""
+
+
+class InUse(RunError):
+    """Another process has the log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +129,9 @@ class SampleLog:
         self.rank = rank
         with lock(folder):  # a merge holds every log for a moment, which is no reason to give up
             self._file = _open_locked(self.path)
-        _cut_torn_line(self._file)
+            _cut_torn_line(self._file)
+            self._turn = 1 + max((line["turn"] for path in log_paths(folder) for line in _read_lines(path)), default=0)
+            self._write({"turn": self._turn, "process": {"pid": os.getpid(), "host": socket.gethostname()}})
         self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
         self._making = False
 
@@ -142,14 +154,17 @@ class SampleLog:
             peak_memory_bytes=max(known.peak_memory_bytes, peak),
             making_peak_bytes=max(known.making_peak_bytes, peak) if self._making else known.making_peak_bytes,
         )
-        line = {
-            "time": time.time(),
-            "session": asdict(self._session),
-            "samples": [asdict(sample) for sample in samples],
-        }
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        entries = [asdict(sample) for sample in samples]
+        self._write({"turn": self._turn, "session": asdict(self._session), "samples": entries})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.raw.close()  # so that closing tries no second time: half a line does not count
+            raise WriteError(self.path, error) from error
 
     def close(self) -> None:
         self._file.close()
@@ -159,28 +174,50 @@ def log_path(folder: Path, rank: int) -> Path:
     return folder / f"samples-{rank}.jsonl"
 
 
+def rank_of(path: Path) -> int:
+    """Of a log."""
+    return int(path.stem.removeprefix("samples-"))
+
+
 def log_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("samples-*.jsonl"))
 
 
-def read_logs(folder: Path) -> tuple[dict[str, Sample], dict[str, Session]]:
-    """The last word of all logs on each sample, and the sessions. Raises RunError for a damaged line."""
-    lines = [line for path in log_paths(folder) for line in _read_lines(path)]
-    lines.sort(key=lambda line: line["time"])  # the logs of other ranks may be older or younger
-    samples = {sample.sample_id: sample for line in lines for sample in line["samples"]}
-    return samples, {line["session"].id: line["session"] for line in lines}
+def read_logs(
+    folder: Path, settled: Collection[str] = (), merged: Collection[str] = ()
+) -> tuple[dict[str, Sample], dict[str, Session]]:
+    """The last word of all logs on each sample, and the sessions. Raises RunError for a damaged line.
+
+    settled, merged: the samples of samples.parquet, and the sessions that went into it. What these sessions say of
+    those samples is left out: a merge that was cut short may have removed some logs, and with them later words.
+    """
+    lines = [line for path in log_paths(folder) for line in _read_lines(path) if "samples" in line]
+    lines.sort(key=lambda line: line["turn"])  # the logs of other ranks may be older or younger
+    samples: dict[str, Sample] = {}
+    sessions: dict[str, Session] = {}
+    for line in lines:
+        session = line["session"]
+        sessions[session.id] = session
+        samples |= {
+            sample.sample_id: sample
+            for sample in line["samples"]
+            if session.id not in merged or sample.sample_id not in settled
+        }
+    return samples, sessions
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Each line's turn, and its process or its session and samples."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return  # cut off by a kill, or still being written
             try:
-                content = json.loads(line)
-                content["time"] = float(content["time"])
-                content["session"] = Session(**content["session"])
-                content["samples"] = [Sample(**entry) for entry in content["samples"]]
+                content = {"turn": 0, **json.loads(line)}  # there were no turns once
+                content["turn"] = int(content["turn"])
+                if "samples" in content:
+                    content["session"] = Session(**content["session"])
+                    content["samples"] = [Sample(**entry) for entry in content["samples"]]
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise RunError(
                     f"{path}: line {number} is damaged ({error}); delete that line to have its batch done again, or "
@@ -198,31 +235,29 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def all_logs_locked(folder: Path) -> Iterator[list[Path] | None]:
-    """Holds all logs there are, so that nobody appends to them; None when a live process has one of them."""
-    files: list[IO[bytes]] = []
+def all_logs_locked(folder: Path) -> Iterator[list[Path]]:
+    """Holds all logs there are, so that nobody appends to them. Raises InUse when a live process has one of them."""
+    files: list[io.BufferedRandom] = []
     try:
         paths = log_paths(folder)
-        try:
-            files += map(_open_locked, paths)
-        except RunError:
-            yield None
-        else:
-            yield paths
+        files += map(_open_locked, paths)
+        yield paths
     finally:
         for file in files:
             file.close()
 
 
-def _open_locked(path: Path) -> IO[bytes]:
+def _open_locked(path: Path) -> io.BufferedRandom:
+    """The log, with a lock that ends with its process, however that ends."""
     while True:
         file = path.open("ab+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
-            raise RunError(
-                f"{path} is in use by another process; wait for it, or give each process its own --shard i/n"
+            raise InUse(
+                f"{path} is in use by {_last_process(path)}; wait for it or stop it, or give each process its own "
+                "--shard i/n"
             ) from error
         # Between opening and locking another process may have merged the log and removed it.
         if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
@@ -230,7 +265,12 @@ def _open_locked(path: Path) -> IO[bytes]:
         file.close()
 
 
-def _cut_torn_line(file: IO[bytes]) -> None:
+def _last_process(path: Path) -> str:
+    found = [line["process"] for line in _read_lines(path) if "process" in line]
+    return f"process {found[-1]['pid']} on {found[-1]['host']}" if found else "another process"
+
+
+def _cut_torn_line(file: io.BufferedRandom) -> None:
     file.seek(0)
     whole = 0
     for line in file:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from reports.samples_file import read_samples
+
 SCHEMA_VERSION = 1
 
 # What has to be equal for two rows to stand in one table, as paths into the manifest.
@@ -79,7 +81,7 @@ def read_run(path: Path) -> Run:
             raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        samples = pd.read_parquet(path / "samples.parquet")
+        samples = read_samples(path / "samples.parquet").to_pandas()
     except Exception as error:  # broken JSON and Parquet raise many kinds: ValueError, KeyError, RecursionError ...
         raise ReportError(f"{path} cannot be read: {error}; start the benchmark again with --fresh") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None

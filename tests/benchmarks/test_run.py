@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -66,14 +68,17 @@ class Broken(Noise):
         self.answer = answer
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Any]:
-        images = list(super().edit(requests))
+        images: Any = list(super().edit(requests))
+        case = self.answer if isinstance(self.answer, str) else None
         for position, request in enumerate(requests):
             if request.sample_id == BAD:
-                if isinstance(self.answer, RuntimeError | KeyboardInterrupt):
+                if isinstance(self.answer, RuntimeError | KeyboardInterrupt | SystemExit):
                     raise self.answer
-                if self.answer == "none at all":
+                if case == "no list":
+                    return None  # type: ignore[return-value]
+                if case == "none at all":
                     del images[position]
-                elif self.answer == "a closed file":
+                elif case == "a closed file":
                     images[position] = torn_picture()
                 else:
                     images[position] = self.answer
@@ -84,7 +89,11 @@ class Broken(Noise):
     ("answer", "message"),
     [
         (RuntimeError("out of luck"), r"RuntimeError: out of luck \(test_run.py, line \d+\)"),
+        (SystemExit(3), "SystemExit: 3"),
         (None, "NoneType instead of an image"),
+        (np.full((SIDE, SIDE, 3), np.nan), "ndarray instead of an image"),
+        (Image.fromarray(np.full((SIDE, SIDE), np.nan, dtype=np.float32)), "F of 32x32 pixels, instead of RGB"),
+        ("no list", "TypeError: the method returned NoneType instead of a list of images"),
         (NoAnswer("nothing to change"), "nothing to change"),
         (Image.new("RGB", (SIDE, SIDE + 1)), "RGB of 32x33 pixels, instead of RGB of 32x32"),
         (Image.new("L", (SIDE, SIDE)), "L of 32x32 pixels, instead of RGB"),
@@ -281,9 +290,9 @@ def test_a_merge_that_was_cut_short_is_finished_by_the_next_start(dataset: PieBe
 def test_a_log_belongs_to_one_process(dataset: PieBench, tmp_path: Path) -> None:
     directory = open_run(tmp_path, dataset)
     log = SampleLog(tmp_path, rank=0)
-    with pytest.raises(RunError, match=r"samples-0.jsonl is in use by another process.*--shard"):
+    with pytest.raises(RunError, match=r"samples-0.jsonl is in use by process \d+ on .*--shard"):
         SampleLog(tmp_path, rank=0)
-    with pytest.raises(RunError, match="in use by another process"):
+    with pytest.raises(RunError, match=rf"in use by process {os.getpid()} on"):
         open_run(tmp_path, dataset, fresh=True)
     assert not directory.merge([], {})  # somebody is at work
     other = SampleLog(tmp_path, rank=1)

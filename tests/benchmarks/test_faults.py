@@ -1,0 +1,195 @@
+"""Faults of the machine, injected into runs: after each the next start ends as an uninterrupted run, see faults.py."""
+
+import os
+import random
+import resource
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.stopping import EXIT_STATUS
+from tests.benchmarks.faults import METHODS, FilesUpTo, Interruption, Laboratory, calls
+from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting
+
+RANDOM_KILLS = 50
+GO_ON = "start the same command again"
+
+
+def test_sigkill_before_every_file_operation(laboratory: Laboratory) -> None:
+    """So also between writing a file and renaming it, while the manifest is written, and while logs are merged."""
+    for at in range(1, laboratory.measure(files_only=True) + 1):
+        out = laboratory.folder()
+        assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
+        laboratory.finish(out, "SIGKILL")
+
+
+def test_sigkill_at_random_moments(laboratory: Laboratory) -> None:
+    """Of runs that are killed several times, and share the work differently each time."""
+    moments, dice = laboratory.measure(files_only=False), random.Random(7)
+    kills = 0
+    while kills < RANDOM_KILLS:
+        out, before = laboratory.folder(), kills
+        for _ in range(dice.randrange(1, 6)):
+            shard = dice.choice(("0/1", "0/2", "1/2", "2/3"))
+            code = laboratory.start(out, Interruption(at=dice.randrange(1, moments)), shard=shard)
+            assert code in (-signal.SIGKILL, 0)
+            kills += code != 0
+        laboratory.finish(out, "SIGKILL", kills - before)
+
+
+def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory) -> None:
+    """A sample failed in the log of a process that is gone, and another process did it since: the later word counts,
+    whichever log is removed first."""
+    bad = laboratory.sample_ids[3]
+    last = laboratory.measure(files_only=True)
+    for at in range(last - 14, last + 4):
+        out = laboratory.folder()
+        assert laboratory.start(out, method=partial(FailsOn, bad=bad), shard="1/2") == 0
+        code = laboratory.start(out, Interruption(at=at, files_only=True))
+        assert code in (-signal.SIGKILL, 0)
+        laboratory.finish(out, "SIGKILL", int(code != 0))
+
+
+def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
+    for at in range(1, laboratory.measure(files_only=True), 5):
+        out = laboratory.folder()
+        assert laboratory.start(out, Interruption(at=at, files_only=True, signal=signal.SIGTERM)) == EXIT_STATUS
+        assert f"stopped by SIGTERM; what was recorded is kept: {GO_ON}" in (out / "messages").read_text()
+        assert not list(out.rglob("*.part"))
+        laboratory.finish(out, "SIGTERM")
+
+
+@pytest.mark.parametrize(
+    ("temporary", "name"),
+    [
+        ("images/.000000000001.0.part", "images/000000000001.png"),
+        (".samples.parquet.part", "samples.parquet"),
+        (".manifest.json.part", "manifest.json"),
+    ],
+)
+def test_no_space_is_left(laboratory: Laboratory, temporary: str, name: str) -> None:
+    out = laboratory.folder()
+    assert laboratory.start(out, method=partial(FillsDisk, name=temporary)) == 2
+    told = (out / "messages").read_text()
+    assert f"noise/{name} can't be written (No space left on device)" in told and GO_ON in told
+    assert not list((out / "noise").rglob("*.part"))
+    laboratory.finish(out, "disk full")
+
+
+def test_no_space_is_left_for_a_new_run(laboratory: Laboratory) -> None:
+    out = laboratory.folder()
+    (out / "again").mkdir()
+    (out / "again" / ".manifest.json.part").symlink_to("/dev/full")
+    assert laboratory.start(out) == 2
+    assert "manifest.json can't be written (No space left on device)" in (out / "messages").read_text()
+    laboratory.finish(out, "disk full")
+
+
+@pytest.mark.parametrize("deadly", [False, True], ids=["error", "SIGXFSZ"])
+def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool) -> None:
+    """Half of a manifest, image, line of samples or table is written; the process gets an error, or dies there."""
+    refused = set()
+    for size in (1000, 2000, 3000, *range(3200, 4200, 125)):  # bytes: a manifest, images, lines of a log
+        out = laboratory.folder()
+        code = laboratory.start(out, FilesUpTo(size=size, deadly=deadly))
+        told = (out / "messages").read_text()
+        if code == 2:
+            assert "(File too large)" in told and GO_ON in told
+            refused.add(Path(told.rpartition(" can't be written")[0]).suffix)
+        assert code in ((-signal.SIGXFSZ, 0) if deadly else (2, 0))
+        laboratory.finish(out, "write cut off", int(code != 0))
+    assert deadly or refused >= {".json", ".png", ".jsonl"}
+
+
+@pytest.mark.parametrize("ending", ["killed", "finished"])
+def test_a_second_process_is_refused_with_the_name_of_the_first(laboratory: Laboratory, ending: str) -> None:
+    out = laboratory.folder()
+    first = laboratory.process(out, method=Waiting)
+    while not calls(out):
+        assert first.is_alive()
+        time.sleep(0.01)
+    for flags in ((), ("--fresh",)):
+        assert laboratory.start(out, flags=flags) == 2
+        told = (out / "messages").read_text()
+        assert f"samples-0.jsonl is in use by process {first.pid} on {socket.gethostname()}; wait for it" in told
+    assert calls(out) == [f"noise edit {sample_id}" for sample_id in laboratory.sample_ids[:2]]
+    if ending == "killed":  # and its lock is gone with it
+        first.kill()
+        assert laboratory.wait(first) == -signal.SIGKILL
+    else:
+        (out / "gate").touch()
+        assert laboratory.wait(first) == 0
+    laboratory.finish(out, "second process", 2)
+
+
+def test_processes_that_start_at_once(laboratory: Laboratory) -> None:
+    for _ in range(4):
+        out = laboratory.folder()
+        codes = sorted(map(laboratory.wait, [laboratory.process(out) for _ in range(3)]))
+        assert codes[0] == 0 and set(codes) <= {0, 2}
+        counts = [calls(out).count(call) for call in set(calls(out))]
+        assert set(counts) == {1}, "something was done twice"
+        laboratory.finish(out, "second process", 2)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """From now on the wall clock starts at `start` and jumps to and fro by up to a day at every look."""
+
+    start: float
+
+    def __call__(self) -> None:
+        dice, strange = random.Random(3), self.start
+
+        def now() -> float:
+            nonlocal strange
+            strange += dice.uniform(-86400, 86400)
+            return strange
+
+        gmtime = time.gmtime
+        time.time, time.gmtime = now, lambda seconds=None: gmtime(now() if seconds is None else seconds)
+
+
+def test_clock_jumps(laboratory: Laboratory) -> None:
+    """A later word on a sample counts although the clock says that it is years older."""
+    bad = laboratory.sample_ids[3]
+    for later in ("0/1", "0/2", "1/2"):
+        out = laboratory.folder()
+        assert laboratory.start(out, Clock(2e9), partial(FailsOn, bad=bad), "1/2") == 0
+        assert laboratory.start(out, Clock(1e9), shard=later) == 0
+        laboratory.finish(out, "clock jump", 2)
+
+
+@dataclass(frozen=True)
+class LittleMemory:
+    """The process gets `megabytes` more than it has."""
+
+    megabytes: int
+
+    def __call__(self) -> None:
+        with open("/proc/self/statm") as file:
+            held = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (held + self.megabytes * 2**20, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_memory_runs_out(laboratory: Laboratory, library: str) -> None:
+    """Two images at a time are too many, so it goes on with one; one of the samples can't be made at all."""
+    sample_ids, last = laboratory.sample_ids, laboratory.sample_ids[-1]
+    greedy = partial(Greedy, megabytes=300, library=library, glutton=last)
+    out = laboratory.folder()
+    assert laboratory.start(out, LittleMemory(500), greedy) == 0
+    asked = [line.rpartition(" ")[2] for line in calls(out) if line.startswith("noise edit")]
+    assert asked == [*sample_ids[:2], *sample_ids]
+    told = (out / "messages").read_text()
+    assert told.count("out of memory with 2 images at a time, going on with 1") == len(METHODS)
+    *done, failed = pq.read_table(out / "noise" / "samples.parquet").to_pylist()
+    assert [row["status"] for row in done] == ["done"] * len(done) and failed["status"] == "failed"
+    assert ("MemoryError" if library == "numpy" else "can't allocate memory") in failed["error"]
+    laboratory.finish(out, "out of memory", 2 * len(METHODS))
