@@ -62,6 +62,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
         return []
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    # Built anew, now that the number of samples is known.
     rows = named_rows(args, METHODS, replace(context, samples=len(dataset.records)), QUICK)
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}

@@ -74,6 +74,7 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
         return []
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
+    # Built anew, now that the number of samples is known.
     rows = named_rows(args, TRANSLATORS, replace(context, samples=len(every_id)))
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(

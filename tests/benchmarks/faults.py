@@ -177,9 +177,9 @@ class Laboratory:
         assert process.exitcode is not None, "the process hangs"
         return process.exitcode
 
-    def measure(self, files_only: bool) -> int:
-        """How many moments an uninterrupted run has, see Interruption."""
-        out = self.folder()
+    def measure(self, files_only: bool, out: Path | None = None) -> int:
+        """How many moments a start has that ends the run in `out`, or a new one; see Interruption."""
+        out = out or self.folder()
         assert self.start(out, Interruption(at=0, files_only=files_only, count_to=out / "moments")) == 0
         return int((out / "moments").read_text())
 

@@ -46,14 +46,17 @@ def test_sigkill_at_random_moments(laboratory: Laboratory) -> None:
 def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory) -> None:
     """A sample failed in the log of a process that is gone, and another process did it since: the later word counts,
     whichever log is removed first."""
-    bad = laboratory.sample_ids[3]
-    last = laboratory.measure(files_only=True)
-    for at in range(last - 14, last + 4):
+
+    def half_done() -> Path:
         out = laboratory.folder()
-        assert laboratory.start(out, method=partial(FailsOn, bad=bad), shard="1/2") == 0
-        code = laboratory.start(out, Interruption(at=at, files_only=True))
-        assert code in (-signal.SIGKILL, 0)
-        laboratory.finish(out, "SIGKILL", int(code != 0))
+        assert laboratory.start(out, method=partial(FailsOn, bad=laboratory.sample_ids[3]), shard="1/2") == 0
+        return out
+
+    last = laboratory.measure(files_only=True, out=half_done())
+    for at in range(last - 11, last + 1):  # the merge of the second method, up to the removal of its second log
+        out = half_done()
+        assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
+        laboratory.finish(out, "SIGKILL")
 
 
 def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
@@ -95,7 +98,7 @@ def test_no_space_is_left_for_a_new_run(laboratory: Laboratory) -> None:
 def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool) -> None:
     """Half of a manifest, image, line of samples or table is written; the process gets an error, or dies there."""
     refused = set()
-    for size in (1000, 2000, 3000, *range(3200, 4200, 125)):  # bytes: a manifest, images, lines of a log
+    for size in (700, 2000, 3000, *range(3200, 4200, 125)):  # bytes: a manifest, images, lines of a log
         out = laboratory.folder()
         code = laboratory.start(out, FilesUpTo(size=size, deadly=deadly))
         told = (out / "messages").read_text()

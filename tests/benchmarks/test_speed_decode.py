@@ -76,10 +76,10 @@ def test_the_same_weights_serve_another_grid(model):
 
 @pytest.mark.skipif(memory.kind() != memory.MAIN, reason="needs Linux' account of main memory")
 def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
-    config = TransformerConfig(layers=6, heads=8, dim=256, vocab_size=96, grid=32, text_length=12, text_dim=16)
-    cache = 4 * 4 * config.cached_numbers(rows=2)
-    peak = decoding_peak(random_model(config, CPU, seed=0), 4, SamplingConfig())
-    assert peak is not None and cache < peak < 1.7 * cache
+    config = TransformerConfig(layers=12, heads=8, dim=256, vocab_size=96, grid=32, text_length=12, text_dim=16)
+    cache = 2 * 4 * config.cached_numbers(rows=2)  # 151 MB
+    peak = decoding_peak(random_model(config, CPU, seed=0), 2, SamplingConfig())
+    assert peak is not None and cache < peak < 2 * cache
 
 
 @pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")

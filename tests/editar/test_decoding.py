@@ -138,18 +138,20 @@ def test_zero_keys_weigh_like_one_position_with_the_logit_log_l_and_the_mean_val
 )
 def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, three, options):
     """Images of three instructions, two at a time."""
+    condition, text, seeds = three
     settings = SamplingConfig(**options)
-    tokens = Decoder(tiny).generate(*three, settings, width=2)
-    assert torch.equal(tokens, plain(tiny, *three, settings, tokens))
+    tokens = Decoder(tiny).generate(condition, text, seeds, settings, width=2)
+    assert torch.equal(tokens, plain(tiny, condition, text, seeds, settings, tokens))
 
 
 @INT8
 def test_tokens_of_int8_weights_equal_those_of_the_whole_forward(official_folder, three):
     """The same rounded matrices on both sides; the cache is all that differs."""
     model = EditAR.from_pretrained(official_folder, int8=True, width=2)
+    condition, text, seeds = three
     settings = SamplingConfig(top_k=20)
-    tokens = model.decoder.generate(*three, settings, width=2)
-    assert torch.equal(tokens, plain(model.transformer, *three, settings, tokens))
+    tokens = model.decoder.generate(condition, text, seeds, settings, width=2)
+    assert torch.equal(tokens, plain(model.transformer, condition, text, seeds, settings, tokens))
 
 
 @pytest.mark.parametrize("width", [1, 3, 8])
