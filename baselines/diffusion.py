@@ -183,7 +183,8 @@ def scheduler_of(base: Path) -> Any:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no scheduler's configuration ({error!r}); get the file again") from error
     kind: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+    schedules = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not schedules:
         raise ValueError(f"{path} names {name!r}, which is none of diffusers' schedulers; get the file again")
     return kind.from_pretrained(path.parent)
 
