@@ -182,8 +182,9 @@ def scheduler_of(base: Path) -> Any:
         name = json.loads(path.read_text("utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no scheduler's configuration ({error!r}); get the file again") from error
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+    kind: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
+    schedules = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not schedules:
         raise ValueError(f"{path} names {name!r}, which is none of diffusers' schedulers; get the file again")
     return kind.from_pretrained(path.parent)
 

@@ -48,7 +48,7 @@ def test_no_call_in_the_source_runs_what_it_reads() -> None:
     faults = []
     for file, name, node in calls():
         given = {each.arg: each.value.value for each in node.keywords if isinstance(each.value, ast.Constant)}
-        wrong = name in FORBIDDEN or given.get("shell", False) or given.get("trust_remote_code", False)
+        wrong = name in FORBIDDEN or bool(given.get("shell")) or bool(given.get("trust_remote_code"))
         wrong |= any(given.get(key, "absent") is not value for key, value in DEMANDED.get(name, {}).items())
         wrong |= name.endswith(".from_pretrained") and name.startswith(ASKING) and "trust_remote_code" not in given
         wrong |= name == "torch.jit.load" and file != TORCHSCRIPT
