@@ -30,7 +30,7 @@ class Arguments:
     """Train the miniature's first steps and compare."""
 
     steps: int = 100
-    """How many."""
+    """How many; at least 100, in which the learning rate rises."""
     build: Path = BUILD
     """The build's folder with the tokenizer and the token shards."""
     folder: Path = Path("runs") / "train" / "miniature-first-steps"

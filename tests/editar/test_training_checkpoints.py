@@ -53,9 +53,10 @@ def save_for_ever(folder: Path) -> None:
     run, store = fresh(), SharedStore(folder, ALONE)
     store.save(run)
     store.load(run)  # now the optimiser has its moments
+    assert isinstance(run.stream, Counter)
     while True:
         run.step += 1
-        run.stream(run.step)  # type: ignore[operator, misc]
+        run.stream(run.step)
         with torch.no_grad():
             for tensor in [*run.module.parameters(), *run.average.values()]:
                 tensor.fill_(run.step)

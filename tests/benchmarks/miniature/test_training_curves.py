@@ -10,6 +10,8 @@ from PIL import Image
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.training_curves import compare, read_curve
 
+COMMITTED = Path(__file__).parents[3] / "reports" / "miniature" / "training-curves.csv"
+
 
 def test_the_steps_that_both_curves_have_are_compared(tmp_path):
     before = {step: {"loss": 3.0 - step / 100, "gradient_norm": 1.0} for step in (25, 50, 75)}
@@ -27,7 +29,7 @@ def test_the_steps_that_both_curves_have_are_compared(tmp_path):
 
 
 def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
-    rows = list(csv.DictReader((Path("reports") / "miniature" / "training-curves.csv").open()))
+    rows = list(csv.DictReader(COMMITTED.open()))
     committed = read_curve(WEIGHTS / "curves" / "transformer.jsonl")
     assert len(rows) >= 3
     for row in rows:
