@@ -23,7 +23,7 @@ class EditTask:
     """device: a torch device string, where the backbones are."""
 
     protocol = PROTOCOL
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
 
     def __init__(self, dataset: PieBench, backbones: Backbones, precision: str, seed: int, device: str) -> None:
         self.records: dict[str, PieBenchRecord] = {record.sample_id: record for record in dataset.records}

@@ -8,7 +8,6 @@ from reports.statistics import Estimate
 from reports.tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TRADE_OFFS = (("clip_edited", "structure_distance"), ("clip_whole", "psnr"))  # alignment, preservation
@@ -16,27 +15,32 @@ DOTS_PER_INCH = 110
 
 
 def plot_guidance(table: Table, path: Path) -> Path:
-    """Preservation over alignment: one point with its intervals for each strength, one mark for each reference.
+    """Preservation over alignment: a point with its intervals for each strength, a square for each reference.
 
-    table: of ablations.guidance_table, whose blocks have a row for each.
+    table: the first of ablations.guidance_tables.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     rows = [row for block in table.blocks for row in block.rows]
-    swept = [row for row in rows if not row.reference]
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    for axes, (alignment, preservation) in zip(figure.subplots(1, 2), TRADE_OFFS, strict=True):
-        x, y = (_place(table, key) for key in (alignment, preservation))
-        _errorbars(axes, [row.estimates[x] for row in swept], [row.estimates[y] for row in swept])
-        for row in rows:
-            at = row.estimates[x].mean, row.estimates[y].mean
-            if None in at:
-                continue
-            if row.reference:
-                axes.plot(*at, "s", color="tab:gray")
-            axes.annotate(row.label, at, xytext=(6, 6), textcoords="offset points", fontsize=8)
+    colours = colormaps["viridis"].resampled(len(rows))
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    panels = figure.subplots(1, len(TRADE_OFFS))
+    for axes, keys in zip(panels, TRADE_OFFS, strict=True):
+        x, y = (_place(table, key) for key in keys)
+        swept = [row for row in rows if not row.reference]
+        path_x, path_y = ([_number(row.estimates[place]) for row in swept] for place in (x, y))
+        axes.plot(path_x, path_y, color="lightgray", zorder=0)
+        for number, row in enumerate(rows):
+            across, up = row.estimates[x], row.estimates[y]
+            axes.errorbar(
+                [_number(across)], [_number(up)], xerr=_margins([across]), yerr=_margins([up]), capsize=2,
+                elinewidth=0.7, label=f"{row.label}{f' ({row.kind})' if row.kind else ''}",
+                fmt="s" if row.reference else "o", color="tab:gray" if row.reference else colours(number),
+            )  # fmt: skip
         axes.set(xlabel=_axis(table, x), ylabel=_axis(table, y))
         axes.grid(alpha=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle("EditAR, miniature: preservation and alignment by the strength of guidance (eta)", fontsize=11)
     return _save(figure, path)
 
@@ -63,17 +67,12 @@ def plot_distillation(table: Table, path: Path) -> Path:
             axes.plot([place + 0.15] * len(of_seeds), list(map(_number, of_seeds)), "x", color="tab:gray")
         axes.set_xticks(range(len(rows)), [row.label.replace(" ", "\n", 1) for row in rows], fontsize=8)
         axes.set_xlim(-0.5, len(rows) - 0.5)
-        axes.set_title(_axis(table, column).replace(" (", "\n("), fontsize=8)
+        axes.set_title(_axis(table, column), fontsize=8)
         axes.grid(axis="y", alpha=0.3)
     figure.suptitle(
         "Distillation, miniature: means over seeds with intervals over edits; crosses are seeds", fontsize=11
     )
     return _save(figure, path)
-
-
-def _errorbars(axes: "Axes", x: Sequence[Estimate], y: Sequence[Estimate]) -> None:
-    across, up = (list(map(_number, each)) for each in (x, y))
-    axes.errorbar(across, up, xerr=_margins(x), yerr=_margins(y), fmt="o-", capsize=2, elinewidth=0.7)
 
 
 def _margins(estimates: Sequence[Estimate]) -> list[list[float]]:
@@ -98,7 +97,8 @@ def _axis(table: Table, place: int) -> str:
     column = table.columns[place]
     power = f" x 10^{column.power}" if column.power else ""
     better = "higher" if column.higher_is_better else "lower"
-    return f"{column.full_title}{power}, {better} is better"
+    network = f"\n({column.network})" if column.network else ""
+    return f"{column.title}{power}, {better} is better{network}"
 
 
 def _save(figure: "Figure", path: Path) -> Path:

@@ -36,6 +36,9 @@ PUBLISHED_COLUMNS = tuple(
 PUBLISHED_LABELS = {"none": "no distillation", "dinov2-0.5": "DINOv2, weight 0.5"}
 
 
+NO_DIFFERENCE = "An interval that holds 0 shows no difference in either direction."
+
+
 def render_guidance(
     run_dirs: Sequence[Path],
     out: Path,
@@ -47,29 +50,44 @@ def render_guidance(
     """Write ablation-guidance as .md, .tex and .csv, with `plots` as .png too; returns the files. notes: go below the
     table. Raises ReportError as piebench does."""
     keys = [column.key for column in piebench.COLUMNS]
-    table = guidance_table(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    written = write_pages({"ablation-guidance": [_with_notes(table, notes)]}, out)
-    return [*written, plot_guidance(table, out / "ablation-guidance.png")] if plots else written
+    measured, *others = guidance_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
+    written = write_pages({"ablation-guidance": [_with_notes(measured, notes), *others]}, out)
+    return [*written, plot_guidance(measured, out / "ablation-guidance.png")] if plots else written
 
 
-def guidance_table(runs: Sequence[Run]) -> Table:
-    """A row for each strength, from the weakest to the strongest, below the references."""
+def guidance_tables(runs: Sequence[Run]) -> list[Table]:
+    """A row for each strength, from the weakest to the strongest, below the references; differences to the weakest."""
     swept = sorted((run for run in runs if run.method not in piebench.REFERENCES), key=_eta)
     references = [run for run in runs if run.method in piebench.REFERENCES]
     rows = [_row(run.method, "reference", [run], piebench.COLUMNS, reference=True) for run in references]
     rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], piebench.COLUMNS) for run in swept]
     first = runs[0]
-    return Table(
+    shown = shown_columns(first.manifest, piebench.COLUMNS)
+    measured = Table(
         caption=f"EditAR at several strengths of guidance (eta), measured. {conditions(first)}",
-        columns=shown_columns(first.manifest, piebench.COLUMNS),
+        columns=shown,
         blocks=(Block(label="Measured", rows=tuple(rows), facts=facts(first)),),
         notes=(
             "The published figure 6 is of this sweep at full size; it has no numbers to stand beside these.",
-            "Rows share their images, so that neighbouring rows differ by less than their intervals suggest.",
             *undefined_notes(runs, piebench.COLUMNS),
         ),
         marked=False,
     )
+    differences = tuple(
+        _difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], piebench.COLUMNS) for run in swept[1:]
+    )
+    label = f"Row minus eta {_eta(swept[0]):g}"
+    return [
+        measured,
+        Table(
+            caption=f"Differences between strengths of guidance ({label.lower()}), paired by sample. "
+            f"{conditions(first)}",
+            columns=shown,
+            blocks=(Block(label=label, rows=differences, facts=facts(first)),),
+            notes=(NO_DIFFERENCE,),
+            marked=False,
+        ),
+    ]
 
 
 def render_distillation(
@@ -124,13 +142,13 @@ def _differences(by_teacher: dict[str, list[Run]], shown: Sequence[Column]) -> T
         pairs = list(zip(with_teacher, base, strict=True))
         groups = [(f"{len(pairs)} seeds", pairs), *((f"seed {_seed(run)}", [(run, none)]) for run, none in pairs)]
         for kind, group in groups:
-            rows.append(_difference_row(TEACHERS[teacher], kind, group))
+            rows.append(_with_fid(_difference_row(TEACHERS[teacher], kind, group, DISTILLATION_COLUMNS), group))
     label = "Row minus no distillation"
     return Table(
         caption=f"Differences to the model without distillation, paired by seed and sample. {conditions(base[0])}",
         columns=tuple(shown),
         blocks=(Block(label=label, rows=tuple(rows), facts=facts(base[0])),),
-        notes=("An interval that holds 0 shows no difference in either direction.",),
+        notes=(NO_DIFFERENCE,),
         marked=False,
     )
 
@@ -186,15 +204,23 @@ def _fid_row(label: str, kind: str, runs: Sequence[Run], reference: bool = False
     return _estimated(label, kind, runs, (FID, *DISTILLATION_COLUMNS), [fid, *means], reference)
 
 
-def _difference_row(label: str, kind: str, pairs: Sequence[tuple[Run, Run]]) -> Row:
+def _difference_row(label: str, kind: str, pairs: Sequence[tuple[Run, Run]], columns: Sequence[Column]) -> Row:
+    """Means of first minus second over the samples of all pairs."""
+    sources = pd.concat([run.samples["source_id"] for run, _ in pairs])
+    differences = (
+        pd.concat([(run.samples[column.key] - base.samples[column.key]).loc[run.samples.index] for run, base in pairs])
+        for column in columns
+    )
+    estimates = [mean_interval(each, sources) for each in differences]
+    return _estimated(label, kind, [run for run, _ in pairs], columns, estimates)
+
+
+def _with_fid(row: Row, pairs: Sequence[tuple[Run, Run]]) -> Row:
+    """A difference row with that of FID before the others."""
     fids = [(_fid(run), _fid(base)) for run, base in pairs]
     value = float(np.mean([run[0] - base[0] for run, base in fids]))
-    estimates = [jackknife_interval(value, sum((run[1] - base[1]) for run, base in fids) / len(pairs))]
-    for column in DISTILLATION_COLUMNS:
-        differences = pd.concat([run.samples[column.key] - base.samples[column.key] for run, base in pairs])
-        sources = pd.concat([run.samples["source_id"] for run, _ in pairs])
-        estimates.append(mean_interval(differences, sources))
-    return _estimated(label, kind, [run for run, _ in pairs], (FID, *DISTILLATION_COLUMNS), estimates)
+    estimate = jackknife_interval(value, sum(run[1] - base[1] for run, base in fids) / len(pairs))
+    return replace(row, estimates=(estimate, *row.estimates))
 
 
 def _estimated(

@@ -118,6 +118,7 @@ def start(plan: Plan, teacher: str, seed: int) -> MiniatureEditAR:
     pruned.layers = nn.ModuleList(pruned.layers[layer] for layer in plan.layers)
     pruned.alignment = module.transformer.alignment
     module.transformer.load_state_dict(pruned.state_dict())
+    assert isinstance(whole.text, WordTextEncoder)
     module.text.load_state_dict(whole.text.state_dict())
     return module
 

@@ -52,8 +52,7 @@ def write_examples(
 
     def make(index: int) -> Mapping[str, np.ndarray]:
         images, rows = draw_pairs(mixture, index, scenes)
-        pairs = tokenised(tokenizer, text, images, rows)
-        arrays = {field.name: getattr(pairs, field.name).numpy().astype(np.uint16) for field in fields(pairs)}
+        arrays = tokenised(tokenizer, text, images, rows).arrays()
         known = features(network, images)
         return arrays | {name: known[name][rows["target"]].numpy().astype(np.float16) for name in known}
 

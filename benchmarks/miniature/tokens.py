@@ -64,6 +64,10 @@ class Sequences:
     def pick(self, rows: Tensor) -> "Sequences":
         return Sequences(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as uint16."""
+        return {f.name: getattr(self, f.name).numpy().astype(np.uint16) for f in fields(self)}
+
 
 def make_shard(
     tokenizer: VQModel, text: WordTextEncoder, mixture: Mixture, index: int, scenes: int = SCENES_PER_SHARD
@@ -137,11 +141,7 @@ def make_shards(
 ) -> None:
     """Write the missing ones of `count` shards."""
 
-    def make(index: int) -> dict[str, np.ndarray]:
-        shard = make_shard(tokenizer, text, mixture, index, scenes)
-        return {f.name: getattr(shard, f.name).numpy().astype(np.uint16) for f in fields(shard)}
-
-    write_missing(folder, count, make)
+    write_missing(folder, count, lambda index: make_shard(tokenizer, text, mixture, index, scenes).arrays())
 
 
 class Shards:
