@@ -1,8 +1,7 @@
 """`python -m reports`: render the tables of finished runs."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from reports import piebench, translation
-from reports.runs import ReportError
+from reports.runs import ReportError, find_runs
 
 RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
     "piebench": piebench.render,
@@ -45,32 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render_all(settings: Settings) -> list[Path]:
     """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for manifest in (path for root in settings.runs for path in _manifests(root)):
-        try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            suite, benchmark = str(content["suite"]), str(content["benchmark"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
-        groups.setdefault(("" if settings.out else suite, benchmark), []).append(manifest.parent)
-    if not groups:
-        places = ", ".join(map(str, settings.runs))
-        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    for (suite, benchmark), run_dirs in find_runs(settings.runs).items():
+        groups.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
     written = []
     for (suite, benchmark), run_dirs in groups.items():
         if benchmark not in RENDERERS:
             raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
         written += RENDERERS[benchmark](run_dirs, settings.out or Path("reports") / suite, settings.allow_partial)
     return written
-
-
-def _manifests(root: Path) -> Iterator[Path]:
-    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
-    if (root / "manifest.json").is_file():
-        yield root / "manifest.json"
-    elif root.is_dir():
-        for child in sorted(root.iterdir()):
-            if child.is_dir():
-                yield from _manifests(child)
 
 
 if __name__ == "__main__":
