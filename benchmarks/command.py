@@ -80,11 +80,11 @@ class BenchmarkArguments:
         return (Path("reports") if self.out == DEFAULT_OUT else self.out / "reports") / suite
 
 
-A = TypeVar("A", bound=BenchmarkArguments)
+T = TypeVar("T")
 
 
-def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments: Sequence[str] | None) -> int:
-    """Runs a benchmark's command; returns its exit code. What a user can mend is told in one message, with code 2."""
+def command(kind: type[T], evaluate: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
+    """Runs a command; returns its exit code. What a user can mend is told in one message, with code 2."""
     try:
         evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
     except (ValueError, OSError, ImportError) as error:

@@ -9,13 +9,13 @@ from typing import Annotated
 import tyro
 
 from benchmarks.command import command
-from benchmarks.shown import read_groups
+from benchmarks.run_groups import read_groups
 from reports.gallery import write_gallery
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Make a page of the pictures of run directories, which opens from the disk: samples as rows, methods as columns."""
+    """Make a page of the pictures of run directories: samples as rows, methods as columns. It opens from the disk."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
     """Run directories, or folders that hold them."""

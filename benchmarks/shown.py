@@ -1,23 +1,15 @@
-"""What the data sets show of samples, found again for the runs that were made of them: for sheets, figures, gallery."""
+"""What the data sets show of samples: for sheets, figures and the gallery."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import numpy as np
 
-from benchmarks.datasets.faults import DatasetError
-from benchmarks.datasets.piebench import PieBenchRecord, read_piebench
-from benchmarks.datasets.translation import TranslationDataset, TranslationRecord, read_translation
+from benchmarks.datasets.piebench import PieBenchRecord
+from benchmarks.datasets.translation import TranslationDataset, TranslationRecord
 from benchmarks.datasets.translation_protocols import TranslationProtocol
-from benchmarks.suites import SUITES, Suite
-from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
-from reports.gallery import Group, read_group
 from reports.pictures import Shown
-from reports.runs import find_runs
-
-TRANSLATION = "translation-"  # before the task in a benchmark's name
 
 
 def shown_edit(record: PieBenchRecord) -> Shown:
+    """The mask is shown without the frame of a pixel that the official evaluation adds to every one."""
     words = {"blend words": " → ".join(record.blend_words)} if record.blend_words else {"blend words": "none"}
     return Shown(
         texts={
@@ -27,7 +19,7 @@ def shown_edit(record: PieBenchRecord) -> Shown:
             **words,
         },
         pictures={"source": record.image()},
-        mask=record.mask(),
+        mask=np.pad(record.mask()[1:-1, 1:-1], 1, mode="edge"),
     )
 
 
@@ -37,67 +29,3 @@ def shown_translation(dataset: TranslationDataset, protocol: TranslationProtocol
         texts={"caption": record.caption},
         pictures={"condition": protocol.condition(row), "real image": protocol.image(row)},
     )
-
-
-def read_groups(
-    roots: Sequence[Path],
-    data: Sequence[Path] = (),
-    suites: Mapping[str, Suite] = SUITES,
-    translation_suites: Mapping[str, TranslationSuite] = TRANSLATION_SUITES,
-) -> list[Group]:
-    """The runs at or below `roots`, by suite and benchmark, with the data sets that they were made of.
-
-    data: folders of data sets; each group takes the one whose digest its manifests have. Raises ReportError for runs
-    that don't belong together, DatasetError and ValueError where no data set is theirs.
-    """
-    groups = []
-    for run_dirs in find_runs(roots).values():
-        group = read_group(run_dirs)
-
-        def read(folder: Path | None, manifest: dict[str, Any] = group.manifest) -> tuple[str, Callable[[str], Shown]]:
-            if manifest["benchmark"].startswith(TRANSLATION):
-                return _translations(manifest, folder, translation_suites[manifest["suite"]])
-            return _edits(folder, suites[manifest["suite"]])
-
-        groups.append(Group(runs=group.runs, shown=_matching(group, read, data)))
-    return groups
-
-
-def _matching(
-    group: Group, read: Callable[[Path | None], tuple[str, Callable[[str], Shown]]], data: Sequence[Path]
-) -> Callable[[str], Shown]:
-    """What shows the samples of the data set that the group's runs name, of `data` or, without any, the suite's own."""
-    wanted, found, faults = group.manifest["dataset"]["digest"], [], []
-    for folder in data or (None,):
-        try:
-            digest, shown = read(folder)
-        except DatasetError as error:
-            faults.append(error)
-            continue
-        if digest == wanted:
-            return shown
-        found.append(f"{folder or 'the embedded one'} has {digest[:12]}")
-    if faults and not found:
-        raise faults[0]
-    raise ValueError(
-        f"{group.runs[0].path} was made of the data set {wanted[:12]}, but {', '.join(found)}; give its folder as --data"
-    )
-
-
-def _edits(folder: Path | None, suite: Suite) -> tuple[str, Callable[[str], Shown]]:
-    dataset = read_piebench(suite.dataset(folder), suite.image_side)
-    records = {record.sample_id: record for record in dataset.records}
-    return dataset.digest, lambda sample_id: shown_edit(records[sample_id])
-
-
-def _translations(
-    manifest: dict[str, Any], folder: Path | None, suite: TranslationSuite
-) -> tuple[str, Callable[[str], Shown]]:
-    task = manifest["benchmark"].removeprefix(TRANSLATION)
-    protocol = TranslationProtocol(**manifest["scoring"]["options"])
-    source = protocol.dataset(task)
-    dataset = read_translation(source, suite.dataset(source, folder), task, suite.classes)
-    records = {
-        sample_id: record for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)
-    }
-    return dataset.digest, lambda sample_id: shown_translation(dataset, protocol, records[sample_id])

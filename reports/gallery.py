@@ -32,14 +32,30 @@ STYLES = ("look.css", "rows.css", "viewer.css")
 SCRIPTS = ("elements.js", "state.js", "choose.js", "rows.js", "viewer.js", "main.js")
 GENERATOR = "EditAR Bench gallery"  # how an earlier gallery is told from other pages
 
-# By benchmark: its title, the scores of single samples, and what samples.parquet says of them.
-BENCHMARKS: dict[str, tuple[str, tuple[Column, ...], tuple[str, ...]]] = {
-    "piebench": ("PIE-Bench", piebench.COLUMNS, piebench.FACTS),
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """columns: the scores of single samples. facts: what samples.parquet says of them. methods: in the order shown."""
+
+    title: str
+    columns: tuple[Column, ...]
+    facts: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+BENCHMARKS = {
+    "piebench": Benchmark(
+        title="PIE-Bench",
+        columns=piebench.COLUMNS,
+        facts=piebench.FACTS,
+        methods=(*piebench.REFERENCES, *piebench.KINDS),
+    ),
     **{
-        f"translation-{task}": (
-            f"{task.capitalize()} to image",
-            tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES),
-            translation.FACTS,
+        f"translation-{task}": Benchmark(
+            title=f"{task.capitalize()} to image",
+            columns=tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES),
+            facts=translation.FACTS,
+            methods=tuple(translation.PUBLISHED_AS),
         )
         for task, columns in translation.COLUMNS.items()
     },
@@ -88,21 +104,16 @@ class Group:
             labels.append(f"{run.method} ({below.parts[0] if below.parts else '.'})")
         return labels
 
-    def select(self, methods: Sequence[str]) -> "Group":
-        """The group with these methods, in this order. Raises ReportError for one that there is no run of."""
-        for method in methods:
-            if method not in self.labels:
-                raise ReportError(f"there is no run of {method!r} among {', '.join(self.labels)}")
-        return Group(runs=[self.runs[self.labels.index(method)] for method in methods], shown=self.shown)
-
 
 def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
     """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
     content = json.loads((run_dirs[0] / "manifest.json").read_text(encoding="utf-8"))
     if content["benchmark"] not in BENCHMARKS:
         raise ReportError(f"{run_dirs[0]} is a run of {content['benchmark']!r}; known are {', '.join(BENCHMARKS)}")
-    _, columns, facts = BENCHMARKS[content["benchmark"]]
-    runs = read_runs(run_dirs, [column.key for column in columns], facts, allow_partial=True, repeated=True)
+    known = BENCHMARKS[content["benchmark"]]
+    columns = [column.key for column in known.columns]
+    runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
+    runs.sort(key=lambda run: [*known.methods, run.method].index(run.method))
     for run in runs:
         if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
             raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")
@@ -159,7 +170,7 @@ def _digest(text: str) -> str:
 def _content(group: Group, out: Path) -> dict[str, Any]:
     """What the page knows of a group. Scores are in display units, null where undefined; lists go by column, method,
     sample; reasons for what is missing go by method and sample."""
-    columns = shown_columns(group.manifest, BENCHMARKS[group.benchmark][1])
+    columns = shown_columns(group.manifest, BENCHMARKS[group.benchmark].columns)
     written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.shown)
     types, names = _types(group)
     methods = [
@@ -168,7 +179,8 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
     ]
     return {
         "key": group.key,
-        "title": BENCHMARKS[group.benchmark][0],
+        "title": BENCHMARKS[group.benchmark].title,
+        "suite": group.manifest["suite"],
         "facts": _facts(group),
         "side": written.side,
         "small": written.small,
@@ -191,14 +203,14 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
 
 
 def _scaled(title: str, column: Column) -> str:
-    power = f" ×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
-    return f"{title}{power} {'↑' if column.higher_is_better else '↓'}"
+    power = f"\u00a0×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
+    return f"{title}{power}\u00a0{'↑' if column.higher_is_better else '↓'}"
 
 
 def _facts(group: Group) -> str:
     manifest = group.manifest
     return (
-        f"{manifest['protocol']} · suite {manifest['suite']} · {len(group.sample_ids)} samples · "
+        f"{manifest['protocol']} · {len(group.sample_ids)} samples · "
         f"seed {manifest['seed']} · data {str(manifest['dataset']['digest'])[:12]}"
     )
 
@@ -213,7 +225,7 @@ def _note(run: Run) -> str:
 
 def _types(group: Group) -> tuple[list[int], list[str]]:
     """The edit type of each sample as an index into the types' names; nothing of a benchmark that has none."""
-    if "edit_type_name" not in BENCHMARKS[group.benchmark][2]:
+    if "edit_type_name" not in BENCHMARKS[group.benchmark].facts:
         return [], []
     known = pd.concat([run.attempted[["edit_type", "edit_type_name"]] for run in group.runs])
     known = known[~known.index.duplicated()].loc[group.sample_ids]

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from reports.runs import ReportError, Run
 FILES = "gallery-files"
 SMALL = 256  # pixels along a side: pictures up to this size go in losslessly and are their own thumbnails
 FULL_QUALITY, SMALL_QUALITY = 90, 80
+LOSSLESS = {"lossless": True, "method": 1, "quality": 30}  # of the effort, not of the pictures
+MASK = "input-mask"
 MASK_SIDE = 512  # at least, so that its outline is a fine line
 OUTLINE = 3  # pixels
-MASK_COLOUR, MASK_INSIDE = (255, 0, 128), 70  # RGB, and alpha within the outline
+MASK_COLOUR, MASK_INSIDE = (255, 0, 128), 50  # RGB, and alpha within the outline
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -38,6 +40,16 @@ class Written:
     small: bool
     texts: dict[str, list[str]]
     errors: list[dict[int, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    """made: for each run the picture's width in pixels, or why there is none. The rest is of the data set."""
+
+    made: list[str | int]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    titles: tuple[str, ...] = ()
+    masked: bool = False
 
 
 class GalleryFiles:
@@ -58,35 +70,34 @@ class GalleryFiles:
             raise ReportError(f"sample id {bad!r} can't be the name of a file; use letters, digits, '-', '_' and '.'")
         folders = _distinct([file_name(label) for label in labels])
 
-        def one(sample_id: str) -> tuple[Shown | None, list[str | int]]:
-            """What is known of the sample, without its pictures, and for each run the picture's side or an error."""
+        def one(sample_id: str) -> _Sample:
             known = shown(sample_id) if shown else None
-            inputs: Mapping[str, Image.Image] = known.pictures if known else {}
-            for title, picture in inputs.items():
-                self._save(picture, f"input-{file_name(title)}", sample_id)
-            if known is not None and known.mask is not None:
-                self._write(overlay(known.mask), "full", "input-mask", sample_id, lossless=True)
-            made: list[str | int] = []
-            for run, folder in zip(runs, folders, strict=True):
-                picture_or_error = read_picture(run, sample_id)
-                if isinstance(picture_or_error, Image.Image):
-                    self._save(picture_or_error, folder, sample_id)
-                    made.append(picture_or_error.width)
-                else:
-                    made.append(picture_or_error)
             if known is not None:
-                blank = dict.fromkeys(known.pictures, Image.new("RGB", (1, 1)))
-                known = Shown(texts=known.texts, pictures=blank, mask=None if known.mask is None else np.empty((0, 0)))
-            return known, made
+                self._save_inputs(known, sample_id)
+            made = []
+            for run, folder in zip(runs, folders, strict=True):
+                picture = read_picture(run, sample_id)
+                if isinstance(picture, Image.Image):
+                    self._save(picture, folder, sample_id)
+                made.append(picture if isinstance(picture, str) else picture.width)
+            if known is None:
+                return _Sample(made=made)
+            return _Sample(made=made, texts=known.texts, titles=tuple(known.pictures), masked=known.mask is not None)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = pool.map(one, sample_ids)
-            results = list(tqdm(rows, "gallery", len(sample_ids), unit="sample", leave=False, delay=2))
-        return _written(folders, results)
+            bar = tqdm(rows, "gallery", len(sample_ids), unit="sample", leave=False, delay=2, mininterval=1)
+            return _written(folders, list(bar))
+
+    def _save_inputs(self, known: Shown, sample_id: str) -> None:
+        for title, picture in known.pictures.items():
+            self._save(picture, _input_folder(title), sample_id)
+        if known.mask is not None:
+            self._write(overlay(known.mask), "full", MASK, sample_id, **LOSSLESS)
 
     def _save(self, picture: Image.Image, column: str, sample_id: str) -> None:
         if picture.width <= SMALL:
-            self._write(picture, "full", column, sample_id, lossless=True)
+            self._write(picture, "full", column, sample_id, **LOSSLESS)
             return
         self._write(picture, "full", column, sample_id, quality=FULL_QUALITY)
         height = round(SMALL * picture.height / picture.width)
@@ -108,7 +119,7 @@ def overlay(mask: np.ndarray) -> Image.Image:
     """A mask, bool (height, width), as an RGBA picture to lie over others: tinted where it is True, and outlined."""
     factor = max(1, -(-MASK_SIDE // max(mask.shape)))
     inside = mask.repeat(factor, 0).repeat(factor, 1)
-    core = np.pad(inside, OUTLINE)
+    core = np.pad(inside, OUTLINE, mode="edge")  # no outline along the sides of the picture
     for axis in (0, 1):
         core = np.logical_and.reduce([np.roll(core, shift, axis) for shift in range(-OUTLINE, OUTLINE + 1)])
     core = core[OUTLINE:-OUTLINE, OUTLINE:-OUTLINE]
@@ -130,19 +141,22 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _written(folders: list[str], results: Sequence[tuple[Shown | None, list[str | int]]]) -> Written:
-    known = [each for each, _ in results if each is not None]
-    sides = [side for _, made in results for side in made if isinstance(side, int)]
-    side = max(sides, default=0)
+def _input_folder(title: str) -> str:
+    return f"input-{file_name(title)}"
+
+
+def _written(folders: list[str], samples: Sequence[_Sample]) -> Written:
+    first = samples[0] if samples else _Sample(made=[])
+    side = max((each for sample in samples for each in sample.made if isinstance(each, int)), default=0)
     return Written(
         folders=folders,
-        inputs=[{"title": title, "folder": f"input-{file_name(title)}"} for title in (known[0].pictures if known else ())],
-        mask="input-mask" if known and known[0].mask is not None else None,
+        inputs=[{"title": title, "folder": _input_folder(title)} for title in first.titles],
+        mask=MASK if first.masked else None,
         side=side,
         small=side > SMALL,
-        texts={label: [each.texts[label] for each in known] for label in (known[0].texts if known else ())},
+        texts={label: [sample.texts[label] for sample in samples] for label in first.texts},
         errors=[
-            {place: reason for place, (_, made) in enumerate(results) if isinstance(reason := made[column], str)}
+            {place: reason for place, sample in enumerate(samples) if isinstance(reason := sample.made[column], str)}
             for column in range(len(folders))
         ],
-    )  # fmt: skip
+    )

@@ -26,7 +26,7 @@ function draw() {
 function drawSheet() {
   const group = currentGroup();
   document.title = group.title;
-  find("group-title").textContent = data.groups.length > 1 ? "" : group.title;
+  find("group-title").textContent = data.groups.length > 1 ? "" : `${group.title} · ${group.suite}`;
   find("facts").textContent = group.facts;
   drawControls(group);
   drawRows(group);
@@ -34,7 +34,7 @@ function drawSheet() {
 
 function drawControls(group) {
   const methods = group.methods.map(({ label }) => ({ value: label, text: label }));
-  fill(find("group"), data.groups.map((each) => ({ value: each.key, text: `${each.title} (${each.key})` })));
+  fill(find("group"), data.groups.map((each) => ({ value: each.key, text: `${each.title} · ${each.suite}` })));
   fill(find("type"), [{ value: "", text: "all" }, ...group.type.map((name, number) => ({ value: name, text: `${name} (${group.types.filter((type) => type === number).length})` }))]);
   fill(find("score"), [{ value: "", text: "id" }, ...group.columns.map((column) => ({ value: column.key, text: column.full }))]);
   fill(find("of"), methods);
@@ -101,7 +101,7 @@ function remembered() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  find("theme").textContent = { auto: "Auto", light: "Light", dark: "Dark" }[theme];
+  find("theme").textContent = `◐ ${theme}`;
   find("theme").setAttribute("aria-label", `Colours: ${theme}`);
   try {
     localStorage.setItem("gallery-theme", theme);

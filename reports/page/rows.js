@@ -1,5 +1,7 @@
 // The sheet: a row for each sample, filled when it comes near the window, a cell for each input and method.
 
+const ROW_TEXTS = 3; // the viewer has all
+
 let order = []; // the samples' numbers, in the order shown
 let rowElements = new Map();
 let watcher = null;
@@ -8,7 +10,9 @@ const cursor = { row: 0, cell: 0 }; // the cell that the Tab key reaches
 function drawHead(group, methods) {
   const column = shownColumn(group);
   const about = column < 0 ? "no scores of single images" : group.columns[column].full;
-  const cells = [make("div", { role: "columnheader", className: "info" }, make("span", { className: "soft", textContent: about }))];
+  const info = make("div", { role: "columnheader", className: "info" }, make("span", { className: "soft", textContent: about }));
+  if (state.score) info.append(make("b", { textContent: group.methods[methodNumber(group, state.of)].label + (state.minus ? ` − ${state.minus}` : "") }));
+  const cells = [info];
   for (const input of group.inputs) {
     cells.push(make("div", { role: "columnheader", className: "input" }, make("span", { textContent: input.title })));
   }
@@ -74,21 +78,18 @@ function fillRow(group, methods, row) {
 
 function infoCell(group, sample) {
   const info = make("div", { role: "rowheader", className: "info" });
-  const facts = make("p", { className: "facts" }, make("span", { className: "id", textContent: group.ids[sample] }));
+  const facts = make("p", { className: "facts" });
+  if (state.score) {
+    const value = sortValue(group, sample);
+    facts.append(make("b", { textContent: state.minus && value !== null ? signed(value) : printed(value), title: "what it is sorted by" }));
+  }
+  facts.append(make("span", { className: "id", textContent: group.ids[sample] }));
   if (group.type.length) facts.append(make("span", { className: "kind", textContent: group.type[group.types[sample]] }));
   info.append(facts);
-  group.texts.forEach((texts, number) => {
+  group.texts.slice(0, ROW_TEXTS).forEach((texts, number) => {
     const label = make("span", { className: number ? "label" : "hidden", textContent: group.labels[number] + ": " });
     info.append(make("p", { className: number ? "text" : "text first", title: texts[sample] }, label, texts[sample]));
   });
-  if (state.score) {
-    const value = sortValue(group, sample);
-    const title = group.columns[shownColumn(group)].title;
-    const of = group.methods[methodNumber(group, state.of)].label;
-    const what = state.minus ? `${title}, ${of} minus ${state.minus}` : `${title} of ${of}`;
-    const text = state.minus && value !== null ? signed(value) : printed(value);
-    info.append(make("p", { className: "sorted" }, make("b", { textContent: text }), " " + what));
-  }
   return info;
 }
 
@@ -124,7 +125,7 @@ function allScores(group, sample, m, methods) {
   group.columns.forEach((column, c) => {
     const best = bestMethods(group, c, sample, methods).includes(m);
     const value = make("dd", { className: best ? "best" : "", textContent: printed(group.scores[c][m][sample]), title: whyUndefined(group, c, m, sample) });
-    list.append(make("dt", { textContent: column.title.replace(/ ×10\S*| [↑↓]$/g, ""), title: column.full }), value);
+    list.append(make("dt", { textContent: column.title.replace(/\s(×10\S*|[↑↓])/g, ""), title: column.full }), value);
   });
   return list;
 }
