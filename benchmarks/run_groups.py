@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.piebench import read_piebench
@@ -18,12 +17,10 @@ from reports.runs import find_runs
 TRANSLATION = "translation-"  # before the task in a benchmark's name
 
 
-def read_groups(
-    roots: Sequence[Path],
-    data: Sequence[Path] = (),
-    suites: Mapping[str, Suite] = SUITES,
-    translation_suites: Mapping[str, TranslationSuite] = TRANSLATION_SUITES,
-) -> list[Group]:
+Found = tuple[str, Callable[[str], Shown]]  # a data set's digest, and what shows its samples
+
+
+def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]:
     """The runs at or below `roots`, by suite and benchmark, with the data sets that they were made of.
 
     data: folders of data sets; each group takes the one whose digest its manifests have. Raises ReportError for runs
@@ -32,24 +29,16 @@ def read_groups(
     groups = []
     for run_dirs in find_runs(roots).values():
         group = read_group(run_dirs)
-
-        def read(folder: Path | None, manifest: dict[str, Any] = group.manifest) -> tuple[str, Callable[[str], Shown]]:
-            if manifest["benchmark"].startswith(TRANSLATION):
-                return _translations(manifest, folder, translation_suites[manifest["suite"]])
-            return _edits(folder, suites[manifest["suite"]])
-
-        groups.append(Group(runs=group.runs, shown=_matching(group, read, data)))
+        groups.append(Group(runs=group.runs, shown=_matching(group, data)))
     return groups
 
 
-def _matching(
-    group: Group, read: Callable[[Path | None], tuple[str, Callable[[str], Shown]]], data: Sequence[Path]
-) -> Callable[[str], Shown]:
+def _matching(group: Group, data: Sequence[Path]) -> Callable[[str], Shown]:
     """What shows the samples of the data set that the group's runs name, of `data` or, without any, the suite's own."""
     wanted, found, faults = group.manifest["dataset"]["digest"], [], []
     for folder in data or (None,):
         try:
-            digest, shown = read(folder)
+            digest, shown = _read(group, folder)
         except DatasetError as error:
             faults.append(error)
             continue
@@ -64,17 +53,28 @@ def _matching(
     )
 
 
-def _edits(folder: Path | None, suite: Suite) -> tuple[str, Callable[[str], Shown]]:
+def _read(group: Group, folder: Path | None) -> Found:
+    suites: Mapping[str, Suite | TranslationSuite]
+    suites = TRANSLATION_SUITES if group.benchmark.startswith(TRANSLATION) else SUITES
+    suite = suites.get(group.manifest["suite"])
+    if suite is None:
+        path, name = group.runs[0].path, group.manifest["suite"]
+        raise ValueError(f"{path} is of the suite {name!r}; known are {', '.join(suites)}")
+    return _edits(folder, suite) if isinstance(suite, Suite) else _translations(group, folder, suite)
+
+
+def _edits(folder: Path | None, suite: Suite) -> Found:
     dataset = read_piebench(suite.dataset(folder), suite.image_side)
     records = {record.sample_id: record for record in dataset.records}
     return dataset.digest, lambda sample_id: shown_edit(records[sample_id])
 
 
-def _translations(
-    manifest: dict[str, Any], folder: Path | None, suite: TranslationSuite
-) -> tuple[str, Callable[[str], Shown]]:
-    task = manifest["benchmark"].removeprefix(TRANSLATION)
-    protocol = TranslationProtocol(**manifest["scoring"]["options"])
+def _translations(group: Group, folder: Path | None, suite: TranslationSuite) -> Found:
+    task = group.benchmark.removeprefix(TRANSLATION)
+    try:
+        protocol = TranslationProtocol(**group.manifest["scoring"]["options"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{group.runs[0].path}: scoring.options of manifest.json are no protocol: {error}") from error
     source = protocol.dataset(task)
     dataset = read_translation(source, suite.dataset(source, folder), task, suite.classes)
     records = {sample_id: record for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from reports import piebench, translation
+from reports.gallery import read_group, write_gallery
 from reports.runs import ReportError, find_runs
 
 RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
@@ -27,6 +28,9 @@ class Settings:
     """Where the tables go; without it to reports/<suite> for each suite found."""
     allow_partial: bool = False
     """Average what is done of unfinished runs, with n/N in the row."""
+    gallery: Path | None = None
+    """Also make a page of the runs' pictures in this folder. `python -m benchmarks.gallery` makes it with the sources,
+    masks and prompts of the data sets, which run directories don't hold."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in render_all(settings):
             print(path)
+        if settings.gallery:
+            groups = [read_group(run_dirs) for run_dirs in find_runs(settings.runs).values()]
+            print(write_gallery(groups, settings.gallery))
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
