@@ -130,6 +130,7 @@ def write_gallery(groups: Sequence[Group], out: Path) -> Path:
     if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace"):
         raise ReportError(f"{page} is no gallery and would be overwritten; give --out another folder")
     shutil.rmtree(out / FILES, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
     content = {"files": FILES, "digits": DIGITS, "groups": [_content(group, out) for group in groups]}
     return write_text(page, _html(content))
 

@@ -39,14 +39,14 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
     """The picture that a run made of a sample, RGB, or why there is none."""
     if sample_id not in run.attempted.index:
         return NOT_REACHED
-    sample = run.attempted.loc[sample_id]
-    if pd.isna(sample["image_sha256"]):
-        return NOT_REACHED if pd.isna(sample["error"]) else str(sample["error"])
+    digest, error = (run.attempted.at[sample_id, column] for column in ("image_sha256", "error"))
+    if pd.isna(digest):
+        return NOT_REACHED if pd.isna(error) else str(error)
     try:
         data = (run.path / "images" / f"{sample_id}.png").read_bytes()
     except OSError:
         return CHANGED
-    if hashlib.sha256(data).hexdigest() != sample["image_sha256"]:
+    if hashlib.sha256(data).hexdigest() != digest:
         return CHANGED
     try:
         with warnings.catch_warnings():
@@ -55,8 +55,8 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
                 if max(image.size) > LARGEST_SIDE:
                     return f"it has {image.width}x{image.height} pixels; more than {LARGEST_SIDE} are not shown"
                 return image.convert("RGB")
-    except Exception as error:  # Pillow raises many kinds on a damaged file
-        return f"it can't be read as an image ({type(error).__name__}: {error})"
+    except Exception as fault:  # Pillow raises many kinds on a damaged file
+        return f"it can't be read as an image ({type(fault).__name__}: {fault})"
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

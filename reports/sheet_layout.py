@@ -83,7 +83,9 @@ def lay_out(title: str, blocks: Sequence[SheetBlock], look: Look, font: Font, en
     columns = max(len(block.headers) for block in blocks)
     layout = Layout(look=look, width=gap + columns * (side + gap))
     inside = (layout.width - 2 * gap) * enlarged
-    top = layout.write(broken(title, font, inside, TITLE_LINES), gap, gap) + gap
+    top = gap
+    if title:
+        top = layout.write(broken(title, font, inside, TITLE_LINES), gap, gap) + gap
     for block in blocks:
         heads = [broken(header, font, side * enlarged, HEADER_LINES) for header in block.headers]
         head_lines = max(map(len, heads))

@@ -15,6 +15,8 @@ from tests.reports.conftest import backbones, merged, samples_frame
 
 HOSTILE = 'make it </script><script>pwned=1</script><b onclick="pwned=2">bold</b> & <!-- &amp; \u2028 {{ 7*7 }} 🎈'
 
+TEXTS = ("sample_id", "status", "error", "undefined", "image_sha256")
+
 
 def picture(seed: int, side: int = 32) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -37,17 +39,16 @@ def write_run(
     path = folder / method
     (path / "images").mkdir(parents=True)
     samples = samples_frame(count, seed) if frame is None else frame
-    samples["image_sha256"] = samples["image_sha256"].astype(object).where(False, None)
+    samples = samples.assign(image_sha256=None).astype(dict.fromkeys(TEXTS, object))
     if pictures:
         for row, sample_id in enumerate(samples["sample_id"]):
             buffer = io.BytesIO()
             picture(1000 * seed + row, side).save(buffer, format="PNG")
             (path / "images" / f"{sample_id}.png").write_bytes(buffer.getvalue())
-            samples.loc[row, "image_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+            samples.at[row, "image_sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     for row, values in (changes or {}).items():
         for column, value in values.items():
-            samples[column] = samples[column].astype(object) if isinstance(value, str) else samples[column]
-            samples.loc[row, column] = value
+            samples.at[row, column] = value
     samples.to_parquet(path / "samples.parquet")
     done = int((samples["status"] == "done").sum())
     base = {
