@@ -16,6 +16,7 @@ from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED
 from benchmarks.miniature.scene import SIDE
+from reports.figure import GAP, LARGEST_SIDE
 from tests.benchmarks import tiny, tiny_translation
 from tests.reports.gallery_runs import DEPTH, depth_frame, picture, write_run
 
@@ -90,21 +91,19 @@ def test_a_figure_of_chosen_samples_as_png_and_pdf(runs: Path, data: Path, tmp_p
         [tiny.picture(2, SIDE), picture(3002, SIDE), picture(2002, SIDE)],
         [tiny.picture(0, SIDE), picture(3000, SIDE), picture(2000, SIDE)],
     ]
-    places = [[place(sheet, each) for each in row] for row in wanted]
-    assert [top for top, _ in places[0]] == [places[0][0][0]] * 3 and places[0][0][0] < places[1][0][0]
-    assert places[0][0][1] < places[0][1][1] < places[0][2][1]
+    places = [[places_in(sheet, column, each) for column, each in enumerate(row)] for row in wanted]
+    assert all(len(found) == 1 and found == row[0] for row in places for found in row)
+    assert places[0][0] < places[1][0]
     pdf = files[0][1].read_bytes()
     assert pdf.startswith(b"%PDF-") and pdf.count(b"/Subtype /Image") == 6 and b"Aileron" in pdf
 
 
-def place(sheet: np.ndarray, wanted: Image.Image) -> tuple[int, int]:
-    """Where on the sheet the picture stands, every pixel enlarged to 4 x 4."""
-    pixels = np.asarray(wanted.resize((4 * SIDE, 4 * SIDE), Image.Resampling.NEAREST))
-    corners = np.argwhere((sheet[: -4 * SIDE, : -4 * SIDE] == pixels[0, 0]).all(2))
-    for top, left in corners.tolist():
-        if np.array_equal(sheet[top : top + 4 * SIDE, left : left + 4 * SIDE], pixels):
-            return top, left
-    raise AssertionError("the picture isn't on the sheet")
+def places_in(sheet: np.ndarray, column: int, wanted: Image.Image) -> list[int]:
+    """Where in a column of the figure the picture stands, enlarged to 256 pixels."""
+    pixels = np.asarray(wanted.resize((256, 256), Image.Resampling.NEAREST))
+    left = round((GAP + column * (LARGEST_SIDE + GAP)) * 256 / LARGEST_SIDE)
+    strip = sheet[:, left : left + 256]
+    return [top for top in range(len(strip) - 255) if np.array_equal(strip[top : top + 256], pixels)]
 
 
 @pytest.mark.parametrize(
