@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.gallery import Group, embedded_json, read_group, write_gallery
+from reports.__main__ import main
+from reports.gallery import embedded_json, read_group, write_gallery
 from reports.gallery_files import MASK_COLOUR, overlay
 from reports.runs import ReportError
 from tests.reports.gallery_runs import HOSTILE, picture, shown_edit, write_run
@@ -104,4 +105,12 @@ def test_ids_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
 
 def test_groups_have_the_order_of_the_tables(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, name, count=2) for name in ("aardvark", "masactrl", "editar", "vq-reconstruction")]
-    assert Group(runs=read_group(runs).runs).labels == ["vq-reconstruction", "editar", "masactrl", "aardvark"]
+    assert read_group(runs).labels == ["vq-reconstruction", "editar", "masactrl", "aardvark"]
+
+
+def test_the_reports_command_makes_one_of_run_directories_alone(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "editar", count=4)
+    out = tmp_path / "gallery"
+    assert main(["--runs", str(run), "--out", str(tmp_path / "tables"), "--gallery", str(out)]) == 0
+    (group,) = content(out / "index.html")["groups"]
+    assert group["ids"] == [f"{number:012d}" for number in range(4)] and not group["inputs"] and not group["texts"]
