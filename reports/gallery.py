@@ -204,7 +204,7 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
 
 
 def _scaled(title: str, column: Column) -> str:
-    power = f"\u00a0×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
+    power = f" ×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
     return f"{title}{power}\u00a0{'↑' if column.higher_is_better else '↓'}"
 
 

@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_tables_and_missing_ones_have_their_reason(tmp_p
         next(c for c, column in enumerate(group["columns"]) if column["key"] == key) for key in ("psnr", "lpips")
     )
     assert group["scores"][lpips][0][0] == 123.456 and group["scores"][psnr][0][0] is None
-    assert group["columns"][lpips]["full"] == "LPIPS (miniature-perception)\u00a0×10³\u00a0↓"
+    assert group["columns"][lpips]["full"] == "LPIPS (miniature-perception) ×10³\u00a0↓"
     assert group["reasons"][group["undefined"][psnr][0]["0"]] == "identical background"
     assert group["reasons"][group["errors"][0]["1"]] == "OutOfMemory: too little"
     assert "isn't the image" in group["reasons"][group["errors"][0]["2"]]
