@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,20 +92,27 @@ class Group:
     @cached_property
     def labels(self) -> list[str]:
         """The methods' names; runs of one method are told apart by where they lie."""
-        counts = Counter(run.method for run in self.runs)
+        folders: dict[str, list[Path]] = {}
+        for run in self.runs:
+            folders.setdefault(run.method, []).append(run.path.resolve())
         labels = []
         for run in self.runs:
-            if counts[run.method] == 1:
-                labels.append(run.method)
-                continue
-            paths = [other.path.resolve() for other in self.runs if other.method == run.method]
-            below = run.path.resolve().relative_to(os.path.commonpath(paths))
-            labels.append(f"{run.method} ({below.parts[0] if below.parts else '.'})")
+            alike = folders[run.method]
+            common = os.path.commonpath(alike)
+            parts = [path.relative_to(common).parts for path in alike]
+            needed = next(
+                count
+                for count in range(max(map(len, parts)) + 1)
+                if len({each[:count] for each in parts}) == len(parts)
+            )
+            where = "/".join(run.path.resolve().relative_to(common).parts[:needed])
+            labels.append(f"{run.method} ({where})" if where else run.method)
         return labels
 
 
 def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
     """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
+    run_dirs = list({path.resolve(): path for path in run_dirs}.values())  # one that is named twice is one
     content = json.loads((run_dirs[0] / "manifest.json").read_text(encoding="utf-8"))
     if content["benchmark"] not in BENCHMARKS:
         raise ReportError(f"{run_dirs[0]} is a run of {content['benchmark']!r}; known are {', '.join(BENCHMARKS)}")

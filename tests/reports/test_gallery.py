@@ -56,11 +56,13 @@ def test_scores_are_those_of_the_tables_and_missing_ones_have_their_reason(tmp_p
 
 
 def test_runs_of_one_method_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / name / "piebench", "editar", count=2) for name in ("guided", "plain")]
+    folders = ("guided/1/piebench", "guided/2/piebench", "plain/piebench")
+    runs = [write_run(tmp_path / name, "editar", count=2) for name in folders]
+    assert read_group([runs[1], runs[2], runs[2]]).labels == ["editar (guided)", "editar (plain)"]
     group = read_group([*runs, write_run(tmp_path, "copy-source", count=2)])
-    assert group.labels == ["copy-source", "editar (guided)", "editar (plain)"]
+    assert group.labels == ["copy-source", "editar (guided/1)", "editar (guided/2)", "editar (plain/piebench)"]
     (written,) = content(write_gallery([group], tmp_path / "out"))["groups"]
-    assert len({method["folder"] for method in written["methods"]}) == 3
+    assert len({method["folder"] for method in written["methods"]}) == 4
 
 
 def test_a_mask_is_tinted_and_outlined_within(tmp_path: Path) -> None:
