@@ -41,7 +41,9 @@ function chosenSamples(group) {
   return { samples: state.k ? samples.slice(0, state.k) : samples, undefinedCount };
 }
 
-const shownMethods = (group) => group.methods.map((_, number) => number).filter((number) => !state.hide.includes(group.methods[number].label));
+function shownMethods(group) {
+  return group.methods.map((_, number) => number).filter((number) => !state.hide.includes(group.methods[number].label));
+}
 
 /** The methods with the best score of a sample among `methods`, as printed, references left out; none of a single one. */
 function bestMethods(group, column, sample, methods) {

@@ -6,7 +6,9 @@ const THEMES = ["auto", "light", "dark"];
 /** The one way in which what is shown changes. */
 function change(changes) {
   Object.assign(state, changes);
-  if (changes.group !== undefined) Object.assign(state, { type: "", score: "", of: "", minus: "", hide: [], before: "", after: "" });
+  if (changes.group !== undefined) { // the other one has other types, scores and methods
+    Object.assign(state, { type: "", score: "", of: "", minus: "", hide: [], before: "", after: "" });
+  }
   writeAddress();
   draw();
 }
@@ -35,8 +37,12 @@ function drawSheet() {
 function drawControls(group) {
   const methods = group.methods.map(({ label }) => ({ value: label, text: label }));
   fill(find("group"), data.groups.map((each) => ({ value: each.key, text: `${each.title} · ${each.suite}` })));
-  fill(find("type"), [{ value: "", text: "all" }, ...group.type.map((name, number) => ({ value: name, text: `${name} (${group.types.filter((type) => type === number).length})` }))]);
-  fill(find("score"), [{ value: "", text: "id" }, ...group.columns.map((column) => ({ value: column.key, text: column.full }))]);
+  const types = group.type.map((value, number) => {
+    return { value, text: `${value} (${group.types.filter((type) => type === number).length})` };
+  });
+  const scores = group.columns.map((column) => ({ value: column.key, text: column.full }));
+  fill(find("type"), [{ value: "", text: "all" }, ...types]);
+  fill(find("score"), [{ value: "", text: "id" }, ...scores]);
   fill(find("of"), methods);
   fill(find("minus"), [{ value: "", text: "nothing" }, ...methods]);
   find("group").hidden = data.groups.length < 2;

@@ -20,7 +20,8 @@ function drawHead(group, methods) {
     const { label, note } = group.methods[m];
     const sorted = state.score !== "" && methodNumber(group, state.of) === m;
     const ascending = column >= 0 && group.columns[column].higher === (state.order === "worst");
-    const button = make("button", { type: "button", textContent: label, disabled: column < 0, title: column < 0 ? note : `Sort by ${label}` + (note ? ` (${note})` : "") });
+    const title = column < 0 ? note : `Sort by ${label}` + (note ? ` (${note})` : "");
+    const button = make("button", { type: "button", textContent: label, disabled: column < 0, title });
     button.addEventListener("click", () => sortByMethod(group, label, column));
     const cell = make("div", { role: "columnheader", "aria-sort": sorted ? (ascending ? "ascending" : "descending") : "none" }, button);
     if (note) cell.append(make("small", { textContent: note.includes("done") ? note.split("; ").at(-1) : "reference" }));
@@ -95,11 +96,15 @@ function infoCell(group, sample) {
 
 function picture(group, column, sample, alt) {
   const size = group.small && column !== group.mask ? "small" : "full";
-  return make("img", { src: address(group, size, column, sample), alt, loading: "lazy", decoding: "async", draggable: false, className: group.side <= 128 && column !== group.mask ? "pixels" : "" });
+  const className = group.side <= 128 && column !== group.mask ? "pixels" : "";
+  const src = address(group, size, column, sample);
+  return make("img", { src, alt, className, loading: "lazy", decoding: "async", draggable: false });
 }
 
 function inputCell(group, sample, input) {
-  const button = make("button", { type: "button", tabIndex: -1, "aria-label": `${input.title} of ${group.ids[sample]}` }, picture(group, input.folder, sample, input.title));
+  const spoken = `${input.title} of ${group.ids[sample]}`;
+  const image = picture(group, input.folder, sample, input.title);
+  const button = make("button", { type: "button", tabIndex: -1, "aria-label": spoken }, image);
   if (group.mask && input === group.inputs[0]) button.append(make("span", { className: "over" }, picture(group, group.mask, sample, "the mask")));
   button.addEventListener("click", () => openViewer(sample, { before: input === group.inputs[0] ? "" : input.title, split: 100 }));
   return make("div", { role: "gridcell", className: "input" }, button, make("p", { className: "name", textContent: input.title }));
@@ -116,7 +121,10 @@ function methodCell(group, sample, m, column, best, methods) {
   button.addEventListener("click", () => openViewer(sample, { after: label, split: DEFAULTS.split }));
   const cell = make("div", { role: "gridcell" }, button, make("p", { className: "name", textContent: label }));
   if (state.all) cell.append(allScores(group, sample, m, methods));
-  else if (column >= 0) cell.append(make("p", { className: best ? "value best" : "value", textContent: value, title: whyUndefined(group, column, m, sample) }));
+  else if (column >= 0) {
+    const title = whyUndefined(group, column, m, sample);
+    cell.append(make("p", { className: best ? "value best" : "value", textContent: value, title }));
+  }
   return cell;
 }
 
@@ -124,8 +132,12 @@ function allScores(group, sample, m, methods) {
   const list = make("dl", { className: "all" });
   group.columns.forEach((column, c) => {
     const best = bestMethods(group, c, sample, methods).includes(m);
-    const value = make("dd", { className: best ? "best" : "", textContent: printed(group.scores[c][m][sample]), title: whyUndefined(group, c, m, sample) });
-    list.append(make("dt", { textContent: column.title.replace(/\s(×10\S*|[↑↓])/g, ""), title: column.full }), value);
+    const title = whyUndefined(group, c, m, sample);
+    const name = column.title.replace(/\s(×10\S*|[↑↓])/g, "");
+    list.append(
+      make("dt", { textContent: name, title: column.full }),
+      make("dd", { className: best ? "best" : "", textContent: printed(group.scores[c][m][sample]), title }),
+    );
   });
   return list;
 }

@@ -43,9 +43,14 @@ function drawViewer() {
   const group = currentGroup();
   const sample = group.ids.indexOf(state.at);
   const place = order.indexOf(sample);
-  find("viewer-place").textContent = [group.ids[sample], group.type[group.types[sample]], place < 0 ? "not among the samples shown" : `${place + 1} of ${order.length}`].filter(Boolean).join(" · ");
+  const where = place < 0 ? "not among the samples shown" : `${place + 1} of ${order.length}`;
+  const facts = [group.ids[sample], group.type[group.types[sample]], where];
+  find("viewer-place").textContent = facts.filter(Boolean).join(" · ");
   find("viewer-title").textContent = group.texts[0]?.[sample] ?? group.ids[sample];
-  find("texts").replaceChildren(...group.texts.slice(1).flatMap((texts, number) => [make("dt", { textContent: group.labels[number + 1] }), make("dd", { textContent: texts[sample] })]));
+  find("texts").replaceChildren(...group.texts.slice(1).flatMap((texts, number) => [
+    make("dt", { textContent: group.labels[number + 1] }),
+    make("dd", { textContent: texts[sample] }),
+  ]));
   find("previous").disabled = place <= 0;
   find("next").disabled = place < 0 || place === order.length - 1;
   drawStage(group, sample);
@@ -60,7 +65,8 @@ function drawStage(group, sample) {
   const before = beforePicture(group);
   const after = afterMethod(group);
   const error = group.errors[after][sample];
-  setPicture(find("before-image"), group, before.folder, sample, before.title, before.method >= 0 && group.errors[before.method][sample] !== undefined);
+  const missing = before.method >= 0 && group.errors[before.method][sample] !== undefined;
+  setPicture(find("before-image"), group, before.folder, sample, before.title, missing);
   setPicture(find("after-image"), group, group.methods[after].folder, sample, group.methods[after].label, error !== undefined);
   find("after-missing").hidden = error === undefined;
   find("after-missing").textContent = error === undefined ? "" : group.reasons[error];
@@ -84,7 +90,7 @@ function setPicture(image, group, folder, sample, title, missing) {
   image.className = group.side <= 128 ? "pixels" : "";
   image.alt = `${title} of ${group.ids[sample]}`;
   if (missing) image.removeAttribute("src");
-  else if (image.getAttribute("src") !== address(group, "full", folder, sample)) image.src = address(group, "full", folder, sample);
+  else image.src = address(group, "full", folder, sample);
 }
 
 function drawSplit() {
@@ -97,13 +103,18 @@ function drawScores(group, sample) {
   find("scores").hidden = !group.columns.length;
   const every = group.methods.map((_, number) => number);
   const best = group.columns.map((_, c) => bestMethods(group, c, sample, every));
-  const head = make("tr", {}, make("th", { scope: "col", textContent: "Method" }), ...group.columns.map((column) => make("th", { scope: "col", textContent: column.title, title: column.full })));
+  const titles = group.columns.map(({ title, full }) => make("th", { scope: "col", textContent: title, title: full }));
+  const head = make("tr", {}, make("th", { scope: "col", textContent: "Method" }), ...titles);
   const rows = every.map((m) => {
     const { label } = group.methods[m];
-    const button = make("button", { type: "button", textContent: label, "aria-pressed": String(m === afterMethod(group)) });
+    const current = m === afterMethod(group);
+    const button = make("button", { type: "button", textContent: label, "aria-pressed": String(current) });
     button.addEventListener("click", () => change({ after: label }));
-    const cells = group.columns.map((_, c) => make("td", { className: best[c].includes(m) ? "best" : "", textContent: printed(group.scores[c][m][sample]), title: whyUndefined(group, c, m, sample) }));
-    return make("tr", { className: m === afterMethod(group) ? "current" : "" }, make("th", { scope: "row" }, button), ...cells);
+    const cells = group.columns.map((_, c) => {
+      const textContent = printed(group.scores[c][m][sample]);
+      return make("td", { className: best[c].includes(m) ? "best" : "", textContent, title: whyUndefined(group, c, m, sample) });
+    });
+    return make("tr", { className: current ? "current" : "" }, make("th", { scope: "row" }, button), ...cells);
   });
   const held = find("scores").contains(document.activeElement) ? afterMethod(group) : -1;
   find("scores").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from reports.gallery import read_group, write_gallery
 from tests.reports.conftest import samples_frame
@@ -60,7 +60,9 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Browser, gallery: Path) -> Iterator[Opener]:
     """opened(hash, page=..., size=..., scheme=...) -> the page. Errors on its console fail the test, and so does
     whatever it loads from elsewhere."""
-    contexts, faults, folders = [], [], []
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
+    folders: list[str] = []
 
     def note(request: Any) -> None:
         if not request.url.startswith(tuple(folders)):
