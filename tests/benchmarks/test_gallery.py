@@ -4,7 +4,6 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from benchmarks.datasets.translation_protocols import ALIGNED
 from benchmarks.miniature.scene import SIDE
 from reports.figure import GAP, LARGEST_SIDE
 from tests.benchmarks import tiny, tiny_translation
+from tests.reports.conftest import merged
 from tests.reports.gallery_runs import DEPTH, depth_frame, picture, write_run
 
 METHODS = {"editar": 2, "masactrl": 3}
@@ -42,8 +42,9 @@ def translations(tmp_path: Path) -> tuple[Path, Path]:
     """Run directories, and their data set."""
     data = tiny_translation.write(tmp_path / "depth-data", "depth", count=3)
     digest = read_translation(MULTIGEN_DEPTH, data, "depth").digest
-    options = {"scoring": {"options": asdict(ALIGNED.variant(side=SIDE))}, "dataset": {"digest": digest}}
-    manifest: dict[str, Any] = {**DEPTH, **options, "scoring": DEPTH["scoring"] | options["scoring"]}
+    manifest = merged(
+        DEPTH, {"scoring": {"options": asdict(ALIGNED.variant(side=SIDE))}, "dataset": {"digest": digest}}
+    )
     write_run(tmp_path / "depth", "controlnet", count=3, side=SIDE, frame=depth_frame(3), manifest=manifest)
     return tmp_path / "depth", data
 

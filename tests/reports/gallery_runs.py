@@ -106,7 +106,7 @@ def depth_frame(count: int) -> pd.DataFrame:
     )
 
 
-DEPTH = {
+DEPTH: dict[str, Any] = {
     "benchmark": "translation-depth",
     "protocol": "translation/aligned/v1",
     "scoring": {"backbones": {"depth": {"name": "miniature-perception", "official": False, "digest": "d" * 64}}},
