@@ -91,11 +91,11 @@ class BenchmarkArguments(RunArguments):
             raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")
 
 
-A = TypeVar("A", bound=RunArguments)
+T = TypeVar("T")
 
 
-def command(kind: type[A], evaluate: Callable[[A], Any], program: str, arguments: Sequence[str] | None) -> int:
-    """Runs a benchmark's command; returns its exit code. What a user can mend is told in one message, with code 2."""
+def command(kind: type[T], evaluate: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
+    """Runs a command; returns its exit code. What a user can mend is told in one message, with code 2."""
     try:
         with terminable():
             evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))

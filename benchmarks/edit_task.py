@@ -11,9 +11,11 @@ from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
 from benchmarks.run import Scored, sample_seed
 from benchmarks.run_directory import Facts
+from benchmarks.shown import shown_edit
 from metrics.backbones import Backbones
 from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from metrics.scores import MethodScores
+from reports.pictures import Shown
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS
@@ -68,10 +70,8 @@ class EditTask:
             seed=sample_seed(self.seed, PROTOCOL, sample_id),
         )
 
-    def shown(self, sample_id: str) -> tuple[str, dict[str, Image.Image]]:
-        """What the image sheet has of a sample: its instruction and the source image."""
-        record = self.records[sample_id]
-        return record.instruction, {"source": record.image()}
+    def shown(self, sample_id: str) -> Shown:
+        return shown_edit(self.records[sample_id])
 
     def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
         records = [self.records[sample_id] for sample_id in sample_ids]

@@ -1,7 +1,7 @@
 """The image sheet of a benchmark: for a few samples, what the methods were shown and what each made of it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,10 +10,9 @@ from PIL import Image
 from benchmarks.images import write_png
 from benchmarks.run_directory import RunDirectory
 from benchmarks.samples import RunError
-from reports.sheet import SheetRow, draw_sheet, spread
-
-NOT_REACHED = "not made yet"
-CHANGED = "the file is gone or isn't the image that was made"
+from reports.pictures import CHANGED, NOT_REACHED, Shown
+from reports.sheet import draw_sheet, spread
+from reports.sheet_layout import SheetRow
 
 
 class ShowsSamples(Protocol):
@@ -22,9 +21,7 @@ class ShowsSamples(Protocol):
     @property
     def protocol(self) -> str: ...
 
-    def shown(self, sample_id: str) -> tuple[str, Mapping[str, Image.Image]]:
-        """The sample's text, and its images by their titles, the same titles for all samples."""
-        ...
+    def shown(self, sample_id: str) -> Shown: ...
 
 
 def write_sheet(
@@ -38,10 +35,10 @@ def write_sheet(
     chosen = spread(sample_ids, count)
     rows, inputs = [], []
     for sample_id in chosen:
-        text, images = task.shown(sample_id)
-        inputs = list(images)
+        shown = task.shown(sample_id)
+        inputs = list(shown.pictures)
         results = [_result(run, sample_id) for run in runs]
-        rows.append(SheetRow(caption=f"{sample_id}: {text}", cells=(*images.values(), *results)))
+        rows.append(SheetRow(caption=f"{sample_id}: {shown.request}", cells=(*shown.pictures.values(), *results)))
     choice = f"{len(chosen)} of {len(sample_ids)} samples, at equal distances in the order of their ids"
     sheet = draw_sheet(f"{title}, {task.protocol}: {choice}", [*inputs, *(run.method for run in runs)], rows)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,10 +18,12 @@ from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.edit_task import by_image, to_tensor
 from benchmarks.run import Scored, sample_seed
 from benchmarks.run_directory import Facts
+from benchmarks.shown import shown_translation
 from metrics.backbones import TranslationBackbones
 from metrics.depth import DEPTH_COLUMNS, score_depth
 from metrics.edges import EDGE_COLUMNS, EDGES, score_edges
 from metrics.segmentation import class_counts
+from reports.pictures import Shown
 
 COLUMNS: dict[str, tuple[str, ...]] = {"depth": DEPTH_COLUMNS, "canny": EDGE_COLUMNS, "segmentation": ()}
 # What the protocols' option is called in metrics/.
@@ -81,10 +83,8 @@ class TranslateTask:
             seed=sample_seed(self.seed, self.protocol, sample_id),
         )
 
-    def shown(self, sample_id: str) -> tuple[str, dict[str, Image.Image]]:
-        """What the image sheet has of a sample: its caption, the condition map, and the real image."""
-        row = self._row(sample_id)
-        return row.record.caption, {"condition": self.options.condition(row), "real image": self.options.image(row)}
+    def shown(self, sample_id: str) -> Shown:
+        return shown_translation(self.dataset, self.options, self.records[sample_id])
 
     @torch.inference_mode()
     def score(

@@ -1,8 +1,7 @@
 """`python -m reports`: render the tables of finished runs."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import tyro
 
 from reports import ablations, piebench, translation
-from reports.runs import ReportError
+from reports.gallery import read_group, write_gallery
+from reports.runs import ReportError, find_runs
 
 RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
     "piebench": piebench.render,
@@ -30,6 +30,9 @@ class Settings:
     """Where the tables go; without it to reports/<suite> for each suite found."""
     allow_partial: bool = False
     """Average what is done of unfinished runs, with n/N in the row."""
+    gallery: Path | None = None
+    """Also make a page of the runs' pictures in this folder. `python -m benchmarks.gallery` makes it with the sources,
+    masks and prompts of the data sets, which run directories don't hold."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in render_all(settings):
             print(path)
+        if settings.gallery:
+            groups = [read_group(run_dirs) for run_dirs in find_runs(settings.runs).values()]
+            print(write_gallery(groups, settings.gallery))
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -47,32 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render_all(settings: Settings) -> list[Path]:
     """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for manifest in (path for root in settings.runs for path in _manifests(root)):
-        try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            suite, benchmark = str(content["suite"]), str(content["benchmark"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
-        groups.setdefault(("" if settings.out else suite, benchmark), []).append(manifest.parent)
-    if not groups:
-        places = ", ".join(map(str, settings.runs))
-        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    for (suite, benchmark), run_dirs in find_runs(settings.runs).items():
+        groups.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
     written = []
     for (suite, benchmark), run_dirs in groups.items():
         if benchmark not in RENDERERS:
             raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
         written += RENDERERS[benchmark](run_dirs, settings.out or Path("reports") / suite, settings.allow_partial)
     return written
-
-
-def _manifests(root: Path) -> Iterator[Path]:
-    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
-    if (root / "manifest.json").is_file():
-        yield root / "manifest.json"
-    elif root.is_dir():
-        for child in sorted(root.iterdir()):
-            if child.is_dir():
-                yield from _manifests(child)
 
 
 if __name__ == "__main__":

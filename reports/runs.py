@@ -1,7 +1,7 @@
 """Reads run directories (schema 1: manifest.json and samples.parquet) and refuses those that do not belong together."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,12 +52,44 @@ class Run:
         return self.attempted[self.attempted["status"] == "done"]
 
 
+def find_runs(roots: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
+    """The run directories at or below `roots`, by (suite, benchmark). Raises ReportError where there is none."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for manifest in (path for root in roots for path in _manifests(root)):
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            suite, benchmark = str(content["suite"]), str(content["benchmark"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
+        groups.setdefault((suite, benchmark), []).append(manifest.parent)
+    if not groups:
+        places = ", ".join(map(str, roots))
+        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    return groups
+
+
+def _manifests(root: Path) -> Iterator[Path]:
+    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
+    if (root / "manifest.json").is_file():
+        yield root / "manifest.json"
+    elif root.is_dir():
+        for child in sorted(root.iterdir()):
+            if child.is_dir():
+                yield from _manifests(child)
+
+
 def read_runs(
-    run_dirs: Sequence[Path], columns: Sequence[str], facts: Sequence[str], *, allow_partial: bool = False
+    run_dirs: Sequence[Path],
+    columns: Sequence[str],
+    facts: Sequence[str],
+    *,
+    allow_partial: bool = False,
+    repeated: bool = False,
 ) -> list[Run]:
     """The runs, in the order given, checked to share everything in SHARED.
 
     columns: the scores they must have. facts: the columns that say of a sample what is equal in all runs.
+    repeated: accept several runs of one method.
     """
     if not run_dirs:
         raise ReportError("no run directories to render: run a benchmark first, e.g. nox -s piebench")
@@ -66,7 +98,7 @@ def read_runs(
         for run in runs:
             _check_complete(run)
     _check_same(runs, facts)
-    for run in runs:
+    for run in runs if not repeated else ():
         if first := next((other for other in runs if other.method == run.method and other is not run), None):
             raise ReportError(
                 f"two runs of method {run.method!r} in one table: {first.path} and {run.path}; leave one out"

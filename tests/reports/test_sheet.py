@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.sheet import GAP, LARGEST, SMALLEST, SheetRow, draw_sheet, spread
+from reports.sheet import GAP, LARGEST, SMALLEST, draw_sheet, spread
+from reports.sheet_layout import SheetRow
 from tests.sheets import column, tops
 
 

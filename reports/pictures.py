@@ -1,0 +1,66 @@
+"""The pictures of a run directory, read with every check, and what a data set shows of a sample beside them."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from reports.runs import Run
+
+NOT_REACHED = "not made yet"
+CHANGED = "the file is gone or isn't the image that was made"
+LARGEST_SIDE = 4096  # pixels; nothing that a benchmark makes comes near it
+ENLARGED_BELOW = 256  # pixels along a side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a data set says and shows of a sample; labels and titles are the same for all samples of a benchmark.
+
+    texts: by label, first what the methods were asked for. pictures: RGB, by title, first what they were given.
+    mask: bool (height, width), True where the edit belongs; None where the benchmark has none.
+    """
+
+    texts: Mapping[str, str]
+    pictures: Mapping[str, Image.Image]
+    mask: np.ndarray | None = None
+
+    @property
+    def request(self) -> str:
+        return next(iter(self.texts.values()))
+
+
+def read_picture(run: Run, sample_id: str) -> Image.Image | str:
+    """The picture that a run made of a sample, RGB, or why there is none."""
+    if sample_id not in run.attempted.index:
+        return NOT_REACHED
+    digest, error = (run.attempted.at[sample_id, column] for column in ("image_sha256", "error"))
+    if pd.isna(digest):
+        return NOT_REACHED if pd.isna(error) else str(error)
+    try:
+        data = (run.path / "images" / f"{sample_id}.png").read_bytes()
+    except OSError:
+        return CHANGED
+    if hashlib.sha256(data).hexdigest() != digest:
+        return CHANGED
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+                if max(image.size) > LARGEST_SIDE:
+                    return f"it has {image.width}x{image.height} pixels; more than {LARGEST_SIDE} are not shown"
+                return image.convert("RGB")
+    except Exception as fault:  # Pillow raises many kinds on a damaged file
+        return f"it can't be read as an image ({type(fault).__name__}: {fault})"
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """Small pictures by a whole number, so that every pixel stays a square in whatever shows them; others as they
+    are."""
+    factor = max(1, -(-ENLARGED_BELOW // picture.width))
+    return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
