@@ -1,31 +1,28 @@
-"""`python -m reports`: render the tables of finished runs."""
+"""`python -m reports`: render the tables and plots of finished runs."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import tyro
 
-from reports import piebench, translation
-from reports.runs import ReportError
+from reports.destination import destination
+from reports.renderers import RENDERERS
+from reports.runs import ReportError, manifests
 
-RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
-    "piebench": piebench.render,
-    **{f"translation-{task}": partial(translation.render, task=task) for task in translation.COLUMNS},
-}
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Render Markdown, LaTeX and CSV tables from run directories."""
+    """Render Markdown, LaTeX, CSV and HTML tables, and plots, from run directories."""
 
-    runs: tuple[Path, ...] = (Path("runs"),)
+    runs: tuple[Path, ...] = (RUNS,)
     """Run directories, or folders that hold them."""
     out: Path | None = None
-    """Where the tables go; without it to reports/<suite> for each suite found."""
+    """Where the tables go; without it to reports/<suite> for each suite found, beside the committed rows there."""
     allow_partial: bool = False
     """Average what is done of unfinished runs, with n/N in the row."""
 
@@ -45,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render_all(settings: Settings) -> list[Path]:
     """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for manifest in (path for root in settings.runs for path in _manifests(root)):
+    for manifest in (path for root in settings.runs for path in manifests(root)):
         try:
             content = json.loads(manifest.read_text(encoding="utf-8"))
             suite, benchmark = str(content["suite"]), str(content["benchmark"])
@@ -59,18 +56,12 @@ def render_all(settings: Settings) -> list[Path]:
     for (suite, benchmark), run_dirs in groups.items():
         if benchmark not in RENDERERS:
             raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
-        written += RENDERERS[benchmark](run_dirs, settings.out or Path("reports") / suite, settings.allow_partial)
+        place = destination(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
+        if place.message:
+            print(place.message, file=sys.stderr)
+        paths = [*run_dirs, *place.committed]
+        written += RENDERERS[benchmark](paths, place.folder, settings.allow_partial, notes=place.notes, plots=True)
     return written
-
-
-def _manifests(root: Path) -> Iterator[Path]:
-    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
-    if (root / "manifest.json").is_file():
-        yield root / "manifest.json"
-    elif root.is_dir():
-        for child in sorted(root.iterdir()):
-            if child.is_dir():
-                yield from _manifests(child)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ CSV_FIELDS = (
 )
 
 PAGE_ROWS = 20  # of two lines each
+CSV_DIGITS = 9  # what comes after them differs from processor to processor
 FORMULA = ("=", "+", "-", "@")  # how one begins
 
 LATEX = {
@@ -188,7 +189,7 @@ def _stacked(upper: str, lower: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """One line for each method and column, in the scale of the table, not rounded."""
+    """One line for each method and column, in the scale of the table, with CSV_DIGITS significant digits."""
     out = io.StringIO()
     writer = csv.DictWriter(out, CSV_FIELDS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -208,10 +209,14 @@ def _csv_lines(table: Table, block: Block, row: Row) -> list[dict[str, object]]:
                 **{"done": row.done, "expected": row.expected, "column": column.full_title},
                 "direction": "higher is better" if column.higher_is_better else "lower is better",
                 "scale": 10**column.power,
-                **{"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n},
-                **{"p": estimate.p, "p_holm": estimate.p_holm, "note": estimate.note},
+                **{name: _rounded(getattr(estimate, name)) for name in ("mean", "low", "high", "p", "p_holm")},
+                **{"n": estimate.n, "note": estimate.note},
                 **block.facts,
             }
             for column, estimate in zip(table.columns, row.estimates, strict=True)
         )
     ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{CSV_DIGITS}g}")

@@ -23,7 +23,7 @@ MARKERS = "osD^vP*X<>"
 GREY = "#8c8c8c"
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
-ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.27, 1.75, 1.7
+ROW_INCHES, PANEL_INCHES, LABEL_INCHES = 0.27, 1.75, 1.7  # of the bars
 
 
 @contextmanager
@@ -44,12 +44,14 @@ def write_bars(
 
     path: without a suffix. published: the rows whose values are marked beside the bars, where they may be compared.
     """
+    from matplotlib.patches import Patch
+
     shown = [c for c in range(len(columns)) if any(_finite(row.estimates[c]) for row in measured.rows)]
     rows = [row for row in measured.rows if any(_finite(row.estimates[c]) for c in shown)]
     if not rows:
         return []
     kinds = list(dict.fromkeys(row.kind for row in rows if not row.reference))
-    figure = _figure(LABEL_INCHES + PANEL_INCHES * len(shown), 1.3 + ROW_INCHES * len(rows))
+    figure = _figure(LABEL_INCHES + PANEL_INCHES * len(shown), 1.6 + ROW_INCHES * len(rows))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     known = {row.published_as: row for row in published.rows} if published else {}
     for panel, c in zip(panels, shown, strict=True):
@@ -59,11 +61,16 @@ def write_bars(
                 _interval(panel, estimate, position)
             if row.published_as in known and _finite(paper := known[row.published_as].estimates[c]):
                 panel.plot(paper.mean, position, marker="D", color="black", fillstyle="none", markersize=5)
-        panel.set_title(_title(columns[c]))
+        title, _, network = _title(columns[c]).partition("\n")
+        panel.set_title(title, pad=15 if network else 6)
+        panel.text(0.5, 1.02, network, transform=panel.transAxes, ha="center", fontsize=6, color="#555555")
         panel.set_yticks(range(len(rows)), [_text(row.label) for row in rows])
         panel.tick_params(axis="y", length=0)
         panel.locator_params(axis="x", nbins=4)
     panels[0].invert_yaxis()
+    colours = {_text(row.kind): _colour(row, kinds) for row in rows if row.kind}
+    swatches = [Patch(color=colour, label=kind) for kind, colour in colours.items()]
+    figure.legend(handles=swatches, loc="outside lower center", ncols=len(swatches), frameon=False)
     marks = ", diamonds: the published values" if known else ""
     figure.suptitle(f"{_text(title)} (means with {LEVEL:.0%} intervals{marks})", fontsize=10)
     return _save(figure, path)

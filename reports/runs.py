@@ -2,7 +2,7 @@
 reports/summaries.py makes of them, and refuses those that do not belong together."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -125,6 +125,16 @@ def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
         raise ReportError(f"{run.path}: the samples lack the columns {', '.join(absent)}")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
+
+
+def manifests(root: Path) -> Iterator[Path]:
+    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
+    if (root / "manifest.json").is_file():
+        yield root / "manifest.json"
+    elif root.is_dir():
+        for child in sorted(root.iterdir()):
+            if child.is_dir():
+                yield from manifests(child)
 
 
 def lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:

@@ -61,15 +61,22 @@ def mean_interval(
     if not np.isfinite(x).all():
         signs = {float(sign) for sign in np.sign(x[np.isinf(x)])}  # +inf and -inf together have no mean
         return Estimate(mean=float("inf") * signs.pop() if len(signs) == 1 else None, n=len(x))
+    mean = float(x.mean())
+    means = _replicates(x, groups, replicates, seed)
+    if means is None:
+        return Estimate(mean=mean, n=len(x))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean=mean, low=float(low), high=float(high), n=len(x))
+
+
+def _replicates(values: np.ndarray, groups: np.ndarray, replicates: int, seed: int) -> np.ndarray | None:
+    """Means of bootstrap replicates (R,) as `mean_interval` describes them, None of fewer than two clusters."""
     names, member = np.unique(groups, return_inverse=True)
     if len(names) < 2:
-        return Estimate(mean=float(x.mean()), n=len(x))
-    sums = np.bincount(member, weights=x)
-    sizes = np.bincount(member)
-    draws = np.random.default_rng(seed).integers(len(names), size=(replicates, len(names)))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean=float(sums.sum() / sizes.sum()), low=float(low), high=float(high), n=len(x))
+        return None
+    totals = np.stack([np.bincount(member, weights=values), np.bincount(member)], axis=1)
+    sums, sizes = (times(len(names), replicates, seed) @ totals).T
+    return sums / sizes
 
 
 def paired_difference(
@@ -84,10 +91,8 @@ def paired_difference(
     estimate = mean_interval(difference, groups, seed=seed)
     if not test or estimate.low is None:
         return estimate
-    names, member = np.unique(groups, return_inverse=True)
-    totals = np.stack([np.bincount(member, weights=difference), np.bincount(member)], axis=1)
-    sums, sizes = (times(len(names), TEST_REPLICATES, seed) @ totals).T
-    return replace(estimate, p=p_value(sums / sizes))
+    means = _replicates(difference.to_numpy(), groups.to_numpy(), TEST_REPLICATES, seed)
+    return estimate if means is None else replace(estimate, p=p_value(means))
 
 
 def p_value(replicates: np.ndarray) -> float:
@@ -117,7 +122,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 @lru_cache(maxsize=4)
 def times(clusters: int, replicates: int, seed: int) -> np.ndarray:
-    """(replicates, clusters): how often each replicate draws each cluster; the draws are those of `mean_interval`."""
+    """(replicates, clusters): how often each replicate draws each cluster. Fewer replicates are the first of more."""
     draws = np.random.default_rng(seed).integers(clusters, size=(replicates, clusters))
     places = draws + clusters * np.arange(replicates)[:, None]
     counts = np.bincount(places.ravel(), minlength=replicates * clusters).reshape(replicates, clusters)
