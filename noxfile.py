@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s piebench | translation | tables | speed | tests | lint`, arguments after `--`.
+"""The project's commands: `nox -s piebench | translation | tables | small | speed | tests | lint`, arguments after --.
 
 All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
 of PyTorch are installed once. It is brought up to date only when pyproject.toml, constraints.txt or this file change.
@@ -63,8 +63,14 @@ def translation(session: nox.Session) -> None:
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Render the tables of every run directory under runs/."""
-    run(session, "-m", "reports", *session.posargs)
+    """Whether the committed tables are what their summaries give; `-- --write` accepts, `-- --take RUNS` renews."""
+    run(session, "-m", "reports.drift", *session.posargs)
+
+
+@nox.session
+def small(session: nox.Session) -> None:
+    """A few records of the miniature, whose scores have to be the committed ones within the stated tolerances."""
+    run(session, "-m", "benchmarks.small_run", *session.posargs)
 
 
 @nox.session

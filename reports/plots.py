@@ -61,8 +61,8 @@ def write_bars(
                 _interval(panel, estimate, position)
             if row.published_as in known and _finite(paper := known[row.published_as].estimates[c]):
                 panel.plot(paper.mean, position, marker="D", color="black", fillstyle="none", markersize=5)
-        title, _, network = _title(columns[c]).partition("\n")
-        panel.set_title(title, pad=15 if network else 6)
+        name, _, network = _title(columns[c]).partition("\n")
+        panel.set_title(name, pad=15 if network else 6)
         panel.text(0.5, 1.02, network, transform=panel.transAxes, ha="center", fontsize=6, color="#555555")
         panel.set_yticks(range(len(rows)), [_text(row.label) for row in rows])
         panel.tick_params(axis="y", length=0)

@@ -111,5 +111,5 @@ def _cell(row: Row, column: int, mark: Mark | None) -> str:
     estimate = row.estimates[column]
     text = mean_text(estimate, infinity="∞", missing="–")
     text = {"best": f"<b>{text}</b>", "clear": f"<b>{text}</b>", "second": f"<u>{text}</u>", None: text}[mark]
-    below = " ".join(details(row, estimate))
-    return f"<td>{text}{f'<small>{html_text(below)}</small>' if below else ''}</td>"
+    below = "".join(f"<small>{html_text(detail)}</small>" for detail in details(row, estimate))
+    return f"<td>{text}{below}</td>"

@@ -13,7 +13,7 @@ from reports.piebench import PUBLISHED_AS, REFERENCES, render
 from reports.runs import ReportError
 
 PUBLISHED_METHODS = 11
-FILES = ["piebench", "piebench-by-type", "piebench-differences"]
+FILES = ["piebench", "piebench-table1", "piebench-by-type", "piebench-differences"]
 
 
 def read(out: Path, name: str = "piebench") -> pd.DataFrame:
@@ -29,7 +29,7 @@ def cell(out: Path, method: str, column: str, name: str = "piebench") -> pd.Seri
 
 def test_files_written(write_run, tmp_path):
     written = render([write_run("editar"), write_run("copy-source", seed=1)], tmp_path / "out")
-    expected = {f"{name}.{kind}" for name in FILES for kind in ("md", "tex", "csv")} | {"tables.tex"}
+    expected = {f"{name}.{kind}" for name in FILES for kind in ("md", "tex", "csv", "html")} | {"tables.tex"}
     assert {path.name for path in written} == {path.name for path in (tmp_path / "out").iterdir()} == expected
 
 
