@@ -13,7 +13,7 @@ import tyro
 
 from benchmarks import piebench, translation
 from reports.agreement import agreement, shown
-from reports.runs import ReportError, manifests
+from reports.runs import ReportError, find_runs
 from reports.summaries import FOLDER
 
 SUITE = "miniature"
@@ -49,7 +49,7 @@ def run(settings: Settings) -> list[Path]:
     limit, out = settings.records, settings.out
     piebench.evaluate(piebench.Arguments(methods=METHODS, limit=limit, out=out))
     translation.evaluate(translation.Arguments(task=TASK, methods=("editar",), limit=limit, out=out))
-    return [path.parent for path in manifests(out / SUITE)]
+    return [path for run_dirs in find_runs([out / SUITE]).values() for path in run_dirs]
 
 
 def _compared(run_dir: Path, committed: Path) -> bool:

@@ -1,6 +1,5 @@
 """`python -m reports`: render the tables and plots of finished runs."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import tyro
 
 from reports.destination import destination
 from reports.renderers import RENDERERS
-from reports.runs import ReportError, manifests
+from reports.runs import ReportError, find_runs
 
 RUNS = Path("runs")
 
@@ -42,16 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def render_all(settings: Settings) -> list[Path]:
     """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
     groups: dict[tuple[str, str], list[Path]] = {}
-    for manifest in (path for root in settings.runs for path in manifests(root)):
-        try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            suite, benchmark = str(content["suite"]), str(content["benchmark"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
-        groups.setdefault(("" if settings.out else suite, benchmark), []).append(manifest.parent)
-    if not groups:
-        places = ", ".join(map(str, settings.runs))
-        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    for (suite, benchmark), run_dirs in find_runs(settings.runs).items():
+        groups.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
     written = []
     for (suite, benchmark), run_dirs in groups.items():
         if benchmark not in RENDERERS:

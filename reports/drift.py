@@ -14,9 +14,10 @@ from typing import Annotated
 
 import tyro
 
+from reports.comparison import DOCUMENT
 from reports.equality import file_differences
 from reports.renderers import RENDERERS
-from reports.runs import ReportError, manifests
+from reports.runs import ReportError, find_runs
 from reports.summaries import summary_files, take
 
 KINDS = (".md", ".tex", ".csv", ".html")  # all that is committed of these under a benchmark's name is rendered
@@ -40,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = tyro.cli(Settings, args=arguments, prog="python -m reports.drift")
     try:
         if settings.take:
-            runs = [path.parent for root in settings.take for path in manifests(root)]
-            if not runs:
-                raise ReportError(f"no run directories in {', '.join(map(str, settings.take))} (--take)")
+            runs = [path for run_dirs in find_runs(settings.take).values() for path in run_dirs]
             print("\n".join(f"taken: {path}" for path in take(runs, settings.folder)))
         return check(settings.folder, write=settings.write or bool(settings.take))
     except ReportError as error:
@@ -54,8 +53,8 @@ def check(folder: Path, *, write: bool) -> int:
     """Says which files differ, and how; returns 1 if some do and are not to be written."""
     with TemporaryDirectory() as name:
         rendered = Path(name)
-        render_committed(folder, rendered)
-        differing = differences(folder, rendered)
+        benchmarks = render_committed(folder, rendered)
+        differing = differences(folder, rendered, benchmarks)
         for file, changes in differing.items():
             print(f"{folder / file}:", *changes, sep="\n  ")
         if not differing:
@@ -73,21 +72,25 @@ def check(folder: Path, *, write: bool) -> int:
     return 0
 
 
-def render_committed(folder: Path, out: Path) -> None:
-    """Renders all tables and plots of the summaries in `folder` into `out`."""
+def render_committed(folder: Path, out: Path) -> list[str]:
+    """Renders all tables and plots of the summaries in `folder` into `out`; returns the benchmarks' names."""
     benchmarks = sorted({path.parent.name for path in summary_files(folder)})
     if not benchmarks:
         raise ReportError(f"no summaries in {folder}: make them with nox -s tables -- --take runs/<suite>")
+    for path in folder.glob("*.tex"):  # of benchmarks without summaries: the document shows their tables too
+        if not path.name.startswith((*benchmarks, DOCUMENT)):
+            shutil.copy(path, out)
     for benchmark in benchmarks:
         if benchmark not in RENDERERS:
             raise ReportError(f"{folder} has summaries of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
         RENDERERS[benchmark](summary_files(folder, benchmark), out, plots=True)
+    return benchmarks
 
 
-def differences(folder: Path, rendered: Path) -> dict[str, list[str]]:
-    """By file name, what differs between the committed files and the rendered ones."""
+def differences(folder: Path, rendered: Path, benchmarks: Sequence[str]) -> dict[str, list[str]]:
+    """By file name, what differs between the committed files and the rendered ones of these benchmarks."""
     new = {path.name for path in rendered.iterdir()}
-    tables = (path for benchmark in RENDERERS for path in folder.glob(f"{benchmark}*") if path.suffix in KINDS)
+    tables = (path for benchmark in benchmarks for path in folder.glob(f"{benchmark}*") if path.suffix in KINDS)
     old = {path.name for path in tables if not path.stem.endswith(COST)}
     found = {}
     for name in sorted(new | old):

@@ -58,6 +58,32 @@ class Run:
         return self.attempted[self.attempted["status"] == "done"]
 
 
+def find_runs(roots: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
+    """The run directories at or below `roots`, by (suite, benchmark). Raises ReportError where there is none."""
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for manifest in (path for root in roots for path in _manifests(root)):
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            suite, benchmark = str(content["suite"]), str(content["benchmark"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
+        groups.setdefault((suite, benchmark), []).append(manifest.parent)
+    if not groups:
+        places = ", ".join(map(str, roots))
+        raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
+    return groups
+
+
+def _manifests(root: Path) -> Iterator[Path]:
+    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
+    if (root / "manifest.json").is_file():
+        yield root / "manifest.json"
+    elif root.is_dir():
+        for child in sorted(root.iterdir()):
+            if child.is_dir():
+                yield from _manifests(child)
+
+
 def read_runs(
     paths: Sequence[Path], columns: Sequence[str], facts: Sequence[str], *, allow_partial: bool = False
 ) -> list[Run]:
@@ -125,16 +151,6 @@ def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
         raise ReportError(f"{run.path}: the samples lack the columns {', '.join(absent)}")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
-
-
-def manifests(root: Path) -> Iterator[Path]:
-    """Manifests at or below `root`, sorted; a run's own folders (its images) are not searched."""
-    if (root / "manifest.json").is_file():
-        yield root / "manifest.json"
-    elif root.is_dir():
-        for child in sorted(root.iterdir()):
-            if child.is_dir():
-                yield from manifests(child)
 
 
 def lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:

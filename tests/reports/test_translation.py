@@ -272,4 +272,10 @@ def test_the_command_line_renders_every_task(write_run: Write, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0
     names = {path.name for path in (tmp_path / "reports" / "miniature").glob("*.md")}
-    assert names == {f"translation-{task}.md" for task in SCORES}
+    assert names == {f"translation-{task}{page}.md" for task in SCORES for page in ("", "-pairwise")}
+    table = pd.read_csv(tmp_path / "reports" / "miniature" / "translation-segmentation-pairwise.csv").set_index(
+        "column"
+    )
+    iou, fid = table.loc["mIoU (miniature-perception)"], table.loc["FID (miniature-perception)"]
+    assert iou["block"] == "editar minus the row" and iou["p"] == iou["p_holm"] == 1  # the same counts in both
+    assert np.isnan(fid["p"]) and fid["note"] == "FID is one number of all images: no interval and no test"
