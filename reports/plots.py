@@ -124,6 +124,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(f"{path.name}.{kind}") for kind in METADATA]
     for file, metadata in zip(written, METADATA.values(), strict=True):
         figure.savefig(file, dpi=150, metadata=metadata)

@@ -46,7 +46,7 @@ def test_a_small_run_scores_what_is_committed(tmp_path: Path, capsys: pytest.Cap
     run = tmp_path / "miniature" / "piebench" / "vq-reconstruction"
     summary = write_summary(read_run(run), tmp_path / "planted")
     text = summary.read_text()
-    mse = read_run(run).samples["mse"].iloc[2]
+    mse = float(read_run(run).samples["mse"].iloc[2])
     assert agreement(run, summary).holds and text.count(f'"mse": {mse!r}') == 1
     summary.write_text(text.replace(f'"mse": {mse!r}', f'"mse": {mse + 1e-3!r}'))
     found = agreement(run, summary)
