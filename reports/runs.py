@@ -116,7 +116,7 @@ def read_run(path: Path) -> Run:
     for field in (("method",), *SHARED):
         lookup(run.manifest, field, path)
     if absent := [name for name in ("sample_id", "status", "undefined") if name not in run.attempted.columns]:
-        raise ReportError(f"{path}: the samples lack the columns {', '.join(absent)}")
+        raise ReportError(f"{path}: the table of samples lacks the columns {', '.join(absent)}")
     if run.attempted["sample_id"].duplicated().any():
         raise ReportError(f"{path}: a sample id is there twice; start the benchmark again with --fresh")
     return replace(run, attempted=run.attempted.set_index("sample_id").sort_index())
@@ -149,7 +149,7 @@ def _read_summary(path: Path) -> Run:
 
 def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
-        raise ReportError(f"{run.path}: the samples lack the columns {', '.join(absent)}")
+        raise ReportError(f"{run.path}: the table of samples lacks the columns {', '.join(absent)}")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
 
 

@@ -129,7 +129,8 @@ def test_table_1_has_its_rows(write_run, tmp_path):
 def test_all_pairs_are_tested_and_corrected(write_run, frame, tmp_path):
     samples = frame(40, 2)
     better = samples.assign(psnr=samples["psnr"] + 0.25)
-    runs = [write_run("masactrl", samples=better), write_run("editar", samples=samples), write_run("mine", count=40)]
+    runs = [write_run("masactrl", samples=better, count=40), write_run("editar", samples=samples, count=40)]
+    runs.append(write_run("mine", count=40))
     render([*runs, write_run("copy-source", count=40, seed=4)], tmp_path)
     table = read(tmp_path, "piebench-pairwise").query("column == 'PSNR'").set_index(["block", "method"])
     pairs = [("editar", "masactrl"), ("editar", "mine"), ("masactrl", "mine")]

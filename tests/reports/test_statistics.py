@@ -164,7 +164,13 @@ def test_the_difference_of_mean_iou_is_paired() -> None:
     second = np.stack([both, labels, labels], axis=1)
     draws, clusters = ["0"] * 30, list(range(30))
     found = mean_iou_difference(first, second, draws, clusters)
-    means = [mean_iou_interval(counts, draws, clusters).mean for counts in (first, second)]
-    assert found.mean == pytest.approx(means[0] - means[1]) and found.low is not None and found.low > 0
+    one, other = (mean_iou_interval(counts, draws, clusters).mean for counts in (first, second))
+    assert (
+        one is not None
+        and other is not None
+        and found.mean == pytest.approx(one - other)
+        and found.low is not None
+        and found.low > 0
+    )
     assert found.p == pytest.approx(2 / 10_001)
     assert mean_iou_difference(first, first, draws, clusters).p == 1.0

@@ -100,7 +100,7 @@ def cell(out: Path, task: str, method: str, column: str) -> pd.Series:
 
 def test_per_image_scores_have_intervals_and_fid_has_its_n(write_run: Write, tmp_path: Path) -> None:
     written = render([write_run("canny", "editar")], tmp_path, task="canny")
-    assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv")} | {
+    assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv", "html")} | {
         "tables.tex"
     }
     frame = samples_frame("canny", 12)
