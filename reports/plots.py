@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports.markup import one_line, scale_and_direction
 from reports.statistics import LEVEL, Estimate
 from reports.tables import Block, Column, Row
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def _styled() -> Iterator[None]:
     """Matplotlib's own defaults and STYLE, whatever the user's matplotlibrc says."""
     import matplotlib
 
-    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    defaults: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
     with matplotlib.rc_context(defaults | STYLE):
         yield
 
@@ -46,8 +47,8 @@ def write_bars(
     """
     from matplotlib.patches import Patch
 
-    shown = [c for c in range(len(columns)) if any(_finite(row.estimates[c]) for row in measured.rows)]
-    rows = [row for row in measured.rows if any(_finite(row.estimates[c]) for c in shown)]
+    shown = [c for c in range(len(columns)) if any(_mean(row.estimates[c]) is not None for row in measured.rows)]
+    rows = [row for row in measured.rows if any(_mean(row.estimates[c]) is not None for c in shown)]
     if not rows:
         return []
     kinds = list(dict.fromkeys(row.kind for row in rows if not row.reference))
@@ -56,11 +57,12 @@ def write_bars(
     known = {row.published_as: row for row in published.rows} if published else {}
     for panel, c in zip(panels, shown, strict=True):
         for position, row in enumerate(rows):
-            if _finite(estimate := row.estimates[c]):
-                panel.barh(position, estimate.mean, color=_colour(row, kinds), height=0.7)
-                _interval(panel, estimate, position)
-            if row.published_as in known and _finite(paper := known[row.published_as].estimates[c]):
-                panel.plot(paper.mean, position, marker="D", color="black", fillstyle="none", markersize=5)
+            if (mean := _mean(row.estimates[c])) is not None:
+                panel.barh(position, mean, color=_colour(row, kinds), height=0.7)
+                _interval(panel, row.estimates[c], position)
+            paper = known.get(row.published_as)
+            if paper is not None and (mean := _mean(paper.estimates[c])) is not None:
+                panel.plot(mean, position, marker="D", color="black", fillstyle="none", markersize=5)
         name, _, network = _title(columns[c]).partition("\n")
         panel.set_title(name, pad=15 if network else 6)
         panel.text(0.5, 1.02, network, transform=panel.transAxes, ha="center", fontsize=6, color="#555555")
@@ -87,17 +89,17 @@ def write_tradeoff(
     place = {column.key: c for c, column in enumerate(columns)}
     figure = _figure(4.2 * len(pairs) + 2, 4.2)
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for panel, keys in zip(panels, pairs, strict=True):
         x, y = (place[key] for key in keys)
         for number, row in enumerate(block.rows):
             across, up = row.estimates[x], row.estimates[y]
-            if not (_finite(across) and _finite(up)):
+            if (right := _mean(across)) is None or (height := _mean(up)) is None:
                 continue
             colour = GREY if row.reference else COLOURS[number % len(COLOURS)]
-            for vertical, estimate, other in ((False, across, up), (True, up, across)):
-                _interval(panel, estimate, other.mean, vertical=vertical, colour=colour)
-            [handle] = panel.plot(across.mean, up.mean, MARKERS[number % len(MARKERS)], color=colour, markersize=7)
+            _interval(panel, across, height, colour=colour)
+            _interval(panel, up, right, vertical=True, colour=colour)
+            [handle] = panel.plot(right, height, MARKERS[number % len(MARKERS)], color=colour, markersize=7)
             handles.setdefault(_text(row.label), handle)
         for axis, c in (("x", x), ("y", y)):
             getattr(panel, f"set_{axis}label")(_title(columns[c]).replace("\n", " "))
@@ -131,8 +133,9 @@ def _save(figure: "Figure", path: Path) -> list[Path]:
     return written
 
 
-def _finite(estimate: Estimate) -> bool:
-    return estimate.mean is not None and math.isfinite(estimate.mean)
+def _mean(estimate: Estimate) -> float | None:
+    """None where there is nothing that can be drawn."""
+    return estimate.mean if estimate.mean is not None and math.isfinite(estimate.mean) else None
 
 
 def _interval(axes: "Axes", estimate: Estimate, at: float, *, vertical: bool = False, colour: str = "#333333") -> None:

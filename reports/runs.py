@@ -118,7 +118,7 @@ def read_run(path: Path) -> Run:
     if absent := [name for name in ("sample_id", "status", "undefined") if name not in run.attempted.columns]:
         raise ReportError(f"{path}: the table of samples lacks the columns {', '.join(absent)}")
     if run.attempted["sample_id"].duplicated().any():
-        raise ReportError(f"{path}: a sample id is there twice; start the benchmark again with --fresh")
+        raise ReportError(f"{path}: the table of samples has a sample id twice; start the benchmark again with --fresh")
     return replace(run, attempted=run.attempted.set_index("sample_id").sort_index())
 
 
