@@ -1,4 +1,4 @@
-"""The project's commands: `nox -s piebench | translation | ablations | tables | speed | tests | lint`.
+"""The project's commands: `nox -s piebench | translation | ablations | tables | small | speed | tests | lint`.
 
 Arguments go after `--`.
 
@@ -73,8 +73,14 @@ def ablations(session: nox.Session) -> None:
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Render the tables of every run directory under runs/."""
-    run(session, "-m", "reports", *session.posargs)
+    """Whether the committed tables are what their summaries give; `-- --write` accepts, `-- --take RUNS` renews."""
+    run(session, "-m", "reports.drift", *session.posargs)
+
+
+@nox.session
+def small(session: nox.Session) -> None:
+    """A few records of the miniature, whose scores have to be the committed ones within the stated tolerances."""
+    run(session, "-m", "benchmarks.small_run", *session.posargs)
 
 
 @nox.session

@@ -12,13 +12,22 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.command import (
+    BenchmarkArguments,
+    build_methods,
+    command,
+    named_rows,
+    run_methods,
+    sheet_path,
+    table_destination,
+)
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.dry_run import show_plan
 from benchmarks.edit_task import EditTask
 from benchmarks.finished import FinishedImages
 from benchmarks.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
+from reports.destination import Destination
 
 BENCHMARK = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
@@ -83,10 +92,11 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         return []
     from reports.piebench import REFERENCES
 
-    sheet = args.reports(suite.name) / f"{BENCHMARK}.png"
+    place = table_destination(args, suite.name, runs)
+    sheet = sheet_path(args, suite.name, BENCHMARK, place)
     edits = [each for each in runs if each.method not in REFERENCES] or runs
     write_sheet(task, edits, sample_ids, SHEET_ROWS, sheet, f"PIE-Bench, {suite.name}")
-    return render(args, suite, [each.folder for each in runs], sheet)
+    return render(args, [each.folder for each in runs], place, sheet)
 
 
 def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
@@ -95,16 +105,15 @@ def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> Finishe
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)
 
 
-def render(args: Arguments, suite: Suite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+def render(args: Arguments, folders: Sequence[Path], place: Destination, sheet: Path) -> list[Path]:
     """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import piebench
 
-    files = [*piebench.render(folders, args.reports(suite.name), allow_partial=args.allow_partial), sheet]
-    for path in files:
-        if path.name == "piebench.md":
-            print(path.read_text("utf-8"))
-    print("\n".join(f"written: {path}" for path in files))
-    return files
+    paths = [*folders, *place.committed]
+    files = piebench.render(paths, place.folder, args.allow_partial, notes=place.notes, plots=place.plots)
+    print((place.folder / "piebench.md").read_text("utf-8"))
+    print("\n".join(f"written: {path}" for path in [*files, sheet]))
+    return [*files, sheet]
 
 
 if __name__ == "__main__":

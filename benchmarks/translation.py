@@ -13,7 +13,15 @@ from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.command import (
+    BenchmarkArguments,
+    build_methods,
+    command,
+    named_rows,
+    run_methods,
+    sheet_path,
+    table_destination,
+)
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.dry_run import show_plan
@@ -23,6 +31,7 @@ from benchmarks.sheet import write_sheet
 from benchmarks.suites import default_device
 from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
+from reports.destination import Destination
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
 SHEET_ROWS = 8
@@ -99,25 +108,31 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
         return []
     draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
-    sheet, title = args.reports(suite.name) / f"{benchmark}.png", f"{args.task.capitalize()} to image, {suite.name}"
-    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, title)
     network = task.backbones.features
     sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
     for each in runs:
         write_fid(each, draws, network, sums, digest)
-    return render(args, suite, [each.folder for each in runs], sheet)
+    place = table_destination(args, suite.name, runs)
+    sheet = sheet_path(args, suite.name, benchmark, place)
+    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, f"{args.task.capitalize()} to image, {suite.name}")
+    return render(args, [each.folder for each in runs], place, sheet)
 
 
-def render(args: Arguments, suite: TranslationSuite, folders: Sequence[Path], sheet: Path) -> list[Path]:
+def render(args: Arguments, folders: Sequence[Path], place: Destination, sheet: Path) -> list[Path]:
     """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
     from reports import translation
 
-    files = [*translation.render(folders, args.reports(suite.name), args.allow_partial, task=args.task), sheet]
-    for path in files:
-        if path.suffix == ".md":
-            print(path.read_text("utf-8"))
-    print("\n".join(f"written: {path}" for path in files))
-    return files
+    files = translation.render(
+        [*folders, *place.committed],
+        place.folder,
+        args.allow_partial,
+        task=args.task,
+        notes=place.notes,
+        plots=place.plots,
+    )
+    print((place.folder / f"translation-{args.task}.md").read_text("utf-8"))
+    print("\n".join(f"written: {path}" for path in [*files, sheet]))
+    return [*files, sheet]
 
 
 if __name__ == "__main__":

@@ -1,33 +1,28 @@
-"""`python -m reports`: render the tables of finished runs."""
+"""`python -m reports`: render the tables and plots of finished runs."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import tyro
 
-from reports import ablations, piebench, translation
+from reports.destination import destination
 from reports.gallery import read_group, write_gallery
+from reports.renderers import RENDERERS
 from reports.runs import ReportError, find_runs
 
-RENDERERS: dict[str, Callable[[Sequence[Path], Path, bool], list[Path]]] = {
-    "piebench": piebench.render,
-    **{f"translation-{task}": partial(translation.render, task=task) for task in translation.COLUMNS},
-    "ablation-guidance": ablations.render_guidance,
-    "ablation-distillation": ablations.render_distillation,
-}
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Render Markdown, LaTeX and CSV tables from run directories."""
+    """Render Markdown, LaTeX, CSV and HTML tables, and plots, from run directories."""
 
-    runs: tuple[Path, ...] = (Path("runs"),)
+    runs: tuple[Path, ...] = (RUNS,)
     """Run directories, or folders that hold them."""
     out: Path | None = None
-    """Where the tables go; without it to reports/<suite> for each suite found."""
+    """Where the tables go; without it to reports/<suite> for each suite found, beside the committed rows there."""
     allow_partial: bool = False
     """Average what is done of unfinished runs, with n/N in the row."""
     gallery: Path | None = None
@@ -59,7 +54,11 @@ def render_all(settings: Settings) -> list[Path]:
     for (suite, benchmark), run_dirs in groups.items():
         if benchmark not in RENDERERS:
             raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
-        written += RENDERERS[benchmark](run_dirs, settings.out or Path("reports") / suite, settings.allow_partial)
+        place = destination(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
+        if place.message:
+            print(place.message, file=sys.stderr)
+        paths = [*run_dirs, *place.committed]
+        written += RENDERERS[benchmark](paths, place.folder, settings.allow_partial, notes=place.notes, plots=True)
     return written
 
 

@@ -136,7 +136,7 @@ def _has(run: Run, column: Column) -> bool:
 def _scores(run: Run, column: Column) -> pd.Series:
     if column.key != IMAGE_IOU.key:
         return run.samples[column.key].astype("float64")
-    both, predicted, labelled = np.moveaxis(translation.class_counts(run), 1, 0)
+    both, predicted, labelled = np.moveaxis(translation.class_counts(run, run.samples.index), 1, 0)
     union = predicted + labelled - both
     found = union.sum(1) > 0
     means = np.divide(both, union, out=np.zeros_like(both), where=union > 0).sum(1)[found] / (union > 0).sum(1)[found]

@@ -14,20 +14,42 @@ from reports import markup
 from reports.runs import Run
 from reports.statistics import LEVEL, REPLICATES, Estimate
 from reports.tables import Block, Column, Row, Table
+from reports.webpage import to_html
 
 MARKS = "Bold is best and underlined second best within a block, references left out."
+KINDS_OF_FILE = ("md", "tex", "csv", "html")
 DOCUMENT = "tables.tex"  # shows all tables of its folder
 TABLES = ("piebench*.tex", "translation-*.tex", "ablation-*.tex")
 
 
-def write_pages(pages: Mapping[str, Sequence[Table]], out: Path) -> list[Path]:
-    """Writes each page as .md, .tex and .csv, and the LaTeX document; returns the files written."""
+def write_pages(
+    pages: Mapping[str, Sequence[Table]],
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    figures: Mapping[str, Sequence[str]] | None = None,
+) -> list[Path]:
+    """Writes each page as .md, .tex, .csv and .html, and the LaTeX document; returns the files written.
+
+    Of a page without tables what an earlier rendering left is removed. notes: are put below the first table of each
+    page. figures: by page, the names of plots in `out` that its HTML shows.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    there = [name for name, tables in pages.items() if tables]
     written = []
     for name, tables in pages.items():
-        written.append(write_text(out / f"{name}.md", "\n".join(map(markup.to_markdown, tables))))
-        written.append(write_text(out / f"{name}.tex", "\n".join(map(markup.to_latex, tables))))
-        written.append(write_text(out / f"{name}.csv", markup.to_csv(tables)))
+        if not tables:
+            for kind in KINDS_OF_FILE:
+                (out / f"{name}.{kind}").unlink(missing_ok=True)
+            continue
+        tables = [replace(tables[0], notes=(*tables[0].notes, *notes)), *tables[1:]]
+        texts = {
+            "md": "\n".join(map(markup.to_markdown, tables)),
+            "tex": "\n".join(map(markup.to_latex, tables)),
+            "csv": markup.to_csv(tables),
+            "html": to_html(tables, name, there, (figures or {}).get(name, ())),
+        }
+        written += [write_text(out / f"{name}.{kind}", texts[kind]) for kind in KINDS_OF_FILE]
     names = sorted(path.stem for pattern in TABLES for path in out.glob(pattern))
     written.append(write_text(out / DOCUMENT, markup.latex_document(names)))
     return written
@@ -85,7 +107,8 @@ def compared(
         caption = f"{title}, published and measured. Measured rows: {conditions}"
         return [Table(caption=caption, columns=tuple(shown), blocks=(published, measured), notes=tuple(notes))]
     source = published.facts["source"]
-    apart = f"Not comparable with the measured rows, which have {', '.join(differences)}."
+    why = f"Not comparable with the measured rows, which have {', '.join(differences)}."
+    apart = f"{why} So there is no deviation from the published values."
     return [
         Table(caption=f"{title}, measured. {conditions}", columns=tuple(shown), blocks=(measured,), notes=tuple(notes)),
         Table(
@@ -95,6 +118,54 @@ def compared(
             notes=(MARKS,),
         ),
     ]
+
+
+def deviations(
+    title: str,
+    published: Block,
+    measured: Block,
+    *,
+    shown: Sequence[Column],
+    conditions: str,
+    differences: Sequence[str],
+) -> list[Table]:
+    """Measured minus published, of the rows that the paper has; none where the columns mean different things.
+
+    A published number comes without an interval, so the interval is that of the measured mean, moved by it.
+    """
+    paper = {row.published_as: row for row in published.rows}
+    rows = tuple(
+        replace(
+            row,
+            estimates=tuple(
+                _deviation(ours, theirs)
+                for ours, theirs in zip(row.estimates, paper[row.published_as].estimates, strict=True)
+            ),
+        )
+        for row in measured.rows
+        if row.published_as in paper and row.done
+    )
+    if differences or not rows:
+        return []
+    return [
+        Table(
+            caption=f"{title}, deviation from the published values ({published.facts['source']}). {conditions}",
+            columns=tuple(shown),
+            blocks=(Block(label="Measured minus published", rows=rows, facts=measured.facts),),
+            notes=(
+                "Published values are taken as exact: the paper gives no intervals. The intervals are the measured.",
+            ),
+            marked=False,
+        )
+    ]
+
+
+def _deviation(measured: Estimate, published: Estimate) -> Estimate:
+    if measured.mean is None or published.mean is None:
+        return replace(measured, mean=None, low=None, high=None, note=measured.note or "not published")
+    by = published.mean
+    moved = {name: None if (x := getattr(measured, name)) is None else x - by for name in ("mean", "low", "high")}
+    return replace(measured, **moved, note="; ".join(filter(None, [f"published {by:g}", measured.note])))
 
 
 def measured_row(

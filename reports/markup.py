@@ -1,6 +1,8 @@
-"""Tables as Markdown, LaTeX and CSV. Labels come from users, so every text is escaped for where it goes."""
+"""Tables as Markdown, LaTeX and CSV. Labels come from users, so every text is escaped for where it goes; HTML pages
+(reports/webpage.py) escape theirs here too."""
 
 import csv
+import html
 import io
 import re
 import unicodedata
@@ -13,11 +15,13 @@ from reports.tables import Block, Column, Mark, Row, Table, number
 CSV_FACTS = ("source", "suite", "protocol", "precision", "seed", "dataset_digest", "edit_type")
 CSV_FIELDS = (
     *("block", "method", "published_as", "kind", "done", "expected", "column", "direction", "scale"),
-    *("mean", "low", "high", "n", "note"),
+    *("mean", "low", "high", "n", "p", "p_holm", "note"),
     *CSV_FACTS,
 )
 
 PAGE_ROWS = 20  # of two lines each
+CSV_DIGITS = 9  # what comes after them differs from processor to processor
+FORMULA = ("=", "+", "-", "@")  # how one begins
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -58,9 +62,17 @@ def latex_text(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """A leading apostrophe keeps spreadsheets from running a label as a formula."""
+    """A leading apostrophe keeps spreadsheets from running a label as a formula, in full-width characters too.
+
+    Tabs and line ends, which some take for the beginning of one as well, are spaces already.
+    """
     text = one_line(text)
-    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    return "'" + text if unicodedata.normalize("NFKC", text[:1]).startswith(FORMULA) else text
+
+
+def html_text(text: str) -> str:
+    """For use between tags and within a quoted attribute."""
+    return html.escape(one_line(text))
 
 
 def to_markdown(table: Table) -> str:
@@ -81,30 +93,37 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _markdown_title(column: Column) -> str:
+    return f"{markdown_text(column.full_title)}{scale_and_direction(column)}"
+
+
+def scale_and_direction(column: Column) -> str:
+    """What follows a column's title wherever Unicode may stand."""
     power = f" ×10{''.join('⁰¹²³⁴⁵⁶⁷⁸⁹'[int(digit)] for digit in str(column.power))}" if column.power else ""
-    return f"{markdown_text(column.full_title)}{power} {'↑' if column.higher_is_better else '↓'}"
+    return f"{power} {'↑' if column.higher_is_better else '↓'}"
 
 
 def _markdown_cell(row: Row, estimate: Estimate, mark: Mark | None) -> str:
-    text = _mean(estimate, infinity="∞", missing="–")
-    text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>", None: text}[mark]
-    return " ".join([text, *_details(row, estimate)])
+    text = mean_text(estimate, infinity="∞", missing="–")
+    text = {"best": f"**{text}**", "clear": f"**{text}**", "second": f"<ins>{text}</ins>", None: text}[mark]
+    return " ".join([text, *details(row, estimate)])
 
 
-def _mean(estimate: Estimate, *, infinity: str, missing: str) -> str:
+def mean_text(estimate: Estimate, *, infinity: str, missing: str) -> str:
     if estimate.mean is None:
         return missing
     return number(estimate.mean).replace("inf", infinity)
 
 
-def _details(row: Row, estimate: Estimate) -> list[str]:
-    """The interval, and the count where the column has fewer values than the row has images."""
-    details = []
+def details(row: Row, estimate: Estimate) -> list[str]:
+    """The interval, the corrected p-value, and the count where the column has fewer values than the row has images."""
+    parts = []
     if estimate.low is not None and estimate.high is not None:
-        details.append(f"[{number(estimate.low)}, {number(estimate.high)}]")
+        parts.append(f"[{number(estimate.low)}, {number(estimate.high)}]")
+    if estimate.p_holm is not None:
+        parts.append(f"p={estimate.p_holm:.4f}")
     if estimate.n is not None and estimate.n != row.done:
-        details.append(f"(n={estimate.n})")
-    return details
+        parts.append(f"(n={estimate.n})")
+    return parts
 
 
 def to_latex(table: Table) -> str:
@@ -159,9 +178,10 @@ def _latex_title(column: Column) -> str:
 
 
 def _latex_cell(row: Row, estimate: Estimate, mark: Mark | None) -> str:
-    text = _mean(estimate, infinity=r"$\infty$", missing="--")
-    text = {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", None: text}[mark]
-    return _stacked(text, " ".join(_details(row, estimate)))
+    text = mean_text(estimate, infinity=r"$\infty$", missing="--")
+    bold = rf"\textbf{{{text}}}"
+    text = {"best": bold, "clear": bold, "second": rf"\underline{{{text}}}", None: text}[mark]
+    return _stacked(text, " ".join(details(row, estimate)))
 
 
 def _stacked(upper: str, lower: str) -> str:
@@ -169,7 +189,7 @@ def _stacked(upper: str, lower: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """One line for each method and column, in the scale of the table, not rounded."""
+    """One line for each method and column, in the scale of the table, with CSV_DIGITS significant digits."""
     out = io.StringIO()
     writer = csv.DictWriter(out, CSV_FIELDS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -189,10 +209,14 @@ def _csv_lines(table: Table, block: Block, row: Row) -> list[dict[str, object]]:
                 **{"done": row.done, "expected": row.expected, "column": column.full_title},
                 "direction": "higher is better" if column.higher_is_better else "lower is better",
                 "scale": 10**column.power,
-                **{"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n},
-                "note": estimate.note,
+                **{name: _rounded(getattr(estimate, name)) for name in ("mean", "low", "high", "p", "p_holm")},
+                **{"n": estimate.n, "note": estimate.note},
                 **block.facts,
             }
             for column, estimate in zip(table.columns, row.estimates, strict=True)
         )
     ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{CSV_DIGITS}g}")

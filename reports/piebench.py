@@ -1,13 +1,17 @@
-"""The PIE-Bench tables: published and measured rows, scores by edit type, differences between methods."""
+"""The PIE-Bench tables and plots: published and measured rows, scores by edit type, differences between methods."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from reports import comparison
 from reports.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
 from reports.cost import write_cost
+from reports.pairwise import pairwise
+from reports.plots import clear_plots, write_bars, write_tradeoff
 from reports.runs import Run, read_runs
 from reports.statistics import Estimate, mean_interval, paired_difference
 from reports.tables import Block, Column, Row, Table
@@ -58,40 +62,95 @@ PUBLISHED_AS = {
 }
 RECORDS = 700  # the whole of PIE-Bench, over which the published means go
 FACTS = ("source_id", "edit_type", "edit_type_name")
+ORDER = (*REFERENCES, *KINDS)
+FIGURES = ("piebench-bars", "piebench-tradeoff")
+TRADEOFFS = (("structure_distance", "clip_whole"), ("psnr", "clip_edited"))
 BASELINE = "editar"  # differences are taken to this method where it is there
 
 
-def render(run_dirs: Sequence[Path], out: Path, allow_partial: bool = False) -> list[Path]:
-    """Write piebench, piebench-by-type and piebench-differences as .md, .tex and .csv, and tables.tex that shows them;
-    of runs that measured it also piebench-cost as .md and .csv.
+def render(
+    paths: Sequence[Path],
+    out: Path,
+    allow_partial: bool = False,
+    *,
+    notes: Sequence[str] = (),
+    plots: bool = False,
+) -> list[Path]:
+    """Write the pages below as .md, .tex, .csv and .html, and tables.tex that shows them; of runs that measured it also
+    piebench-cost as .md and .csv; with `plots`, which take seconds, piebench-bars and piebench-tradeoff as .png and
+    .pdf. Returns the files written.
 
-    Raises ReportError for runs that do not belong into one table, and for unfinished ones unless `allow_partial`, which
-    averages what is done and prints n/N. Returns the files written.
+    paths: run directories and summaries. notes: go below each page's first table. Raises ReportError for runs that do
+    not belong into one table, and for unfinished ones unless `allow_partial`, which averages what is done and prints
+    n/N.
     """
-    runs = read_runs(run_dirs, [column.key for column in COLUMNS], FACTS, allow_partial=allow_partial)
-    pages = {"piebench": _comparison(runs), "piebench-by-type": [_by_type(runs)]}
-    if len(runs) > 1:
-        pages["piebench-differences"] = [_differences(runs)]
-    else:
-        for path in out.glob("piebench-differences.*"):  # of an earlier rendering
-            path.unlink()
-    return write_pages(pages, out) + write_cost(runs, out, "piebench")
+    runs = read_runs(paths, [column.key for column in COLUMNS], FACTS, allow_partial=allow_partial)
+    runs.sort(key=lambda run: ORDER.index(run.method) if run.method in ORDER else len(ORDER))
+    rivals = [run for run in runs if run.method not in REFERENCES]
+    measured = tuple(_row(run, run.samples, run.expected) for run in runs)
+    pages = {
+        "piebench": _comparison(runs, measured),
+        "piebench-table1": _comparison(runs, measured, only=_in_table_1()),
+        "piebench-deviation": _deviations(runs, measured),
+        "piebench-by-type": [_by_type(runs)],
+        "piebench-differences": [_differences(runs)] if len(runs) > 1 else [],
+        "piebench-pairwise": pairwise(
+            "PIE-Bench", rivals, COLUMNS, shown_columns(runs[0].manifest, COLUMNS), _kind, _pair
+        ),
+    }
+    figures = _figures(pages["piebench"][0], out) if plots else []
+    clear_plots(out, [name for name in FIGURES if name not in {path.stem for path in figures}])
+    shown = {"piebench": list(dict.fromkeys(path.stem for path in figures))}
+    return [*write_pages(pages, out, notes=notes, figures=shown), *write_cost(runs, out, "piebench"), *figures]
 
 
-def _comparison(runs: Sequence[Run]) -> list[Table]:
+def _comparison(runs: Sequence[Run], measured: Sequence[Row], only: Collection[str] | None = None) -> list[Table]:
+    """only: the paper's names of the rows to show, with the rows that the paper's tables don't have at all."""
     first = runs[0]
     shown = shown_columns(first.manifest, COLUMNS)
-    rows = tuple(_row(run, run.samples, run.expected) for run in runs)
+    if only is not None:
+        measured = [row for row in measured if not row.published_as or row.published_as in only]
+    published = [row for row in _published_rows() if only is None or row.published_as in only]
     return comparison.compared(
-        "PIE-Bench",
-        Block(label=f"Published ({SOURCE})", rows=tuple(_published_rows()), facts={"source": SOURCE}),
-        Block(label="Measured", rows=rows, facts=facts(first)),
+        "PIE-Bench" if only is None else "PIE-Bench, the rows of the paper's Table 1",
+        Block(label=f"Published ({SOURCE})", rows=tuple(published), facts={"source": SOURCE}),
+        Block(label="Measured", rows=tuple(measured), facts=facts(first)),
         columns=COLUMNS,
         shown=shown,
         conditions=conditions(first),
-        differences=comparison.not_as_published(first.manifest, COLUMNS, shown, PROTOCOL, RECORDS),
+        differences=_not_as_published(runs),
         notes=(MARKS, *_row_notes(runs), *undefined_notes(runs, COLUMNS)),
     )
+
+
+def _deviations(runs: Sequence[Run], measured: Sequence[Row]) -> list[Table]:
+    return comparison.deviations(
+        "PIE-Bench",
+        Block(label="", rows=tuple(_published_rows()), facts={"source": SOURCE}),
+        Block(label="", rows=tuple(measured), facts=facts(runs[0])),
+        shown=shown_columns(runs[0].manifest, COLUMNS),
+        conditions=conditions(runs[0]),
+        differences=_not_as_published(runs),
+    )
+
+
+def _not_as_published(runs: Sequence[Run]) -> list[str]:
+    manifest = runs[0].manifest
+    return comparison.not_as_published(manifest, COLUMNS, shown_columns(manifest, COLUMNS), PROTOCOL, RECORDS)
+
+
+def _figures(table: Table, out: Path) -> list[Path]:
+    """table: the comparison, whose measured block is its last."""
+    published = table.blocks[0] if len(table.blocks) > 1 else None
+    bars, tradeoff = (out / name for name in FIGURES)
+    return write_bars(bars, "PIE-Bench", table.columns, table.blocks[-1], published) + write_tradeoff(
+        tradeoff, "PIE-Bench", table.columns, table.blocks[-1], TRADEOFFS
+    )
+
+
+def _pair(first: Run, second: Run, column: Column) -> Estimate:
+    sources = first.samples["source_id"]
+    return paired_difference(first.samples[column.key], second.samples[column.key], sources, test=True)
 
 
 def _row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
@@ -116,8 +175,22 @@ def _measured_row(method: str, estimates: Iterable[Estimate], done: int, expecte
     )
 
 
+def _kind(run: Run) -> str:
+    return KINDS.get(run.method, "")
+
+
+@cache
+def _published() -> list[dict[str, Any]]:
+    return pd.read_csv(PUBLISHED).to_dict("records")
+
+
+def _in_table_1() -> frozenset[str]:
+    """Table 1 of the paper has some of the rows of Table 3, with the same numbers."""
+    return frozenset(record["method"] for record in _published() if record["in_table1"])
+
+
 def _published_rows() -> Iterator[Row]:
-    for record in pd.read_csv(PUBLISHED).to_dict("records"):
+    for record in _published():
         names = (f"{column.key}_e{column.power}" if column.power else column.key for column in COLUMNS)
         yield Row(
             label=record["method"],

@@ -1,4 +1,5 @@
-"""Reads run directories (schema 1: manifest.json and samples.parquet) and refuses those that do not belong together."""
+"""Reads run directories (schema 1: manifest.json, samples.parquet, of a translation fid.json) and the summaries that
+reports/summaries.py makes of them, and refuses those that do not belong together."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,9 @@ import pandas as pd
 from reports.samples_file import read_samples
 
 SCHEMA_VERSION = 1
+SUMMARY_VERSION = 1
+SUMMARY_KEYS = ("summary_version", "manifest", "fid", "samples")
+TAKE = "make it anew of the run: nox -s tables -- --take runs/<suite>"
 
 # What has to be equal for two rows to stand in one table, as paths into the manifest.
 SHARED = (
@@ -32,11 +36,15 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One method's run. `attempted` are the done and failed samples, indexed by sample id and sorted by it."""
+    """One method's run. `attempted` are the done and failed samples, indexed by sample id and sorted by it.
+
+    path: the run directory, or the file of a summary. fid: what fid.json says, None where there is none.
+    """
 
     path: Path
     manifest: dict[str, Any]
     attempted: pd.DataFrame
+    fid: Any = None
 
     @property
     def method(self) -> str:
@@ -79,7 +87,7 @@ def _manifests(root: Path) -> Iterator[Path]:
 
 
 def read_runs(
-    run_dirs: Sequence[Path],
+    paths: Sequence[Path],
     columns: Sequence[str],
     facts: Sequence[str],
     *,
@@ -88,15 +96,15 @@ def read_runs(
 ) -> list[Run]:
     """The runs, in the order given, checked to share everything in SHARED.
 
-    columns: the scores they must have. facts: the columns that say of a sample what is equal in all runs.
-    repeated: accept several runs of one method.
+    paths: run directories and summaries. columns: the scores they must have. facts: the columns that say of a sample
+    what is equal in all runs. repeated: accept several runs of one method.
     """
-    if not run_dirs:
+    if not paths:
         raise ReportError("no run directories to render: run a benchmark first, e.g. nox -s piebench")
-    runs = [_prepared(read_run(Path(path)), columns, facts) for path in run_dirs]
+    runs = [_prepared(read_run(Path(path)), columns, facts) for path in paths]
     if not allow_partial:
         for run in runs:
-            _check_complete(run)
+            check_complete(run)
     _check_same(runs, facts)
     for run in runs if not repeated else ():
         if first := next((other for other in runs if other.method == run.method and other is not run), None):
@@ -107,7 +115,24 @@ def read_runs(
 
 
 def read_run(path: Path) -> Run:
-    """A run directory, with all columns that it has, as they are stored. Raises ReportError."""
+    """A run directory, or a summary if `path` is a file; with all columns that it has, as they are stored.
+
+    Raises ReportError.
+    """
+    run = _read_summary(path) if path.is_file() else _read_directory(path)
+    version = run.manifest.get("schema_version") if isinstance(run.manifest, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ReportError(f"{path}: the manifest has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
+    for field in (("method",), *SHARED):
+        lookup(run.manifest, field, path)
+    if absent := [name for name in ("sample_id", "status", "undefined") if name not in run.attempted.columns]:
+        raise ReportError(f"{path}: the table of samples lacks the columns {', '.join(absent)}")
+    if run.attempted["sample_id"].duplicated().any():
+        raise ReportError(f"{path}: the table of samples has a sample id twice; start the benchmark again with --fresh")
+    return replace(run, attempted=run.attempted.set_index("sample_id").sort_index())
+
+
+def _read_directory(path: Path) -> Run:
     for name in ("manifest.json", "samples.parquet"):
         if not (path / name).is_file():
             raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
@@ -116,25 +141,36 @@ def read_run(path: Path) -> Run:
         samples = read_samples(path / "samples.parquet").to_pandas()
     except Exception as error:  # broken JSON and Parquet raise many kinds: ValueError, KeyError, RecursionError ...
         raise ReportError(f"{path} cannot be read: {error}; start the benchmark again with --fresh") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ReportError(f"{path}: manifest.json has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
-    for field in (("method",), *SHARED):
-        _lookup(manifest, field, path)
-    if absent := [name for name in ("sample_id", "status", "undefined") if name not in samples.columns]:
-        raise ReportError(f"{path}: samples.parquet lacks the columns {', '.join(absent)}")
-    if samples["sample_id"].duplicated().any():
-        raise ReportError(f"{path}: samples.parquet has a sample id twice; start the benchmark again with --fresh")
-    return Run(path=path, manifest=manifest, attempted=samples.set_index("sample_id").sort_index())
+    return Run(path=path, manifest=manifest, attempted=samples, fid=_read_fid(path / "fid.json"))
+
+
+def _read_fid(path: Path) -> Any:
+    """What a translation's run has besides its samples; None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ReportError(f"{path} cannot be read: {error!r}; start the benchmark again") from error
+
+
+def _read_summary(path: Path) -> Run:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, manifest, fid, samples = (content[name] for name in SUMMARY_KEYS)
+        frame = pd.DataFrame(samples).assign(status="done")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ReportError(f"{path} is no readable summary of a run: {error!r}; {TAKE}") from error
+    if version != SUMMARY_VERSION:
+        raise ReportError(f"{path} has summary_version {version!r}, this code reads {SUMMARY_VERSION}; {TAKE}")
+    return Run(path=path, manifest=manifest, attempted=frame, fid=fid)
 
 
 def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
-        raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(absent)}")
+        raise ReportError(f"{run.path}: the table of samples lacks the columns {', '.join(absent)}")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
 
 
-def _lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:
+def lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:
     value: Any = manifest
     for part in field:
         if not isinstance(value, dict) or part not in value:
@@ -143,7 +179,7 @@ def _lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any
     return value
 
 
-def _check_complete(run: Run) -> None:
+def check_complete(run: Run) -> None:
     if len(run.samples) != run.expected:
         raise ReportError(
             f"{run.path}: {len(run.samples)} of {run.expected} samples are done; start the benchmark again to finish "
@@ -155,7 +191,7 @@ def _check_same(runs: Sequence[Run], facts: Sequence[str]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for field in SHARED:
-            here, there = (_lookup(each.manifest, field, each.path) for each in (first, run))
+            here, there = (lookup(each.manifest, field, each.path) for each in (first, run))
             if here != there:
                 raise ReportError(
                     f"these runs cannot share a table, {'.'.join(field)} differs: {here!r} in {first.path}, "

@@ -1,6 +1,9 @@
-"""Means with bootstrap intervals. Samples that share a source image are resampled together, never one by one."""
+"""Means with bootstrap intervals, and tests of differences. Samples that share a source image are resampled together,
+never one by one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -8,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 REPLICATES = 2000
+TEST_REPLICATES = 10_000  # p-values of many pairs are multiplied by their number, so they have to reach further down
 LEVEL = 0.95
 SEED = 0
 
@@ -16,14 +20,17 @@ SEED = 0
 class Estimate:
     """A mean over `n` defined values; `low` and `high` are None where resampling can say nothing.
 
-    `mean` is None where it is undefined, `n` is None for a published number. note: what has to be known to read the
-    value, such as why others are undefined.
+    `mean` is None where it is undefined, `n` is None for a published number. p: two-sided, of the mean being 0, and
+    p_holm the same after Holm's correction for the other tests beside it; both are None where nothing is tested.
+    note: what has to be known to read the value, such as why others are undefined.
     """
 
     mean: float | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    p: float | None = None
+    p_holm: float | None = None
     note: str = ""
 
     def scaled(self, factor: float) -> "Estimate":
@@ -55,21 +62,72 @@ def mean_interval(
     if not np.isfinite(x).all():
         signs = {float(sign) for sign in np.sign(x[np.isinf(x)])}  # +inf and -inf together have no mean
         return Estimate(mean=float("inf") * signs.pop() if len(signs) == 1 else None, n=len(x))
+    mean = float(x.mean())
+    means = _replicates(x, groups, replicates, seed)
+    if means is None:
+        return Estimate(mean=mean, n=len(x))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean=mean, low=float(low), high=float(high), n=len(x))
+
+
+def _replicates(values: np.ndarray, groups: np.ndarray, replicates: int, seed: int) -> np.ndarray | None:
+    """Means of bootstrap replicates (R,) as `mean_interval` describes them, None of fewer than two clusters."""
     names, member = np.unique(groups, return_inverse=True)
     if len(names) < 2:
-        return Estimate(mean=float(x.mean()), n=len(x))
-    sums = np.bincount(member, weights=x)
-    sizes = np.bincount(member)
-    draws = np.random.default_rng(seed).integers(len(names), size=(replicates, len(names)))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean=float(sums.sum() / sizes.sum()), low=float(low), high=float(high), n=len(x))
+        return None
+    totals = np.stack([np.bincount(member, weights=values), np.bincount(member)], axis=1)
+    sums, sizes = (times(len(names), replicates, seed) @ totals).T
+    return sums / sizes
 
 
-def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, *, seed: int = SEED) -> Estimate:
-    """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id."""
+def paired_difference(
+    first: pd.Series, second: pd.Series, clusters: pd.Series, *, test: bool = False, seed: int = SEED
+) -> Estimate:
+    """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id.
+
+    test: give the p-value too, see `p_value`.
+    """
     difference = (first - second).dropna()
-    return mean_interval(difference, clusters.loc[difference.index], seed=seed)
+    groups = clusters.loc[difference.index]
+    estimate = mean_interval(difference, groups, seed=seed)
+    if not test or estimate.low is None:
+        return estimate
+    means = _replicates(difference.to_numpy(), groups.to_numpy(), TEST_REPLICATES, seed)
+    return estimate if means is None else replace(estimate, p=p_value(means))
+
+
+def p_value(replicates: np.ndarray) -> float:
+    """Two-sided p-value of a difference being 0, from its bootstrap replicates (R,).
+
+    It is the level at which the percentile interval begins to leave 0 out, so that table and test agree. The observed
+    value counts as one replicate on either side (Davison and Hinkley, Bootstrap Methods and their Application, 1997,
+    section 4.2), so it never is 0.
+    """
+    tail = min((replicates <= 0).sum(), (replicates >= 0).sum())
+    return min(1.0, 2 * (float(tail) + 1) / (len(replicates) + 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment (1979): rejecting those below a level keeps the chance of any false one below it.
+
+    None are no tests: they stay and count for nothing.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = largest
+    return adjusted
+
+
+@lru_cache(maxsize=4)
+def times(clusters: int, replicates: int, seed: int) -> np.ndarray:
+    """(replicates, clusters): how often each replicate draws each cluster. Fewer replicates are the first of more."""
+    draws = np.random.default_rng(seed).integers(clusters, size=(replicates, clusters))
+    places = draws + clusters * np.arange(replicates)[:, None]
+    counts = np.bincount(places.ravel(), minlength=replicates * clusters).reshape(replicates, clusters)
+    return counts.astype(np.float64)
 
 
 def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVEL) -> Estimate:
@@ -100,29 +158,59 @@ def mean_iou_interval(
     class is that of all pixels; the mean is over the classes that occur, then over the draws. draws, clusters: (n,). A
     replicate draws clusters as in `mean_interval`, and takes the mean IoU of their images.
     """
-    which, groups = np.asarray(draws), np.asarray(clusters)
     if not len(counts):
         return Estimate(mean=None, n=0)
+    sums = _by_cluster(counts, draws, clusters)
+    here = len(sums[0])
+    mean = float(_mean_iou(sums, np.ones((1, here)))[0])
+    if here < 2 or np.isnan(mean):
+        return Estimate(mean=None if np.isnan(mean) else mean, n=len(counts))
+    low, high = np.nanquantile(_mean_iou(sums, times(here, replicates, seed)), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean=mean, low=float(low), high=float(high), n=len(counts))
+
+
+def mean_iou_difference(
+    first: np.ndarray, second: np.ndarray, draws: ArrayLike, clusters: ArrayLike, *, seed: int = SEED
+) -> Estimate:
+    """Mean IoU of `first` minus that of `second`, counts as in `mean_iou_interval` of the same images in their order.
+
+    Interval and p-value are of replicates that draw the same clusters for both.
+    """
+    if not len(first):
+        return Estimate(mean=None, n=0)
+    both = [_by_cluster(counts, draws, clusters) for counts in (first, second)]
+    here = len(both[0][0])
+
+    def difference(chosen: np.ndarray) -> np.ndarray:
+        one, other = (_mean_iou(sums, chosen) for sums in both)
+        return one - other
+
+    mean = float(difference(np.ones((1, here)))[0])
+    if here < 2 or np.isnan(mean):
+        return Estimate(mean=None if np.isnan(mean) else mean, n=len(first))
+    replicates = difference(times(here, TEST_REPLICATES, seed))
+    low, high = np.nanquantile(replicates[:REPLICATES], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(mean=mean, low=float(low), high=float(high), n=len(first), p=p_value(replicates))
+
+
+def _by_cluster(counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> list[np.ndarray]:
+    """Of each draw, the counts summed by cluster (K, 3, C)."""
+    which, groups = np.asarray(draws), np.asarray(clusters)
     names, member = np.unique(groups, return_inverse=True)
-    sums = []  # of each draw, by cluster (K, 3, C)
+    sums = []
     for draw in np.unique(which):
         by_cluster = np.zeros((len(names), *counts.shape[1:]))
         np.add.at(by_cluster, member[which == draw], counts[which == draw])
         sums.append(by_cluster)
-    mean = float(_mean_iou(sums, np.ones((1, len(names))))[0])
-    if len(names) < 2 or np.isnan(mean):
-        return Estimate(mean=None if np.isnan(mean) else mean, n=len(counts))
-    chosen = np.random.default_rng(seed).integers(len(names), size=(replicates, len(names)))
-    times = np.stack([np.bincount(each, minlength=len(names)) for each in chosen])
-    low, high = np.nanquantile(_mean_iou(sums, times), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean=mean, low=float(low), high=float(high), n=len(counts))
+    return sums
 
 
-def _mean_iou(sums: list[np.ndarray], times: np.ndarray) -> np.ndarray:
-    """(R,) of each draw's sums by cluster (K, 3, C), each cluster taken `times` (R, K); NaN where no class occurs."""
+def _mean_iou(sums: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
+    """(R,) of each draw's sums by cluster (K, 3, C), each cluster taken as often as `chosen` (R, K) says; NaN where no
+    class occurs."""
     means = []
     for by_cluster in sums:
-        both, predicted, labelled = np.moveaxis(np.tensordot(times, by_cluster, 1), 1, 0)
+        both, predicted, labelled = np.moveaxis(np.tensordot(chosen, by_cluster, 1), 1, 0)
         union = predicted + labelled - both
         iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
         present = (union > 0).sum(1)

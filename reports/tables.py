@@ -1,4 +1,4 @@
-"""What a table is, before it becomes Markdown, LaTeX or CSV."""
+"""What a table is, before it becomes Markdown, LaTeX, CSV or HTML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Literal
 
 from reports.statistics import Estimate
 
-Mark = Literal["best", "second"]
+Mark = Literal["best", "second", "clear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,9 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
+    """marked: whether rows compete for the best value of a column. Differences don't; where they are tested, those that
+    stay significant after the correction are marked as clear."""
+
     caption: str
     columns: tuple[Column, ...]
     blocks: tuple[Block, ...]
@@ -65,7 +68,12 @@ class Table:
 
     def marks(self, block: Block) -> dict[tuple[int, int], Mark]:
         """(row, column) -> mark within one block. Ties as printed share a mark; a row alone is the best of nothing."""
-        marks: dict[tuple[int, int], Mark] = {}
+        marks: dict[tuple[int, int], Mark] = {
+            (r, c): "clear"
+            for r, row in enumerate(block.rows)
+            for c, estimate in enumerate(row.estimates)
+            if estimate.p_holm is not None and estimate.p_holm < SIGNIFICANT
+        }
         for c, column in enumerate(self.columns):
             shown = {
                 r: round(mean, DIGITS)
@@ -82,6 +90,7 @@ class Table:
 
 
 DIGITS = 2
+SIGNIFICANT = 0.05
 
 
 def number(value: float) -> str:

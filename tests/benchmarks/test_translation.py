@@ -115,7 +115,8 @@ def test_from_data_to_table(task: str, tmp_path: Path, recipe: str, capsys: pyte
     data, out = write_data(tmp_path, task), tmp_path / "out"
     args = arguments(task, data, out, methods=(recipe,), batch_size=4)
     written = evaluate(args, TINY)
-    assert {path.name for path in written} == {f"translation-{task}.{kind}" for kind in ("md", "tex", "csv", "png")} | {
+    tables = {f"translation-{task}.{kind}" for kind in ("md", "tex", "csv", "html", "png")}
+    assert {path.name for path in written} == tables | {
         "tables.tex", f"translation-{task}-cost.md", f"translation-{task}-cost.csv",
     }  # fmt: skip
     assert "| mirror |" in capsys.readouterr().out

@@ -1,10 +1,11 @@
-"""Labels of users in Markdown, LaTeX and CSV: what is read back, or printed, is the label."""
+"""Labels of users in Markdown, LaTeX, CSV and HTML: what is read back, or printed, is the label."""
 
 import csv
 import io
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from markdown_it import MarkdownIt
 from reports.markup import csv_text, latex_document, latex_text, one_line, to_csv, to_latex, to_markdown
 from reports.statistics import Estimate
 from reports.tables import Block, Column, Row, Table
+from reports.webpage import to_html
 
 COLUMN = Column(key="a", title="A_1", power=3, higher_is_better=True)
 NASTY = [
@@ -25,6 +27,7 @@ NASTY = [
     "+1",
     "-1",
     "@sum",
+    "＝1+1",
     "two\nlines\r\nand\ttabs",
     "quote \" and ' and -- and `` ",
     "Ünïcödé × 编辑 🎨",
@@ -78,12 +81,47 @@ def test_csv_reads_back_and_is_no_formula(label):
     rows = list(csv.DictReader(io.StringIO(to_csv([table(label)]), newline="")))
     assert len(rows) == 1
     assert rows[0]["method"].removeprefix("'") == one_line(label).removeprefix("'")
-    assert rows[0]["method"][:1] not in set("=+-@")
+    assert rows[0]["method"][:1] not in set("=+-@＝＋－＠\t\r")
     assert float(rows[0]["low"]) == -1.0  # a number is no text, its sign stays
 
 
 def test_csv_text_leaves_plain_labels_alone():
     assert [csv_text(text) for text in ("plain", "a=b", "=b", " +c", "\t@d")] == ["plain", "a=b", "'=b", "'+c", "'@d"]
+
+
+class Cells(HTMLParser):
+    """The cells of each row, and all tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+OUR_TAGS = {
+    *("html", "head", "meta", "title", "style", "body", "h1", "nav", "a", "section", "p", "div", "table", "thead"),
+    *("tbody", "tr", "th", "td", "ul", "li", "u", "b", "small"),
+}
+
+
+@given(st.text())
+@pytest.mark.parametrize("nasty", NASTY)
+def test_html_reads_back_as_any_label_and_has_no_tags_but_ours(nasty: str, label: str) -> None:
+    page = Cells(to_html([table(nasty, label)], "piebench", ["piebench"], []))
+    assert [row[0] for row in page.rows[2:4]] == [one_line(nasty), one_line(label)]
+    assert page.tags <= OUR_TAGS
 
 
 def latex_rows(text: str) -> list[list[str]]:
@@ -136,6 +174,12 @@ def test_latex_compiles_where_there_is_a_compiler(tmp_path, fonts):
     document = latex_document(names).replace("[T1]", f"[{fonts}]")
     (tmp_path / "tables.tex").write_text(document, encoding="utf-8")
     assert all(rf"\input{{{name}}}" in document for name in names)
+    assert "Float too large" not in compile_latex(tmp_path)
+
+
+def test_the_committed_tables_compile_where_there_is_a_compiler(tmp_path):
+    for path in (Path(__file__).parents[2] / "reports" / "miniature").glob("*.tex"):
+        shutil.copy(path, tmp_path)
     assert "Float too large" not in compile_latex(tmp_path)
 
 

@@ -13,7 +13,7 @@ from reports.piebench import PUBLISHED_AS, REFERENCES, render
 from reports.runs import ReportError
 
 PUBLISHED_METHODS = 11
-FILES = ["piebench", "piebench-by-type", "piebench-differences"]
+FILES = ["piebench", "piebench-table1", "piebench-by-type", "piebench-differences"]
 
 
 def read(out: Path, name: str = "piebench") -> pd.DataFrame:
@@ -29,7 +29,7 @@ def cell(out: Path, method: str, column: str, name: str = "piebench") -> pd.Seri
 
 def test_files_written(write_run, tmp_path):
     written = render([write_run("editar"), write_run("copy-source", seed=1)], tmp_path / "out")
-    expected = {f"{name}.{kind}" for name in FILES for kind in ("md", "tex", "csv")} | {"tables.tex"}
+    expected = {f"{name}.{kind}" for name in FILES for kind in ("md", "tex", "csv", "html")} | {"tables.tex"}
     assert {path.name for path in written} == {path.name for path in (tmp_path / "out").iterdir()} == expected
 
 
@@ -105,12 +105,56 @@ def test_the_whole_of_pie_bench_shares_the_published_columns(write_run, paper_ma
     assert "| Structure distance ×10³ ↓ | PSNR ↑ |" in text
     assert text.index("**Published") < text.index("| EditAR |") < text.index("**Measured**") < text.index("| editar |")
     assert "Not comparable" not in text
+    ours, deviation = (cell(tmp_path, "editar", "PSNR", name) for name in ("piebench", "piebench-deviation"))
+    moved = ours[["mean", "low", "high"]].astype(float) - 21.32
+    assert deviation[["mean", "low", "high"]].tolist() == pytest.approx(moved.tolist())
+    assert deviation["note"] == "published 21.32"
 
 
 def test_a_part_of_pie_bench_stands_apart(write_run, paper_manifest, tmp_path):
     render([write_run("editar", count=10, manifest=paper_manifest)], tmp_path)
     text = (tmp_path / "piebench.md").read_text()
-    assert "which have 10 records instead of 700" in text
+    assert "which have 10 records instead of 700. So there is no deviation from the published values." in text
+    assert not list(tmp_path.glob("piebench-deviation.*"))
+
+
+def test_table_1_has_its_rows(write_run, tmp_path):
+    render([write_run(name, seed=i) for i, name in enumerate(["magicbrush", "masactrl", "mine"])], tmp_path)
+    table = read(tmp_path, "piebench-table1").query("column == 'PSNR'")
+    assert table[table["source"] == "measured"]["method"].tolist() == ["masactrl", "mine"]
+    published = set(table[table["source"] != "measured"]["method"])
+    assert len(published) == 8 and "MagicBrush" not in published
+
+
+def test_all_pairs_are_tested_and_corrected(write_run, frame, tmp_path):
+    samples = frame(40, 2)
+    better = samples.assign(psnr=samples["psnr"] + 0.25)
+    runs = [write_run("masactrl", samples=better, count=40), write_run("editar", samples=samples, count=40)]
+    runs.append(write_run("mine", count=40))
+    render([*runs, write_run("copy-source", count=40, seed=4)], tmp_path)
+    table = read(tmp_path, "piebench-pairwise").query("column == 'PSNR'").set_index(["block", "method"])
+    pairs = [("editar", "masactrl"), ("editar", "mine"), ("masactrl", "mine")]
+    assert list(table.index) == [(f"{first} minus the row", second) for first, second in pairs]
+    clear = table.loc[("editar minus the row", "masactrl")]
+    assert clear[["mean", "low", "high"]].tolist() == pytest.approx([-0.25] * 3)
+    assert clear["p"] == pytest.approx(2 / 10_001) and clear["p_holm"] == pytest.approx(6 / 10_001)
+    assert ((table["p"] < 0.05) == (table["low"] * table["high"] > 0)).all() and (table["p_holm"] >= table["p"]).all()
+    assert "**-0.25** [-0.25, -0.25] p=0.0006" in (tmp_path / "piebench-pairwise.md").read_text()
+
+
+def test_plots_have_the_same_bytes_and_go_with_the_tables(write_run, tmp_path):
+    runs = [write_run("editar"), write_run("masactrl", seed=1)]
+    for out in ("a", "b"):
+        render(runs, tmp_path / out, plots=True)
+    plots = sorted(path for path in (tmp_path / "a").iterdir() if path.suffix in (".png", ".pdf"))
+    assert [path.name for path in plots] == [
+        f"piebench-{plot}.{kind}" for plot in ("bars", "tradeoff") for kind in ("pdf", "png")
+    ]
+    assert [path.read_bytes() for path in plots] == [(tmp_path / "b" / path.name).read_bytes() for path in plots]
+    assert all(b"Date" not in path.read_bytes() and b"Matplotlib" not in path.read_bytes() for path in plots)
+    assert 'src="piebench-bars.png"' in (tmp_path / "a" / "piebench.html").read_text()
+    render(runs, tmp_path / "a")  # without plots: none of other numbers stay
+    assert not [path for path in plots if path.exists()]
 
 
 def test_caption_names_the_conditions(write_run, tmp_path):

@@ -3,8 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
-from reports.statistics import Estimate, jackknife_interval, mean_interval, paired_difference
+from reports.statistics import (
+    Estimate,
+    holm,
+    jackknife_interval,
+    mean_interval,
+    mean_iou_difference,
+    mean_iou_interval,
+    paired_difference,
+)
 
 
 def loop_bootstrap(values, clusters, replicates, rng):
@@ -138,3 +147,40 @@ def test_the_jackknife_of_a_mean_is_its_textbook_interval() -> None:
     assert estimate.mean == x.mean() and estimate.n == 40
     assert (estimate.low, estimate.high) == pytest.approx((x.mean() - margin, x.mean() + margin))
     assert jackknife_interval(1.0, [2.0]) == Estimate(mean=1.0, n=1)
+
+
+def test_holm_steps_down() -> None:
+    assert holm([0.01, None, 0.04, 0.03, 0.005]) == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([None]) == [None]
+
+
+def test_p_values_are_those_of_the_t_test_where_it_holds() -> None:
+    """Normal differences of many clusters of one: the bootstrap and the t-test agree."""
+    rng = np.random.default_rng(3)
+    for shift in (0.0, 0.1, 0.2):
+        first = pd.Series(rng.normal(shift, 1, 300))
+        second = pd.Series(rng.normal(0, 0.3, 300))
+        estimate = paired_difference(first, second, pd.Series(range(300)), test=True)
+        assert estimate.p == pytest.approx(ttest_rel(first, second).pvalue, abs=0.02)
+    same = paired_difference(first, first, pd.Series(range(300)), test=True)
+    assert (same.mean, same.p) == (0.0, 1.0)
+    assert paired_difference(first[:1], second[:1], pd.Series([0]), test=True).p is None
+
+
+def test_the_difference_of_mean_iou_is_paired() -> None:
+    rng = np.random.default_rng(0)
+    labels, both = rng.integers(50, 100, (30, 4)), rng.integers(20, 50, (30, 4))
+    first = np.stack([both + 5, labels, labels], axis=1)
+    second = np.stack([both, labels, labels], axis=1)
+    draws, clusters = ["0"] * 30, list(range(30))
+    found = mean_iou_difference(first, second, draws, clusters)
+    one, other = (mean_iou_interval(counts, draws, clusters).mean for counts in (first, second))
+    assert (
+        one is not None
+        and other is not None
+        and found.mean == pytest.approx(one - other)
+        and found.low is not None
+        and found.low > 0
+    )
+    assert found.p == pytest.approx(2 / 10_001)
+    assert mean_iou_difference(first, first, draws, clusters).p == 1.0

@@ -101,7 +101,7 @@ def cell(out: Path, task: str, method: str, column: str) -> pd.Series:
 
 def test_per_image_scores_have_intervals_and_fid_has_its_n(write_run: Write, tmp_path: Path) -> None:
     written = render([write_run("canny", "editar")], tmp_path, task="canny")
-    assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv")} | {
+    assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv", "html")} | {
         "tables.tex"
     }
     frame = samples_frame("canny", 12)
@@ -273,7 +273,13 @@ def test_the_command_line_renders_every_task(write_run: Write, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0
     names = {path.name for path in (tmp_path / "reports" / "miniature").glob("*.md")}
-    assert names == {f"translation-{task}.md" for task in SCORES}
+    assert names == {f"translation-{task}{page}.md" for task in SCORES for page in ("", "-pairwise")}
+    table = pd.read_csv(tmp_path / "reports" / "miniature" / "translation-segmentation-pairwise.csv").set_index(
+        "column"
+    )
+    iou, fid = table.loc["mIoU (miniature-perception)"], table.loc["FID (miniature-perception)"]
+    assert iou["block"] == "editar minus the row" and iou["p"] == iou["p_holm"] == 1  # the same counts in both
+    assert np.isnan(fid["p"]) and fid["note"] == "FID is one number of all images: no interval and no test"
 
 
 def test_two_runs_compared_by_the_iou_of_their_images_and_by_fid(write_run: Write) -> None:

@@ -1,0 +1,115 @@
+"""Whether the samples of a run score what they score in a committed summary, within what another machine may change.
+
+The same pictures go through the same networks, but a processor's kernels sum in their own order: float32 results differ
+in the last digits, and a saved pixel by one shade where the result lies between two. From kernels for AVX-512 to those
+for SSE 4.1 that moved a sample's scores by at most 7e-7 (structure), 4e-4 (PSNR), 3e-5 (LPIPS), 9e-9 (MSE), 5e-6 (SSIM)
+and 2e-5 (CLIP); TOLERANCES, in raw units, are twenty times that and more. A method that draws tokens one by one may
+take another one where two are nearly as likely, though none did there; from that cell on it draws another picture. So
+MOVED of the samples of such a method may be beyond the tolerances.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.runs import ReportError, Run, lookup, read_run
+
+TOLERANCES = {
+    "structure_distance": 2e-5,
+    "psnr": 0.01,
+    "lpips": 1e-3,
+    "mse": 5e-7,
+    "ssim": 2e-4,
+    "clip_whole": 5e-4,
+    "clip_edited": 5e-4,
+    "f1": 0.02,  # of edges, which are there or not; the same for their SSIM
+}
+EDGES_SSIM = 0.02
+DRAWN = ("editar",)
+MOVED = 0.25
+# What has to be equal before scores can be: a summary of other weights is an old one.
+SETTINGS = (
+    ("suite",), ("benchmark",), ("protocol",), ("dataset", "digest"), ("scoring",), ("seed",), ("method_settings",),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """largest: by column, the largest deviation of a sample. outside: the samples beyond the tolerances, with what is.
+    allowed: how many there may be. images: how many are the same to the byte, of `samples`."""
+
+    method: str
+    benchmark: str
+    samples: int
+    images: int
+    largest: dict[str, float]
+    outside: dict[str, str]
+    allowed: int
+
+    @property
+    def holds(self) -> bool:
+        return len(self.outside) <= self.allowed
+
+
+def agreement(run_dir: Path, summary: Path) -> Agreement:
+    """Of a run of some of the summary's records. Raises ReportError where they are not the same method and settings."""
+    run, committed = read_run(run_dir), read_run(summary)
+    for field in (("method",), *SETTINGS):
+        here, there = (lookup(each.manifest, field, each.path) for each in (run, committed))
+        if here != there:
+            raise ReportError(
+                f"{'.'.join(field)} is {here!r} in {run_dir} and {there!r} in {summary}: nothing to compare; if that "
+                "change is meant, run the whole benchmark and take it: nox -s tables -- --take runs/<suite>"
+            )
+    if strange := sorted(set(run.attempted.index) - set(committed.samples.index)):
+        raise ReportError(f"{summary} has no sample {strange[0]}, which {run_dir} has")
+    columns = [column for column in TOLERANCES if column in committed.attempted.columns]
+    largest = dict.fromkeys(columns, 0.0)
+    outside: dict[str, str] = {}
+    for sample_id, column, deviation in _deviations(run, committed, columns):
+        largest[column] = max(largest[column], deviation)
+        if deviation > _tolerance(run, column):
+            outside[sample_id] = "; ".join(filter(None, [outside.get(sample_id), f"{column} by {deviation:.3g}"]))
+    outside |= {str(name): "it failed" for name in set(run.attempted.index) - set(run.samples.index)}
+    same = run.samples["image_sha256"] == committed.samples["image_sha256"].reindex(run.samples.index)
+    return Agreement(
+        method=run.method,
+        benchmark=run.manifest["benchmark"],
+        samples=len(run.attempted),
+        images=int(same.sum()),
+        largest=largest,
+        outside=outside,
+        allowed=math.floor(MOVED * len(run.attempted)) if run.method in DRAWN else 0,
+    )
+
+
+def _deviations(run: Run, committed: Run, columns: list[str]) -> Iterator[tuple[str, str, float]]:
+    """Sample, column and absolute deviation; infinite where one of the two is undefined and the other is not."""
+    for sample_id in run.samples.index:
+        for column in columns:
+            here, there = (_value(each.samples.loc[sample_id, column]) for each in (run, committed))
+            one_is_undefined = math.isnan(here) != math.isnan(there)
+            deviation = math.inf if one_is_undefined else 0.0 if math.isnan(here) else abs(here - there)
+            yield str(sample_id), column, deviation
+
+
+def _value(score: float | None) -> float:
+    return math.nan if score is None else float(score)
+
+
+def _tolerance(run: Run, column: str) -> float:
+    edges = column == "ssim" and run.manifest["benchmark"] == "translation-canny"
+    return EDGES_SSIM if edges else TOLERANCES[column]
+
+
+def shown(found: Agreement) -> str:
+    """A line for people, and one for each sample that is outside."""
+    deviations = ", ".join(f"{column} {value:.2g}" for column, value in found.largest.items())
+    verdict = "agrees" if found.holds else "DOES NOT AGREE"
+    head = (
+        f"{found.benchmark}/{found.method} {verdict}: {found.images} of {found.samples} images equal to the byte, "
+        f"{len(found.outside)} samples outside the tolerances ({found.allowed} may be); largest deviations: "
+        f"{deviations}"
+    )
+    return "\n  ".join([head, *(f"{name}: {why}" for name, why in sorted(found.outside.items()))])
