@@ -5,6 +5,7 @@ one takes a few hundredths of a second. After a fault the run is started again, 
 uninterrupted run leaves it.
 """
 
+import gc
 import io
 import json
 import multiprocessing
@@ -39,7 +40,8 @@ TIMEOUT = 1800.0  # seconds; a machine may be busy
 Fault = Callable[[], object]
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.benchmarks.faults"])
+# With what a process would import by itself: pytest as its main module, the others to write Parquet.
+_SERVER.set_forkserver_preload(["tests.benchmarks.faults", "pandas", "pyarrow.dataset", "pytest"])
 
 
 @dataclass
@@ -89,11 +91,13 @@ class Interruption:
 
 
 def changes_files(function: Any) -> bool:
-    """Whether a built-in function writes, locks, renames or removes; without the text of progress bars and calls."""
+    """Whether a built-in function writes, locks, renames or removes; without what is in memory or of progress bars."""
     if function.__name__ not in {"write", "flush", "fsync", "truncate", "replace", "unlink", "mkdir", "flock"}:
         return False
     owner = function.__self__  # the module, or the open file
-    return isinstance(owner, ModuleType) or (isinstance(owner, io.IOBase) and not isinstance(owner, io.TextIOBase))
+    return isinstance(owner, ModuleType) or (
+        isinstance(owner, io.IOBase) and not isinstance(owner, (io.TextIOBase, io.BytesIO))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,7 @@ def work(
     shard: str, fault: Fault | None, flags: Sequence[str],
 ) -> None:  # fmt: skip
     """The process: what a benchmark's command does, with its messages in the file `messages`."""
+    gc.freeze()  # a run collects garbage, and would look through all that was imported
     os.dup2(os.open(out / "messages", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
     sample_ids = [record.sample_id for record in data.records]

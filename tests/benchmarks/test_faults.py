@@ -60,7 +60,7 @@ def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laborato
 
 
 def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
-    for at in range(1, laboratory.measure(files_only=True), 5):
+    for at in range(1, laboratory.measure(files_only=True), 7):
         out = laboratory.folder()
         assert laboratory.start(out, Interruption(at=at, files_only=True, signal=signal.SIGTERM)) == EXIT_STATUS
         assert f"stopped by SIGTERM; what was recorded is kept: {GO_ON}" in (out / "messages").read_text()
