@@ -84,7 +84,7 @@ class Recipe:
         if not self.timeout_seconds > 0:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
         if self.answer_side is not None and not 1 <= self.answer_side <= LARGEST:
-            raise ValueError(f"answer_side is {self.answer_side}; it must be from 1 to {LARGEST} pixels")
+            raise ValueError(f"answer_side is {self.answer_side}; it must be at least 1 pixel and at most {LARGEST}")
         if any("\0" in part for part in (*self.command, *self.files)):
             raise ValueError("command and files must not have a NUL character, which no program can be given")
 

@@ -94,6 +94,8 @@ def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
     except Exception as error:  # SafetensorError, OSError, and for types that PyTorch lacks any other
         raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
 

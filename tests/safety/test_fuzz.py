@@ -21,7 +21,7 @@ from tests.safety import weight_readers as weights
 from tests.safety.sandbox import Sandbox
 from tests.safety.strategies import PNG, Case
 
-CASES = int(os.environ.get("FUZZ_CASES", "60"))
+CASES = int(os.environ.get("FUZZ_CASES", "50"))
 MEMORY = 1 << 20  # KiB that a reader may add to the largest that this process has ever taken
 
 READERS: dict[str, tuple[st.SearchStrategy[Case], Callable[[Path, Any], None]]] = {
