@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import tyro
 
@@ -18,7 +19,7 @@ from reports.summaries import FOLDER
 
 SUITE = "miniature"
 METHODS = ("copy-source", "vq-reconstruction", "editar")
-TASK = "canny"
+TASK: Final = "canny"
 
 
 @dataclass(frozen=True, kw_only=True)
