@@ -1,6 +1,5 @@
 """The ablations' tables and plots: the sweep of guidance, and models trained with and without distillation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -242,12 +241,11 @@ def _mean(runs: Sequence[Run], key: str) -> Estimate:
 
 def _fid(run: Run) -> tuple[float, pd.Series]:
     """The distance, and those with one pair left out, by sample id (benchmarks/fid_of_edits.py)."""
-    path = run.path / "fid.json"
+    path = run.path / "fid.json" if run.path.is_dir() else run.path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        left_out = pd.Series(content["left_out"], dtype=float).sort_index()
-        value = float(content["fid"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        left_out = pd.Series(run.fid["left_out"], dtype=float).sort_index()
+        value = float(run.fid["fid"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ReportError(f"{path} can't be used ({error!r}): start python -m benchmarks.ablations again") from error
     if list(left_out.index) != list(run.samples.index):
         raise ReportError(f"{path} is of other samples than the run: start python -m benchmarks.ablations again")

@@ -1,4 +1,4 @@
-"""Reads run directories (schema 1: manifest.json, samples.parquet, of a translation fid.json) and the summaries that
+"""Reads run directories (schema 1: manifest.json, samples.parquet, with a FID fid.json) and the summaries that
 reports/summaries.py makes of them, and refuses those that do not belong together."""
 
 import json
@@ -145,7 +145,7 @@ def _read_directory(path: Path) -> Run:
 
 
 def _read_fid(path: Path) -> Any:
-    """What a translation's run has besides its samples; None where there is no such file."""
+    """What a run with a FID has besides its samples; None where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError) as error:

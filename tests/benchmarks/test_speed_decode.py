@@ -78,7 +78,7 @@ def test_the_same_weights_serve_another_grid(model):
 def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
     config = TransformerConfig(layers=12, heads=8, dim=256, vocab_size=96, grid=32, text_length=12, text_dim=16)
     model = random_model(config, CPU, seed=0)
-    decoding_peak(with_grid(model, 16), 8, SamplingConfig())  # what it frees must not pass for the next one's
+    decoding_peak(laid_out(model, 16), 8, SamplingConfig())  # what it frees must not pass for the next one's
     peak = decoding_peak(model, 1, SamplingConfig())
     cache = 4 * config.cached_numbers(rows=2)  # 75 MB
     assert peak is not None and cache < peak < 2 * cache
