@@ -1,8 +1,8 @@
 """From records and methods to finished run directories: make the images, then score what was saved.
 
 Batches are strided over processes, with nothing shared but the run directories. A batch is always the same slice of all
-records, whoever takes it: networks round differently in other company, so this is what makes the images of any number
-of processes, resumed or not, the same to the last byte.
+records, whoever takes it: networks may round differently in other company, so this is what makes the images of any
+number of processes, resumed or not, the same to the last byte.
 """
 
 import gc
