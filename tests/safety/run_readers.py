@@ -25,10 +25,10 @@ SAMPLE: dict[str, Any] = {
 SESSION: dict[str, Any] = {
     "id": "one", "rank": 0, "started": "2026-01-01T00:00:00Z", "seconds": 1.0, "peak_memory_bytes": 5,
 }  # fmt: skip
-LOG_LINE = changed({"time": 1.0, "session": SESSION, "samples": [SAMPLE]}) | st.tuples(
+LOG_LINE = changed({"turn": 1, "session": SESSION, "samples": [SAMPLE]}) | st.tuples(
     changed(SESSION), changed(SAMPLE, JSON | NAMES)
-).map(lambda both: {"time": 1.0, "session": both[0], "samples": [both[1]]})
-WHOLE_LOG = as_json({"time": 1.0, "session": SESSION, "samples": [SAMPLE]}) + b"\n"
+).map(lambda both: {"turn": 1, "session": both[0], "samples": [both[1]]})
+WHOLE_LOG = as_json({"turn": 1, "session": SESSION, "samples": [SAMPLE]}) + b"\n"
 LOG = st.lists(text_file(WHOLE_LOG, LOG_LINE.map(as_json)), max_size=3).map(lambda lines: b"\n".join([*lines, b""]))
 
 MANIFEST: dict[str, Any] = {
