@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 REPLICATES = 2000
 TEST_REPLICATES = 10_000  # p-values of many pairs are multiplied by their number, so they have to reach further down
+ROWS = 250  # replicates drawn at once
 LEVEL = 0.95
 SEED = 0
 
@@ -121,13 +122,17 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def times(clusters: int, replicates: int, seed: int) -> np.ndarray:
     """(replicates, clusters): how often each replicate draws each cluster. Fewer replicates are the first of more."""
-    draws = np.random.default_rng(seed).integers(clusters, size=(replicates, clusters))
-    places = draws + clusters * np.arange(replicates)[:, None]
-    counts = np.bincount(places.ravel(), minlength=replicates * clusters).reshape(replicates, clusters)
-    return counts.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    counts = np.empty((replicates, clusters))
+    for start in range(0, replicates, ROWS):  # in pieces, for the draws take as much memory again as the counts
+        piece = counts[start : start + ROWS]
+        draws = rng.integers(clusters, size=piece.shape)
+        places = draws + clusters * np.arange(len(piece))[:, None]
+        piece[:] = np.bincount(places.ravel(), minlength=piece.size).reshape(piece.shape)
+    return counts
 
 
 def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVEL) -> Estimate:
