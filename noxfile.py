@@ -81,6 +81,8 @@ def tables(session: nox.Session) -> None:
 def small(session: nox.Session) -> None:
     """A few records of the miniature, whose scores have to be the committed ones within the stated tolerances."""
     run(session, "-m", "benchmarks.small_run", *session.posargs)
+    if not session.posargs:
+        run(session, "-m", "benchmarks.gallery", "runs/small", "--out", "runs/small/gallery")
 
 
 @nox.session

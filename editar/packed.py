@@ -7,6 +7,7 @@ the same input and are one matrix here. The results are those of the plain layer
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +62,10 @@ def can_pack(weight: Tensor) -> bool:
 def pack(model: EditARTransformer, make: Callable[[Tensor], nn.Module] = PackedLinear) -> None:
     """Replace the linear layers that every token reads, in place, one block's after the other, so that hardly more
     memory is taken. The model can no longer be trained, cast or saved. make: from a weight (out, in) to a layer."""
-    for block in model.layers:
+    blocks: Any = model.layers
+    for block in blocks:
         old = block.feed_forward
         block.attention.wqkv = make(block.attention.wqkv.weight)
         block.attention.wo = make(block.attention.wo.weight)
         block.feed_forward = PackedFeedForward(make(torch.cat([old.w1.weight, old.w3.weight])), make(old.w2.weight))
-    model.output = make(model.output.weight)
+    model.output = make(model.output.weight)  # type: ignore[assignment]
