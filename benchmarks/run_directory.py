@@ -5,7 +5,7 @@ which is equal for samples of the same source image, edit_type, edit_type_name; 
 "done" or "failed"; error (text or null); seconds (making the image); image_sha256; one double column for each score
 (null: undefined); undefined (JSON {column: reason}, or null); counts (JSON {name: integers}, or null; for segmentation
 {class: [pixels in both maps, in the prediction, in the label]}, of the classes that occur).
-A translation has fid.json too, see benchmarks/fid.py.
+A translation has fid.json too, see benchmarks/fid.py, and the ablation of distillation, see benchmarks/fid_of_edits.py.
 """
 
 import hashlib
