@@ -30,7 +30,7 @@ from reports.runs import ReportError
 TINY = replace(
     PLAN,
     layers=(2,),
-    training=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3, checkpoint_every=1, log_every=1),
+    training=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3, checkpoint_every=3, log_every=1),
     shards=1,
     scenes=3,
 )
