@@ -107,7 +107,7 @@ def test_image_sides_must_fit_the_grid(small):
     [
         ({"channels": 20}, "level of 20 channels can't be split into norm_groups=32"),
         ({"codebook_size": 0}, "codebook_size is 0"),
-        ({"multipliers": ()}, "multipliers is empty"),
+        ({"multipliers": ()}, "multipliers is \(\)"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
