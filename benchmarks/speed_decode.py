@@ -281,5 +281,5 @@ def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
 
 
 def _machine(device: torch.device) -> dict[str, str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {**machine(), "device": name}
