@@ -34,7 +34,7 @@ from editar.training.data.mixture import loader
 from editar.training.group import Group
 from editar.training.loop import Extras, TrainConfig, Values, train
 from editar.training.recipe import Objective, Stream, Student, work
-from editar.training.start import frozen
+from editar.training.start import compile_layers, frozen
 from editar.training.tokens import TokenCache
 from editar.transformer import EditARTransformer
 
@@ -60,7 +60,7 @@ class TrainSpeed:
     pairs: int = 96
     """On a CPU: pairs of images, so that they come round again."""
     compiled: bool = True
-    """On a GPU: torch.compile."""
+    """On a GPU: torch.compile of the layers, the trainer's `model.compiled`."""
     threads: int = 2
     seed: int = 0
     out: Path | None = None
@@ -167,7 +167,7 @@ def measure_device(settings: TrainSpeed, config: TransformerConfig) -> dict[str,
     torch.manual_seed(settings.seed)
     student = Student(EditARTransformer(config).to(device))
     if settings.compiled:
-        student.compile()
+        compile_layers(student.transformer)
     tokens = torch.randint(config.vocab_size, (2, settings.batch, config.image_tokens), device=device)
     text = torch.randn(settings.batch, config.text_length, config.text_dim, device=device)
 

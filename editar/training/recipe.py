@@ -22,7 +22,7 @@ from editar.training.log import Work, forget_after
 from editar.training.loop import Extras, Values, train
 from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import Config, keep
-from editar.training.start import checkpoint_activations, frozen, load_start
+from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start
 from editar.training.teachers import Teacher
 from editar.training.tokens import TokenCache
 from editar.transformer import EditARTransformer
@@ -60,6 +60,8 @@ def run(config: Config) -> None:
     parts = frozen(load_start(config.model), group.device, dtype)
     if config.model.activation_checkpointing:
         checkpoint_activations(parts.transformer)
+    if config.model.compiled:
+        compile_layers(parts.transformer)
     teacher = Teacher(config.distillation, group.device, dtype) if config.distillation.teacher != "none" else None
     side = parts.transformer.config.grid * parts.vq.config.downsampling
     size = config.training.batch_size // parts_of_step

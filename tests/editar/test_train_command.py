@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from editar.training.group import Group
 from editar.training.loss import editar_loss
 from editar.training.recipe import Objective, Student, work
 from editar.training.settings import Config, parse
-from editar.training.start import ModelConfig, checkpoint_activations, load_start
+from editar.training.start import ModelConfig, checkpoint_activations, compile_layers, load_start
 from editar.training.tokens import TokenCache
 from editar.transformer import EditARTransformer
 from tests.editar.training_sets import write_jsonl
@@ -300,6 +301,22 @@ def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
     assert len(gradients[0]) > 20 and all(
         torch.equal(value, gradients[1][name]) for name, value in gradients[0].items()
     )
+
+
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("c++")), reason="on a CPU torch.compile needs a C++ compiler"
+)
+def test_compiled_layers_give_the_same_gradients(parity, tiny_expected):
+    gradients = []
+    for compiled in (False, True):
+        model = load_official_transformer(parity / "editar_tiny.pt")
+        if compiled:
+            compile_layers(model)
+        editar_loss(model, tiny_expected["src"], tiny_expected["txt"], tiny_expected["tgt"])["loss"].backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
+    assert set(gradients[0]) == set(gradients[1])
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_null_embeddings_can_be_trained(small_folder):
