@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata, StorageMeta, TensorStorageMetadata
 
 from editar.tensor_files import CheckpointError
 
@@ -61,9 +61,18 @@ class _Unpickler(pickle.Unpickler):
         kind = getattr(torch, name, None) if module == "torch" else None
         if isinstance(kind, torch.dtype) or kind is torch.Size:
             return kind
+        if (module, name) == ("builtins", "getattr"):
+            return _memory_format
         if name not in _NAMES.get(module, ()):
             raise pickle.UnpicklingError(f"it holds {module}.{name}, and loading it could run code")
         return super().find_class(module, name)
+
+
+def _memory_format(kind: Any, name: str) -> Any:
+    """What Python up to 3.11.3 pickles an enumeration's member as, `getattr(kind, name)`: of the one kind there is."""
+    if kind is not _MEM_FORMAT_ENCODING or name not in _MEM_FORMAT_ENCODING.__members__:
+        raise pickle.UnpicklingError(f"it calls getattr for {name!r} of {kind!r}, and loading it could run code")
+    return _MEM_FORMAT_ENCODING[name]
 
 
 def _check(metadata: Any) -> None:

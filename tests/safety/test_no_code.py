@@ -192,6 +192,15 @@ def test_a_planted_pickle_is_refused_and_does_not_run(road: str, plant: Plant, t
     assert isinstance(caught.value, (ValueError, OSError, pickle.UnpicklingError))
 
 
+class Reached:
+    """Pickled as getattr, which older Pythons call for an enumeration's members and nothing else may."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
+
+        return getattr, (_MEM_FORMAT_ENCODING, "mro")
+
+
 def test_a_shared_checkpoint_is_refused_where_it_holds_more_than_tensors(plant: Plant, tmp_path: Path) -> None:
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.metadata import BytesStorageMetadata
@@ -205,6 +214,9 @@ def test_a_shared_checkpoint_is_refused_where_it_holds_more_than_tensors(plant: 
 
     path.write_bytes(pickle.dumps(Planted(tmp_path / "owned")))
     with pytest.raises(CheckpointError, match=r"\.metadata: refused .*mkdir, and loading it could run code"):
+        TensorReader(tmp_path / "step")
+    path.write_bytes(pickle.dumps(Reached()))
+    with pytest.raises(CheckpointError, match=r"refused .*getattr for 'mro' of .*could run code"):
         TensorReader(tmp_path / "step")
     whole.state_dict_metadata["w"] = BytesStorageMetadata()  # would be unpickled unchecked
     path.write_bytes(pickle.dumps(whole))
