@@ -10,7 +10,7 @@ from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.shown import shown_edit, shown_translation
 from benchmarks.suites import SUITES, Suite
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
-from reports.gallery import Group, read_group
+from reports.gallery import Group, read_group, with_pages
 from reports.pictures import Shown
 from reports.runs import find_runs
 
@@ -27,7 +27,7 @@ def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]
     that don't belong together, DatasetError and ValueError where no data set is theirs.
     """
     groups = []
-    for run_dirs in find_runs(roots).values():
+    for run_dirs in with_pages(find_runs(roots)):
         group = read_group(run_dirs)
         groups.append(Group(runs=group.runs, shown=_matching(group, data)))
     return groups

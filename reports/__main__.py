@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from reports.destination import destination
-from reports.gallery import read_group, write_gallery
+from reports.gallery import read_group, with_pages, write_gallery
 from reports.renderers import RENDERERS
 from reports.runs import ReportError, find_runs
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in render_all(settings):
             print(path)
         if settings.gallery:
-            groups = [read_group(run_dirs) for run_dirs in find_runs(settings.runs).values()]
+            groups = [read_group(run_dirs) for run_dirs in with_pages(find_runs(settings.runs))]
             print(write_gallery(groups, settings.gallery))
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +59,9 @@ BENCHMARKS = {
         )
         for task, columns in translation.COLUMNS.items()
     },
+    "ablation-guidance": Benchmark(
+        title="Guidance", columns=piebench.COLUMNS, facts=piebench.FACTS, methods=tuple(piebench.REFERENCES)
+    ),
 }
 
 
@@ -108,6 +112,17 @@ class Group:
             where = "/".join(run.path.resolve().relative_to(common).parts[:needed])
             labels.append(f"{run.method} ({where})" if where else run.method)
         return labels
+
+
+def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
+    """Of runs by suite and benchmark, those that a gallery can show; the others are said to be left out.
+
+    All of them where it can show none, for `read_group` to say why.
+    """
+    known = {key: run_dirs for key, run_dirs in found.items() if key[1] in BENCHMARKS}
+    for _, benchmark in found.keys() - known.keys() if known else ():
+        print(f"left out: the runs of {benchmark}, which have no page", file=sys.stderr)
+    return list((known or found).values())
 
 
 def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
