@@ -36,7 +36,7 @@ def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]
 def _matching(group: Group, data: Sequence[Path]) -> Callable[[str], Shown]:
     """What shows the samples of the data set that the group's runs name, of `data` or, without any, the suite's own."""
     wanted, found, faults = group.manifest["dataset"]["digest"], [], []
-    for folder in data or (None,):
+    for folder in data or _written(group) or (None,):
         try:
             digest, shown = _read(group, folder)
         except DatasetError as error:
@@ -50,6 +50,13 @@ def _matching(group: Group, data: Sequence[Path]) -> Callable[[str], Shown]:
     raise ValueError(
         f"{group.runs[0].path} was made of the data set {wanted[:12]}, but {', '.join(found)}; give the folder of that "
         "one as --data"
+    )
+
+
+def _written(group: Group) -> list[Path]:
+    """The data sets that an ablation wrote beside its runs (benchmarks/ablations.py)."""
+    return sorted(
+        path.parent for path in group.runs[0].path.parents[1].glob(f"{group.benchmark}-training/*/mapping_file.json")
     )
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import piebench, translation
+from reports import ablations, piebench, translation
 from reports.comparison import shown_columns, write_text
 from reports.gallery_files import FILES, GalleryFiles, file_name
 from reports.pictures import Shown
@@ -61,6 +61,12 @@ BENCHMARKS = {
     },
     "ablation-guidance": Benchmark(
         title="Guidance", columns=piebench.COLUMNS, facts=piebench.FACTS, methods=tuple(piebench.REFERENCES)
+    ),
+    "ablation-distillation": Benchmark(
+        title="Distillation",
+        columns=ablations.DISTILLATION_COLUMNS,
+        facts=piebench.FACTS,
+        methods=tuple(piebench.REFERENCES),
     ),
 }
 
