@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -11,6 +12,7 @@ from editar.cache import attend_to_cache
 from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
 from editar.decoding import Batch
+from editar.fused import FusedTransformer
 from editar.int8 import Int8Linear
 from editar.packed import PackedLinear
 from editar.sampling import guide, sample
@@ -37,8 +39,17 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matrix_vector_bandwidth(device: torch.device) -> float:
-    """Bytes per second of plain bfloat16 matrix-vector products, over matrices that no processor's cache holds."""
+@dataclass(frozen=True, kw_only=True)
+class Bandwidth:
+    """Bytes per second over 0.6 GB of matrices."""
+
+    product: float
+    """Of plain bfloat16 matrix-vector products."""
+    reading: float
+    """Of looking for the largest number: hardly more than reading them."""
+
+
+def bandwidth(device: torch.device) -> Bandwidth:
     matrices = torch.randn(MATRIX, device=device).bfloat16().repeat(MATRICES, 1, 1)
     vector = torch.randn(MATRIX[1], device=device).bfloat16()
 
@@ -46,7 +57,10 @@ def matrix_vector_bandwidth(device: torch.device) -> float:
         for matrix in matrices:
             torch.mv(matrix, vector)
 
-    return matrices.nbytes / seconds(products, device)
+    return Bandwidth(
+        product=matrices.nbytes / seconds(products, device),
+        reading=matrices.nbytes / seconds(matrices.view(torch.float32).amax, device),
+    )
 
 
 Linear = nn.Linear | Int8Linear | PackedLinear
@@ -128,6 +142,12 @@ def parts(batch: Batch, positions: list[int], settings: SamplingConfig) -> dict[
 
 def _attend(model: CachedTransformer) -> None:
     config, layers = model.model.config, model.layers
+    if isinstance(model, FusedTransformer):
+        qkv = layers[0].prefix_k.new_zeros(model.images * model.rows_each, 3 * config.dim)
+        table, slot = model.model.rotations(qkv.device)[-1], int(model.slot)
+        for layer in layers:
+            model.attend(qkv, table, layer, slot)
+        return
     q = layers[0].prefix_k.new_zeros(model.images * model.rows_each, config.heads, 1, config.head_dim)
     bias = torch.zeros(config.image_tokens + layers[0].slots, device=q.device)
     for layer in layers:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.decode_cost import (
+    Bandwidth,
+    bandwidth,
     deviation,
-    matrix_vector_bandwidth,
     parts,
     seconds,
     step_seconds,
@@ -128,7 +129,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         "settings": asdict(settings),
         "sequence": [config.image_tokens, config.text_length, config.image_tokens],
         "positions": places,
-        "matrix_vector_bytes_per_second": bandwidths,
+        "bandwidths": [asdict(measured) for measured in bandwidths],
         "ways": ways,
         "deviations": deviations,
         "growth": growth,
@@ -191,7 +192,7 @@ def laid_out(
         other = EditARTransformer(dataclasses.replace(model.config, grid=grid))
     weights = {name: value for name, value in model.state_dict().items() if name != "img_uncond_embedding"}
     other.load_state_dict(weights, assign=True, strict=False)
-    if can_pack(model.output.weight):
+    if make is Int8Linear or can_pack(other):
         pack(other, make)
     return other.eval()
 
@@ -246,8 +247,8 @@ def mean_bytes(model: EditARTransformer, places: list[int]) -> float:
 
 def take_turns(
     timed: dict[str, Callable[[int, int], float]], places: list[int], settings: DecodeSpeed, device: torch.device
-) -> tuple[dict[str, dict[str, Any]], list[float]]:
-    """Seconds a token of each way, by position the median of the rounds, and the memory's bytes per second beside it.
+) -> tuple[dict[str, dict[str, Any]], list[Bandwidth]]:
+    """Seconds a token of each way, by position the median of the rounds, and the memory's bandwidth beside it.
 
     timed: from a position and a number of tokens to seconds a token.
     """
@@ -257,7 +258,7 @@ def take_turns(
         for at in taken.values():
             at.append([])
         for _ in range(settings.rounds):
-            bandwidths.append(matrix_vector_bandwidth(device))
+            bandwidths.append(bandwidth(device))
             for name, seconds_a_token in timed.items():
                 taken[name][-1].append(seconds_a_token(place, settings.tokens))
     ways: dict[str, dict[str, Any]] = {}

@@ -73,6 +73,7 @@ class ModelFlags:
         import torch
 
         from editar.checkpoint import read_model
+        from editar.fused import can_fuse
         from editar.pipeline import miniature_weights
 
         return {
@@ -81,6 +82,7 @@ class ModelFlags:
             "dtype": self.dtype,
             "int8": self.int8,
             "device": str(model.device),
+            "fused_steps": can_fuse(model.transformer),  # where there is no C++ compiler sums round differently
             "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
             "images_at_a_time": model.width,
         }

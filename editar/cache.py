@@ -39,6 +39,8 @@ class LayerCache:
 
     def resize(self, slots: int) -> None:
         """Use that many slots; those in use keep what they hold, as far as they remain, and new ones are zero."""
+        if slots == self.slots:
+            return
         kept = min(slots, self.slots)
         old = [own[..., :kept, :].clone() for own in (self.own_k, self.own_v)]
         self.own_k, self.own_v = self._views(slots)

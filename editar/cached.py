@@ -36,6 +36,8 @@ class CachedTransformer:
     every position. Attention runs over the slots in use, whose number grows by `stride`.
     """
 
+    cache: type[LayerCache] = LayerCache
+
     def __init__(
         self, model: EditARTransformer, images: int, rows_each: int, *, stride: int = 64, step: StepBlock = step_block
     ) -> None:
@@ -43,7 +45,7 @@ class CachedTransformer:
         self.model = model
         self.images, self.rows_each, self.stride = images, rows_each, stride
         self.step_block = step
-        self.layers = [LayerCache(config, images, rows_each, like=weight) for _ in range(config.layers)]
+        self.layers = [self.cache(config, images, rows_each, like=weight) for _ in range(config.layers)]
         self.slot = torch.ones(1, dtype=torch.int64, device=weight.device)  # where the next fed token is kept
         self._slots = torch.arange(config.image_tokens, device=weight.device)
         self._bias = torch.zeros(2 * config.image_tokens, device=weight.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
+from editar.fused import FusedTransformer, can_fuse
 from editar.graphs import GraphedSteps, compile_blocks
 from editar.sampling import draw_uniforms, guide, sample
 from editar.transformer import EditARTransformer
@@ -86,7 +87,10 @@ class Batch:
         device = model.tok_embeddings.weight.device
         cuda = device.type == "cuda"
         rows_each = 2 if settings.guided else 1
-        self.model = CachedTransformer(model, width, rows_each, stride=STRIDE_CUDA if cuda else STRIDE)
+        if can_fuse(model):
+            self.model: CachedTransformer = FusedTransformer(model, width, rows_each)
+        else:
+            self.model = CachedTransformer(model, width, rows_each, stride=STRIDE_CUDA if cuda else STRIDE)
         self.tokens_BN = torch.zeros(width, model.config.image_tokens, dtype=torch.int64, device=device)
         self.uniforms_BN = torch.zeros(self.tokens_BN.shape, device=device)
         self._fed_R = torch.zeros(width * rows_each, dtype=torch.int64, device=device)

@@ -1,22 +1,17 @@
-"""The transformer's matrices as 8-bit integers, for CPUs: a token costs half of bfloat16's memory traffic.
+"""Linear layers with 8-bit weights, for decoding on a CPU: a token costs half of bfloat16's memory traffic.
 
-Weights are symmetric, one scale per output channel. Activations keep about 13 bits: a row x, scaled by its largest
-magnitude to 63, is split into two whole-number digits, x = high + low / 126, that go through the integer product as two
-rows. So the effect on the logits is that of the weights' rounding alone; sums of integers are exact, and a row's result
-does not depend on the rows beside it. Digits of 7 bits cannot saturate the 16-bit sums of processors without VNNI.
-
-FBGEMM, behind `torch.ops.quantized`, reads its packed weights at the memory's speed, with two or four rows alike;
-`torch._weight_int8pack_mm` converts them to float32 and is hardly faster than bfloat16's product, and torchao's eager
-int8 makes a bfloat16 copy at each use.
+Weights are symmetric, one scale per output channel; activations and sums are float32. So the effect on the logits is
+that of the weights' rounding alone, and a row's result does not depend on the rows beside it.
 """
 
-import warnings
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-ENGINE = "fbgemm"
-DIGIT = 63
+from editar.kernels import BLOCK, LANES, compiled
+from editar.packed import FEW_ROWS, in_blocks, in_rows
 
 
 class Int8Linear(nn.Module):
@@ -26,40 +21,28 @@ class Int8Linear(nn.Module):
         super().__init__()
         require_int8(weight.device)
         self.out_features, self.in_features = weight.shape
-        self._packed = _pack(weight.detach().float())
+        if self.out_features % BLOCK or self.in_features % LANES:
+            raise ValueError(f"int8 weights come in blocks of {BLOCK} x {LANES}, and one has {tuple(weight.shape)}")
+        weight = weight.detach().float()
+        self._scales = weight.abs().amax(1).clamp(min=1e-30) / 127
+        whole = (weight / self._scales[:, None]).round().to(torch.int8)
+        self._packed = in_blocks(whole.view(torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features).float()
-        count = len(rows)
-        scale = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30).div_(DIGIT)
-        exact = rows / scale
-        high = exact.round()
-        product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            torch.cat([high, exact.sub_(high).mul_(2 * DIGIT)]), 1.0, DIGIT + 1, self._packed
-        )
-        result = product[:count].add_(product[count:], alpha=0.5 / DIGIT).mul_(scale)
-        return result.type_as(x).view(*x.shape[:-1], self.out_features)
-
-
-def _pack(weight: Tensor) -> torch.ScriptObject:
-    scale = weight.abs().amax(1).clamp(min=1e-30) / 127
-    whole = (weight / scale[:, None]).round().to(torch.int8)
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = ENGINE
-    try:
-        with warnings.catch_warnings():  # PyTorch has no other way to FBGEMM's kernels yet, and warns that this will go
-            warnings.simplefilter("ignore", UserWarning)
-            zero = torch.zeros(len(scale), dtype=torch.int64)
-            quantised = torch._make_per_channel_quantized_tensor(whole, scale.double(), zero, 0)
-            return torch.ops.quantized.linear_prepack(quantised, None)
-    finally:
-        torch.backends.quantized.engine = before
+        rows = x.reshape(-1, self.in_features)
+        if len(rows) > FEW_ROWS:
+            return F.linear(x, in_rows(self._packed).view(torch.int8).to(x.dtype)).mul_(self._scales)
+        product = rows.new_empty(len(rows), self.out_features)
+        kernels: Any = compiled("layer.cpp", x.dtype)
+        tensors = self._packed, self._scales, rows.float().contiguous(), product
+        kernels.multiply_int8(*tensors, len(rows), self.out_features, self.in_features)
+        return product.view(*x.shape[:-1], self.out_features)
 
 
 def require_int8(device: str | torch.device) -> None:
-    """Raise ValueError where int8 weights cannot work: on a GPU, or in a PyTorch without FBGEMM (not an x86 CPU's)."""
-    if torch.device(device).type != "cpu" or ENGINE not in torch.backends.quantized.supported_engines:
+    """Raise ValueError where int8 weights cannot work: on a GPU, or without a C++ compiler."""
+    if torch.device(device).type != "cpu" or compiled("layer.cpp", torch.bfloat16) is None:
         raise ValueError(
-            f"int8 weights need an x86 CPU and a PyTorch with {ENGINE}, and the device is {str(device)!r}; use "
-            "--device cpu on such a machine, or bfloat16 (--dtype bfloat16) instead of --int8"
+            f"int8 weights need a CPU and a C++ compiler (g++, say), and the device is {str(device)!r}; use "
+            "--device cpu on a machine that has one, or bfloat16 (--dtype bfloat16) instead of --int8"
         )

@@ -1,11 +1,10 @@
 """The transformer's matrices laid out for decoding on a CPU, where a few rows at a time wait for the memory.
 
-oneDNN reads weights in its own blocked order at the memory's speed; PyTorch's linear layer hands it plain ones, which
-it reads at a third of that in float32 and at two thirds in bfloat16 with the two rows of guidance. `w1` and `w3` read
-the same input and are one matrix here. The results are those of the plain layers but for rounding.
+A matrix (out, in) is kept as (out / BLOCK, in / w, BLOCK, w), where w numbers take four bytes, as kernels/layer.cpp
+reads it. `w1` and `w3` read the same input and are one matrix here. The results are those of the plain layers but for
+rounding, and a row's do not depend on the number of rows.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,28 +12,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from editar.kernels import BLOCK, LANES, NUMBERS, compiled
 from editar.transformer import EditARTransformer
 
-ROWS = 2  # that the layout is made for; of those tried the fastest for 2 to 16 rows, and for 1144 as good as plain
-# Fewer rows are repeated up to so many: oneDNN's kernel for two reads 20 GB/s where that for four reads 29 (Zen 4).
-LEAST_ROWS = 4
+FEW_ROWS = 128  # more are left to PyTorch's product, for which the matrix is put back into its plain order
 
 
 class PackedLinear(nn.Module):
-    """A linear layer without bias, from a weight (out, in) on the CPU; activations (..., in) in the weight's dtype."""
+    """A linear layer without bias, from a weight (out, in) on the CPU; activations (..., in) in the weight's dtype.
+
+    For inference only. Raises ValueError for a weight that can't be packed.
+    """
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
+        if not _can_pack(weight):
+            raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype} on {weight.device} can't be packed")
         self.out_features, self.in_features = weight.shape
         self.dtype = weight.dtype
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        self._packed = in_blocks(weight.detach().contiguous().view(torch.int32))
+        self._kernels: Any = compiled("layer.cpp", self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        if len(rows) < LEAST_ROWS:
-            rows = torch.cat([rows] * math.ceil(LEAST_ROWS / len(rows)))
-        product = torch.ops.mkldnn._linear_pointwise(rows, self._packed, None, "none", [], "")
-        return product[: x.shape[:-1].numel()].view(*x.shape[:-1], self.out_features)
+        rows = x.reshape(-1, self.in_features).contiguous()
+        if len(rows) > FEW_ROWS:
+            return _many_rows(rows, in_rows(self._packed).view(self.dtype)).view(*x.shape[:-1], self.out_features)
+        product = rows.new_empty(len(rows), self.out_features)
+        self._kernels.multiply(self._packed, rows, product, len(rows), self.out_features, self.in_features)
+        return product.view(*x.shape[:-1], self.out_features)
+
+
+def _many_rows(rows: Tensor, matrix: Tensor) -> Tensor:
+    if matrix.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        # In float32 PyTorch would take MKL, which needs 1.6 times as long as oneDNN on AMD's processors.
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix, None, "none", [], "")
+        return product
+    return F.linear(rows, matrix)
+
+
+def in_blocks(matrix: Tensor) -> Tensor:
+    """(out, n) -> (out / BLOCK, n, BLOCK)."""
+    return matrix.view(-1, BLOCK, matrix.shape[1]).mT.contiguous()
+
+
+def in_rows(blocks: Tensor) -> Tensor:
+    """(out / BLOCK, n, BLOCK) -> (out, n)."""
+    return blocks.mT.flatten(0, 1)
 
 
 class PackedFeedForward(nn.Module):
@@ -49,13 +72,19 @@ class PackedFeedForward(nn.Module):
         return self.w2(F.silu(gate) * value)
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether this machine's oneDNN has kernels for such weights, float32 or bfloat16."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+def can_pack(model: EditARTransformer) -> bool:
+    """Whether the layers that every token reads can be packed.
+
+    They can in float32 or bfloat16, on a CPU, if their sizes fill blocks and there is a compiler.
+    """
+    return all(_can_pack(matrix) for matrix in [*model.layers.parameters(), model.output.weight] if matrix.ndim == 2)
+
+
+def _can_pack(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or weight.dtype not in NUMBERS:
         return False
-    return weight.dtype == torch.float32 or (
-        weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    fills = weight.shape[0] % BLOCK == 0 and weight.shape[1] % LANES == 0
+    return fills and compiled("layer.cpp", weight.dtype) is not None
 
 
 @torch.no_grad()

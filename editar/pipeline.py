@@ -42,7 +42,7 @@ class EditAR:
         dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
 
         width: images decoded together. Other widths may round differently.
-        int8: the transformer's matrices as 8-bit integers, for x86 CPUs: faster than bfloat16, with rounded weights.
+        int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
         Activations stay in dtype. ValueError where that cannot work.
         """
         _check_settings(device, dtype, width, int8)
@@ -51,7 +51,7 @@ class EditAR:
         self.transformer = parts.transformer.to(self.device, DTYPES[dtype])
         if int8:
             pack(self.transformer, Int8Linear)
-        elif can_pack(self.transformer.output.weight):
+        elif can_pack(self.transformer):
             pack(self.transformer)
         self.decoder = Decoder(self.transformer)
         text = parts.text

@@ -11,8 +11,9 @@ from PIL import Image
 from editar.__main__ import main
 from editar.checkpoint import read_model
 from editar.digests import file_digest
+from editar.kernels import compiled
 
-INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, 
         ),
         (
             ["edit", "{photo}", "red", "--int8", "--device", "cuda"],
-            "need an x86 CPU and a PyTorch with fbgemm",
+            "int8 weights need a CPU and a C++ compiler",
         ),
         (
             ["edit", "{photo}", "red", "--device", "gpu"],

@@ -1,5 +1,6 @@
 """Cached decoding against what it must equal: the whole sequence at once, and itself in other company."""
 
+import copy
 import re
 
 import pytest
@@ -9,11 +10,25 @@ from torch import Tensor
 from editar.cached import CachedTransformer, step_block
 from editar.config import SamplingConfig
 from editar.decoding import Batch, Decoder
+from editar.fused import can_fuse
 from editar.graphs import GraphedSteps, compile_blocks
+from editar.kernels import compiled
+from editar.packed import pack
 from editar.pipeline import EditAR
 
-INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(scope="module", params=["plain layers", "fused steps"])
+def decoded(request, tiny):
+    """The model as it decodes where there is no compiler, and as it does on a CPU with one."""
+    if request.param == "plain layers":
+        return tiny
+    model = copy.deepcopy(tiny)
+    pack(model)
+    assert can_fuse(model)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +151,11 @@ def test_zero_keys_weigh_like_one_position_with_the_logit_log_l_and_the_mean_val
     ],
     ids=str,
 )
-def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, three, options):
+def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, decoded, three, options):
     """Images of three instructions, two at a time."""
     condition, text, seeds = three
     settings = SamplingConfig(**options)
-    tokens = Decoder(tiny).generate(condition, text, seeds, settings, width=2)
+    tokens = Decoder(decoded).generate(condition, text, seeds, settings, width=2)
     assert torch.equal(tokens, plain(tiny, condition, text, seeds, settings, tokens))
 
 
@@ -155,16 +170,16 @@ def test_tokens_of_int8_weights_equal_those_of_the_whole_forward(official_folder
 
 
 @pytest.mark.parametrize("width", [1, 3, 8])
-def test_greedy_tokens_are_the_same_at_every_width(tiny, tiny_expected, width):
+def test_greedy_tokens_are_the_same_at_every_width(decoded, tiny_expected, width):
     e = tiny_expected
-    tokens = Decoder(tiny).generate(e["src"], e["txt"], [0, 0], SamplingConfig(temperature=0.0), width=width)
+    tokens = Decoder(decoded).generate(e["src"], e["txt"], [0, 0], SamplingConfig(temperature=0.0), width=width)
     assert torch.equal(tokens, e["greedy_cfg3"])
 
 
-def test_tokens_depend_on_neither_batch_size_nor_order(tiny, three):
+def test_tokens_depend_on_neither_batch_size_nor_order(decoded, three):
     condition, text, seeds = three
     settings = SamplingConfig(guidance=3.0, top_k=0)
-    decoder = Decoder(tiny)
+    decoder = Decoder(decoded)
     together = decoder.generate(condition, text, seeds, settings, width=4)
     two_blocks = decoder.generate(condition.repeat(2, 1), text.repeat(2, 1, 1), seeds * 2, settings, width=4)
     backwards = decoder.generate(condition.flip(0), text.flip(0), seeds[::-1], settings, width=4)

@@ -9,14 +9,10 @@ from editar.decoding import Decoder
 from editar.int8 import Int8Linear
 from editar.packed import pack
 
-pytestmark = pytest.mark.skipif(
-    "fbgemm" not in torch.backends.quantized.supported_engines, reason="int8 weights need PyTorch's FBGEMM"
-)
-
 
 @pytest.fixture(scope="module")
 def weight():
-    return torch.randn(48, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 48)[:, None]
+    return torch.randn(64, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 64)[:, None]
 
 
 def rounded(weight):
@@ -31,20 +27,20 @@ def test_only_the_weights_are_rounded(weight, dtype):
     x[1, 4] = 0
     expected = x.double() @ rounded(weight).T
     result = Int8Linear(weight)(x)
-    assert result.dtype == dtype and result.shape == (2, 5, 48)
+    assert result.dtype == dtype and result.shape == (2, 5, 64)
     scale = x.double().norm(dim=-1, keepdim=True) * rounded(weight).norm(dim=-1)
     assert ((result.double() - expected).abs() <= (5e-5 if dtype == torch.float32 else 4e-3) * scale).all()
     assert not result[1, 4].any()
 
 
 def test_whole_numbers_are_exact():
-    weight = torch.randint(-127, 128, (8, 64), generator=torch.Generator().manual_seed(0)).float()
+    weight = torch.randint(-127, 128, (32, 64), generator=torch.Generator().manual_seed(0)).float()
     weight[:, 0] = 127
     x = torch.randint(-63, 64, (3, 64), generator=torch.Generator().manual_seed(1)).float()
     x[:, 1] = 63  # all of the largest magnitude, as saturation would show
     assert torch.equal(Int8Linear(weight)(x), x @ weight.T)
     full = torch.full((1, 64), 63.0)
-    assert torch.equal(Int8Linear(torch.full((8, 64), 127.0))(full), torch.full((1, 8), 64 * 63 * 127.0))
+    assert torch.equal(Int8Linear(torch.full((32, 64), 127.0))(full), torch.full((1, 32), 64 * 63 * 127.0))
 
 
 def test_a_row_does_not_depend_on_its_company(weight):
@@ -73,5 +69,5 @@ def test_a_quantised_model_stays_close_and_decodes(tiny, tiny_expected):
 
 
 def test_other_devices_are_refused():
-    with pytest.raises(ValueError, match="int8 weights need an x86 CPU"):
+    with pytest.raises(ValueError, match="int8 weights need a CPU"):
         Int8Linear(torch.empty(2, 2, device="meta"))

@@ -11,6 +11,7 @@ from editar import EditAR
 from editar.checkpoint import CheckpointError, Parts
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.int8 import Int8Linear
+from editar.kernels import compiled
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
 from editar.text import WordTextEncoder
@@ -44,7 +45,7 @@ def larger_parts():
     )
 
 
-INT8 = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 WORDS = ("make", "it", "very", "red")
 TEXTS = ["make the square red", "make the square blue", "the red square", ""]
 
