@@ -7,6 +7,7 @@ holds already is not done again, so starting a second time only renders.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -66,16 +67,16 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         image_side=suite.image_side,
         cache=args.out / suite.name / "cache",
     )
-    rows = named_rows(args, METHODS, context, QUICK)
+    rows = named_rows(args, METHODS, QUICK)
     if args.dry_run:
-        show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
+        show_plan(args, rows, context, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
         return []
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
-    # Built anew, now that the number of samples is known.
-    rows = named_rows(args, METHODS, replace(context, samples=len(dataset.records)), QUICK)
+    context = replace(context, samples=len(dataset.records))
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}
-    builders = build_methods(args, rows, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids)
+    finished = partial(finished_edits, names=names, side=suite.image_side)
+    builders = build_methods(args, rows, context, finished, sample_ids)
     task = EditTask(dataset, suite.backbones(args.weights, device, args.precision), args.precision, args.seed, device)
     runs = run_methods(
         args,

@@ -75,20 +75,19 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     context = MethodContext(
         suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
     )
-    rows = named_rows(args, TRANSLATORS, context)
+    rows = named_rows(args, TRANSLATORS)
     benchmark = f"translation-{args.task}"
     if args.dry_run:
         files = suite.files(args.task, source, args.data, args.weights)
-        show_plan(args, rows, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
+        show_plan(args, rows, context, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
         return []
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
-    # Built anew, now that the number of samples is known.
-    rows = named_rows(args, TRANSLATORS, replace(context, samples=len(every_id)))
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(
         args,
         rows,
+        replace(context, samples=len(every_id)),
         lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
         sample_ids,
     )
