@@ -19,7 +19,6 @@ from benchmarks.manifest import new_manifest
 from benchmarks.run import Shard, Task, run
 from benchmarks.run_directory import Facts, RunDirectory
 from benchmarks.stopping import EXIT_STATUS, Terminated, terminable
-from reports.destination import Destination, destination
 
 EXTERNAL = "external:"
 DEFAULT_OUT = Path("runs")
@@ -269,16 +268,3 @@ def report_failures(runs: Iterable[RunDirectory]) -> None:
         if failed:
             where = "samples.parquet has every error, and the next start tries again"
             print(f"{each.method}: {len(failed)} failed; {where}", file=sys.stderr)
-
-
-def table_destination(args: BenchmarkArguments, suite: str, runs: Sequence[RunDirectory]) -> Destination:
-    """Where the tables of these finished runs go, and what stands beside their rows; the user is told."""
-    place = destination([each.folder for each in runs], args.reports(suite), args.out / "reports" / suite)
-    if place.message:
-        print(place.message, file=sys.stderr)
-    return place
-
-
-def sheet_path(args: BenchmarkArguments, suite: str, benchmark: str, place: Destination) -> Path:
-    """Where the image sheet goes: beside the tables, unless these have rows whose images aren't of these runs."""
-    return (args.out / suite if place.committed else place.folder) / f"{benchmark}.png"

@@ -8,30 +8,23 @@ only renders.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import (
-    BenchmarkArguments,
-    build_methods,
-    command,
-    named_rows,
-    run_methods,
-    sheet_path,
-    table_destination,
-)
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.dry_run import show_plan
 from benchmarks.fid import reference, write_fid
 from benchmarks.finished import FinishedImages
+from benchmarks.rendering import write_results
 from benchmarks.sheet import write_sheet
 from benchmarks.suites import default_device
 from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
-from reports.destination import Destination
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
 SHEET_ROWS = 8
@@ -111,27 +104,9 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
     for each in runs:
         write_fid(each, draws, network, sums, digest)
-    place = table_destination(args, suite.name, runs)
-    sheet = sheet_path(args, suite.name, benchmark, place)
-    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, f"{args.task.capitalize()} to image, {suite.name}")
-    return render(args, [each.folder for each in runs], place, sheet)
-
-
-def render(args: Arguments, folders: Sequence[Path], place: Destination, sheet: Path) -> list[Path]:
-    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
-    from reports import translation
-
-    files = translation.render(
-        [*folders, *place.committed],
-        place.folder,
-        args.allow_partial,
-        task=args.task,
-        notes=place.notes,
-        plots=place.plots,
-    )
-    print((place.folder / f"translation-{args.task}.md").read_text("utf-8"))
-    print("\n".join(f"written: {path}" for path in [*files, sheet]))
-    return [*files, sheet]
+    title = f"{args.task.capitalize()} to image, {suite.name}"
+    draw_sheet = partial(write_sheet, task, runs, firsts, SHEET_ROWS, title=title)
+    return write_results(args, suite.name, benchmark, runs, draw_sheet)
 
 
 if __name__ == "__main__":
