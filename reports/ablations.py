@@ -51,7 +51,7 @@ def render_guidance(
     keys = [column.key for column in piebench.COLUMNS]
     measured, *others = guidance_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
     written = write_pages({"ablation-guidance": [_with_notes(measured, notes), *others]}, out)
-    return [*written, plot_guidance(measured, out / "ablation-guidance.png")] if plots else written
+    return [*written, *plot_guidance(measured, out / "ablation-guidance")] if plots else written
 
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
@@ -101,7 +101,7 @@ def render_distillation(
     keys = [column.key for column in DISTILLATION_COLUMNS]
     measured, *others = distillation_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
     written = write_pages({"ablation-distillation": [_with_notes(measured, notes), *others]}, out)
-    return [*written, plot_distillation(measured, out / "ablation-distillation.png")] if plots else written
+    return [*written, *plot_distillation(measured, out / "ablation-distillation")] if plots else written
 
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
