@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import tyro
 
-from baselines.external import External, read_recipe
+from baselines.external import External, Recipe, read_recipe
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import Needs
 from benchmarks.asking import Maker
@@ -19,7 +19,6 @@ from benchmarks.manifest import new_manifest
 from benchmarks.run import Shard, Task, run
 from benchmarks.run_directory import Facts, RunDirectory
 from benchmarks.stopping import EXIT_STATUS, Terminated, terminable
-from reports.destination import Destination, destination
 
 EXTERNAL = "external:"
 DEFAULT_OUT = Path("runs")
@@ -114,16 +113,17 @@ def command(kind: type[T], evaluate: Callable[[T], Any], program: str, arguments
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRow:
-    """A row of the table. named: the user asked for it by its name, not for all or for the quick ones."""
+    """A row of the table. build: its method for a context, which is whole once the data set was read. named: the user
+    asked for it by its name, not for all or for the quick ones."""
 
     name: str
-    build: Callable[[], Maker]
+    build: Callable[[MethodContext], Maker]
     named: bool = True
 
-    def lacks(self) -> str | None:
+    def lacks(self, context: MethodContext) -> str | None:
         """Why a run could not make this row: it has no networks for the suite, or they can't be had. None: it could."""
         try:
-            needs = needs_of(self.build())
+            needs = needs_of(self.build(context))
         except Unsupported as reason:
             return str(reason)
         reasons = [f"the environment variable {name} is not set" for name in needs.unset]
@@ -142,7 +142,6 @@ def needs_of(method: Maker) -> Needs:
 def named_rows(
     args: BenchmarkArguments,
     known: Mapping[str, Callable[[MethodContext], Maker]],
-    context: MethodContext,
     quick: Collection[str] | None = None,
 ) -> list[NamedRow]:
     """The methods that the flags name. Raises ValueError for unknown ones and for two of a name.
@@ -160,9 +159,9 @@ def named_rows(
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
             if not args.dry_run:
                 recipe.check()
-            built.append(NamedRow(name=recipe.name, build=partial(External, recipe)))
+            built.append(NamedRow(name=recipe.name, build=_external(recipe)))
         elif name in known:
-            built.append(NamedRow(name=name, build=partial(known[name], context), named=named))
+            built.append(NamedRow(name=name, build=known[name], named=named))
         else:
             names = ", ".join(["all", *known, f"{EXTERNAL}RECIPE.toml"])
             raise ValueError(f"there is no method {name!r}; --methods takes {names}")
@@ -172,22 +171,27 @@ def named_rows(
     return built
 
 
+def _external(recipe: Recipe) -> Callable[[MethodContext], Maker]:
+    return lambda context: External(recipe)  # a recipe says all by itself
+
+
 def build_methods(
     args: BenchmarkArguments,
     rows: Sequence[NamedRow],
+    context: MethodContext,
     finished: Callable[[Path], FinishedImages],
     sample_ids: Sequence[str],
 ) -> Builders:
     """A constructor for each row, by name; rows that were not named and lack something are left out, which is said.
 
-    finished: from the folder --images to what is in it. Raises DatasetError for absent images.
+    context: of all methods. finished: from the folder --images to what is in it. Raises DatasetError for absent images.
     """
     builders: Builders = {}
     for row in rows:
-        if not row.named and (reason := row.lacks()):
+        if not row.named and (reason := row.lacks(context)):
             print(f"{row.name} is left out: {reason}", file=sys.stderr)
         else:
-            builders[row.name] = row.build
+            builders[row.name] = partial(row.build, context)
     if args.images is not None and args.label is not None:
         images = finished(args.images)
         if not args.allow_partial:
@@ -264,16 +268,3 @@ def report_failures(runs: Iterable[RunDirectory]) -> None:
         if failed:
             where = "samples.parquet has every error, and the next start tries again"
             print(f"{each.method}: {len(failed)} failed; {where}", file=sys.stderr)
-
-
-def table_destination(args: BenchmarkArguments, suite: str, runs: Sequence[RunDirectory]) -> Destination:
-    """Where the tables of these finished runs go, and what stands beside their rows; the user is told."""
-    place = destination([each.folder for each in runs], args.reports(suite), args.out / "reports" / suite)
-    if place.message:
-        print(place.message, file=sys.stderr)
-    return place
-
-
-def sheet_path(args: BenchmarkArguments, suite: str, benchmark: str, place: Destination) -> Path:
-    """Where the image sheet goes: beside the tables, unless these have rows whose images aren't of these runs."""
-    return (args.out / suite if place.committed else place.folder) / f"{benchmark}.png"

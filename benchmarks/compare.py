@@ -15,6 +15,8 @@ from benchmarks.datasets.translation_protocols import PROTOCOLS
 from benchmarks.suites import MINIATURE_DATA, SUITES
 from benchmarks.translation_suites import TRANSLATION_SUITES, miniature_folder
 
+EDITS = ("piebench", "ablation-guidance", "ablation-distillation")  # of data sets laid out like PIE-Bench
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -61,7 +63,7 @@ def read_prompts(manifest: Mapping[str, Any], data: Path | None) -> dict[str, st
     if data is None and suite != "miniature":
         return {}
     try:
-        if benchmark == "piebench" and suite in SUITES:
+        if benchmark in EDITS and suite in SUITES:
             digest, prompts = _edits(suite, data)
         elif task != benchmark and suite in TRANSLATION_SUITES:
             digest, prompts = _captions(suite, task, str(manifest.get("protocol")), data)

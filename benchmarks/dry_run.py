@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from baselines.method import MethodContext
 from baselines.needs import NeededFile, Needs
 from benchmarks.command import BenchmarkArguments, NamedRow, needs_of
 from benchmarks.manifest import read_manifest
@@ -27,6 +28,7 @@ HOUR, MINUTE = 3600, 60
 def show_plan(
     args: BenchmarkArguments,
     rows: Sequence[NamedRow],
+    context: MethodContext,
     shared: Sequence[NeededFile],
     suite: str,
     benchmark: str,
@@ -43,9 +45,9 @@ def show_plan(
     _show_group("data and scoring networks", shared, seen)
     table = [("method", "weights", "passes of one image", "seconds an image", f"all {images or '?'} images", "memory")]
     for row in rows:
-        reason = row.lacks()
+        reason = row.lacks(context)
         try:
-            needs = needs_of(row.build())
+            needs = needs_of(row.build(context))
         except ValueError as error:  # it has no networks for the suite
             print(f"\n{row.name}: {'an error' if row.named else 'left out'}, {error}")
             continue

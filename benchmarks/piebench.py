@@ -7,27 +7,21 @@ holds already is not done again, so starting a second time only renders.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.command import (
-    BenchmarkArguments,
-    build_methods,
-    command,
-    named_rows,
-    run_methods,
-    sheet_path,
-    table_destination,
-)
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.dry_run import show_plan
 from benchmarks.edit_task import EditTask
 from benchmarks.finished import FinishedImages
+from benchmarks.rendering import write_results
 from benchmarks.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
-from reports.destination import Destination
+from reports.piebench import REFERENCES
 
 BENCHMARK = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
@@ -66,16 +60,16 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         image_side=suite.image_side,
         cache=args.out / suite.name / "cache",
     )
-    rows = named_rows(args, METHODS, context, QUICK)
+    rows = named_rows(args, METHODS, QUICK)
     if args.dry_run:
-        show_plan(args, rows, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
+        show_plan(args, rows, context, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
         return []
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
-    # Built anew, now that the number of samples is known.
-    rows = named_rows(args, METHODS, replace(context, samples=len(dataset.records)), QUICK)
+    context = replace(context, samples=len(dataset.records))
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     names = {record.sample_id: record.image_name for record in dataset.records}
-    builders = build_methods(args, rows, lambda folder: finished_edits(folder, names, suite.image_side), sample_ids)
+    finished = partial(finished_edits, names=names, side=suite.image_side)
+    builders = build_methods(args, rows, context, finished, sample_ids)
     task = EditTask(dataset, suite.backbones(args.weights, device, args.precision), args.precision, args.seed, device)
     runs = run_methods(
         args,
@@ -90,30 +84,15 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     )
     if not runs:
         return []
-    from reports.piebench import REFERENCES
-
-    place = table_destination(args, suite.name, runs)
-    sheet = sheet_path(args, suite.name, BENCHMARK, place)
     edits = [each for each in runs if each.method not in REFERENCES] or runs
-    write_sheet(task, edits, sample_ids, SHEET_ROWS, sheet, f"PIE-Bench, {suite.name}")
-    return render(args, [each.folder for each in runs], place, sheet)
+    draw_sheet = partial(write_sheet, task, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
+    return write_results(args, suite.name, BENCHMARK, runs, draw_sheet)
 
 
 def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
     """Edits laid out like annotation_images/; `folder` may also hold that folder."""
     inner = folder / IMAGES
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)
-
-
-def render(args: Arguments, folders: Sequence[Path], place: Destination, sheet: Path) -> list[Path]:
-    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
-    from reports import piebench
-
-    paths = [*folders, *place.committed]
-    files = piebench.render(paths, place.folder, args.allow_partial, notes=place.notes, plots=place.plots)
-    print((place.folder / "piebench.md").read_text("utf-8"))
-    print("\n".join(f"written: {path}" for path in [*files, sheet]))
-    return [*files, sheet]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -110,16 +110,23 @@ def run(
             each.remove_torn_images(shard.index)
             each.reload()  # a process that had the log until now may have done some of it
         for name, each in open_runs.items():
-            if any(map(each.to_make, mine)):
-                make_images(task, each, methods[name], mine, logs[name], batch_size)
+            if missing := set(filter(each.to_make, mine)):
+                make_images(task, each, methods[name], mine, missing, logs[name], batch_size)
         if open_runs:
             score_images(task, open_runs, mine, logs, batch_size)
     return bool(open_runs)
 
 
 def make_images(
-    task: Task, run: RunDirectory, build: Callable[[], Maker], mine: Sequence[str], log: SampleLog, batch_size: int
+    task: Task,
+    run: RunDirectory,
+    build: Callable[[], Maker],
+    mine: Sequence[str],
+    missing: Collection[str],
+    log: SampleLog,
+    batch_size: int,
 ) -> None:
+    """missing: those of `mine` that are to be made; asking again would open every image that is there once more."""
     gc.collect()  # what is left of the method before this one
     memory.reset_peak()
     before, start = memory.held_bytes(), time.perf_counter()
@@ -127,9 +134,9 @@ def make_images(
     if load := getattr(method, "load", None):
         load()
     log.begin_making(time.perf_counter() - start, before)
-    asker, todo = Asker(method), sum(map(run.to_make, mine))
-    with progress(f"{run.method}: make", len(mine), len(mine) - todo) as bar:
-        for batch in batches(mine, batch_size, run.to_make):
+    asker = Asker(method)
+    with progress(f"{run.method}: make", len(mine), len(mine) - len(missing)) as bar:
+        for batch in batches(mine, batch_size, missing.__contains__):
             start = time.perf_counter()
             answers = asker.ask([task.request(sample_id) for sample_id in batch])
             seconds = (time.perf_counter() - start) / len(batch)

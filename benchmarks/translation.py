@@ -8,30 +8,23 @@ only renders.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import (
-    BenchmarkArguments,
-    build_methods,
-    command,
-    named_rows,
-    run_methods,
-    sheet_path,
-    table_destination,
-)
+from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.dry_run import show_plan
 from benchmarks.fid import reference, write_fid
 from benchmarks.finished import FinishedImages
+from benchmarks.rendering import write_results
 from benchmarks.sheet import write_sheet
 from benchmarks.suites import default_device
 from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
-from reports.destination import Destination
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
 SHEET_ROWS = 8
@@ -75,20 +68,19 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     context = MethodContext(
         suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
     )
-    rows = named_rows(args, TRANSLATORS, context)
+    rows = named_rows(args, TRANSLATORS)
     benchmark = f"translation-{args.task}"
     if args.dry_run:
         files = suite.files(args.task, source, args.data, args.weights)
-        show_plan(args, rows, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
+        show_plan(args, rows, context, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
         return []
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
-    # Built anew, now that the number of samples is known.
-    rows = named_rows(args, TRANSLATORS, replace(context, samples=len(every_id)))
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     builders = build_methods(
         args,
         rows,
+        replace(context, samples=len(every_id)),
         lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
         sample_ids,
     )
@@ -112,27 +104,9 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
     for each in runs:
         write_fid(each, draws, network, sums, digest)
-    place = table_destination(args, suite.name, runs)
-    sheet = sheet_path(args, suite.name, benchmark, place)
-    write_sheet(task, runs, firsts, SHEET_ROWS, sheet, f"{args.task.capitalize()} to image, {suite.name}")
-    return render(args, [each.folder for each in runs], place, sheet)
-
-
-def render(args: Arguments, folders: Sequence[Path], place: Destination, sheet: Path) -> list[Path]:
-    """Writes the tables and prints the comparison; returns the files, with the sheet that is there already."""
-    from reports import translation
-
-    files = translation.render(
-        [*folders, *place.committed],
-        place.folder,
-        args.allow_partial,
-        task=args.task,
-        notes=place.notes,
-        plots=place.plots,
-    )
-    print((place.folder / f"translation-{args.task}.md").read_text("utf-8"))
-    print("\n".join(f"written: {path}" for path in [*files, sheet]))
-    return [*files, sheet]
+    title = f"{args.task.capitalize()} to image, {suite.name}"
+    draw_sheet = partial(write_sheet, task, runs, firsts, SHEET_ROWS, title=title)
+    return write_results(args, suite.name, benchmark, runs, draw_sheet)
 
 
 if __name__ == "__main__":

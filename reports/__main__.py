@@ -9,7 +9,7 @@ import tyro
 
 from reports.destination import destination
 from reports.gallery import read_group, with_pages, write_gallery
-from reports.renderers import RENDERERS
+from reports.renderers import RENDERERS, render
 from reports.runs import ReportError, find_runs
 
 RUNS = Path("runs")
@@ -57,8 +57,7 @@ def render_all(settings: Settings) -> list[Path]:
         place = destination(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
         if place.message:
             print(place.message, file=sys.stderr)
-        paths = [*run_dirs, *place.committed]
-        written += RENDERERS[benchmark](paths, place.folder, settings.allow_partial, notes=place.notes, plots=True)
+        written += render(benchmark, run_dirs, place, allow_partial=settings.allow_partial, plots=True)
     return written
 
 

@@ -1,108 +1,94 @@
-"""The ablations' plots, drawn of what their tables show."""
+"""The ablations' plots, drawn of what their tables show, as PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reports.drawing import COLOURS, GREY, draw_interval, draw_point, drawn_mean, new_figure, plain, save, styled
 from reports.statistics import Estimate
-from reports.tables import Table
+from reports.tables import Row, Table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.artist import Artist
 
 TRADE_OFFS = (("clip_edited", "structure_distance"), ("clip_whole", "psnr"))  # alignment, preservation
-DOTS_PER_INCH = 110
+ASIDE = 0.15  # of the places along an axis: how far single seeds stand beside their mean
 
 
-def plot_guidance(table: Table, path: Path) -> Path:
+@styled()
+def plot_guidance(table: Table, path: Path) -> list[Path]:
     """Preservation over alignment: a point with its intervals for each strength, a square for each reference.
 
-    table: the first of ablations.guidance_tables.
+    table: the first of ablations.guidance_tables. path: without a suffix. Returns the files written.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
+    from matplotlib.colors import to_hex
 
     rows = [row for block in table.blocks for row in block.rows]
     colours = colormaps["viridis"].resampled(len(rows))
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    panels = figure.subplots(1, len(TRADE_OFFS))
-    for axes, keys in zip(panels, TRADE_OFFS, strict=True):
+    figure = new_figure(12, 4.8)
+    handles: dict[str, Artist] = {}
+    for panel, keys in zip(figure.subplots(1, len(TRADE_OFFS)), TRADE_OFFS, strict=True):
         x, y = (_place(table, key) for key in keys)
         swept = [row for row in rows if not row.reference]
-        path_x, path_y = ([_number(row.estimates[place]) for row in swept] for place in (x, y))
-        axes.plot(path_x, path_y, color="lightgray", zorder=0)
+        panel.plot(*(_line([row.estimates[place] for row in swept]) for place in (x, y)), color="lightgray", zorder=0)
         for number, row in enumerate(rows):
-            across, up = row.estimates[x], row.estimates[y]
-            axes.errorbar(
-                [_number(across)], [_number(up)], xerr=_margins([across]), yerr=_margins([up]), capsize=2,
-                elinewidth=0.7, label=f"{row.label}{f' ({row.kind})' if row.kind else ''}",
-                fmt="s" if row.reference else "o", color="tab:gray" if row.reference else colours(number),
-            )  # fmt: skip
-        axes.set(xlabel=_axis(table, x), ylabel=_axis(table, y))
-        axes.grid(alpha=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.suptitle("EditAR, miniature: preservation and alignment by the strength of guidance (eta)", fontsize=11)
-    return _save(figure, path)
+            look = ("s", GREY) if row.reference else ("o", to_hex(colours(number)))
+            if mark := draw_point(panel, row.estimates[x], row.estimates[y], *look):
+                handles.setdefault(_label(row), mark)
+        panel.set(xlabel=_title(table, x), ylabel=_title(table, y))
+        panel.grid(alpha=0.3)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center")
+    figure.suptitle("EditAR, miniature: preservation and alignment by the strength of guidance (eta)", fontsize=10)
+    return save(figure, path, ["png"])
 
 
-def plot_distillation(table: Table, path: Path) -> Path:
+@styled()
+def plot_distillation(table: Table, path: Path) -> list[Path]:
     """A panel for each column: the means over the seeds with their intervals, and those of single seeds.
 
-    table: the first of ablations.distillation_tables, whose blocks are all seeds together, and seed by seed.
+    table: the first of ablations.distillation_tables, whose blocks are all seeds together, and seed by seed. path:
+    without a suffix. Returns the files written.
     """
-    from matplotlib.figure import Figure
-
     together, single = table.blocks
     rows = [row for row in together.rows if not row.reference]
-    figure = Figure(figsize=(14, 6), layout="constrained")
-    panels = figure.subplots(2, -(-len(table.columns) // 2)).flat
-    for column, axes in enumerate(panels):
+    figure = new_figure(14, 6)
+    for column, panel in enumerate(figure.subplots(2, -(-len(table.columns) // 2)).flat):
         if column >= len(table.columns):
-            axes.set_axis_off()
+            panel.set_axis_off()
             continue
         for place, row in enumerate(rows):
-            estimate = row.estimates[column]
-            axes.errorbar([place], [_number(estimate)], yerr=_margins([estimate]), fmt="o", capsize=4)
-            of_seeds = [each.estimates[column] for each in single.rows if each.label == row.label]
-            axes.plot([place + 0.15] * len(of_seeds), list(map(_number, of_seeds)), "x", color="tab:gray")
-        axes.set_xticks(range(len(rows)), [row.label.replace(" ", "\n", 1) for row in rows], fontsize=8)
-        axes.set_xlim(-0.5, len(rows) - 0.5)
-        axes.set_title(_axis(table, column), fontsize=8)
-        axes.grid(axis="y", alpha=0.3)
+            colour = COLOURS[place % len(COLOURS)]
+            draw_interval(panel, row.estimates[column], place, vertical=True, colour=colour)
+            panel.plot([place], _line([row.estimates[column]]), "o", color=colour, markersize=7)
+            of_seeds = _line([each.estimates[column] for each in single.rows if each.label == row.label])
+            panel.plot([place + ASIDE] * len(of_seeds), of_seeds, "x", color=GREY)
+        panel.set_xticks(range(len(rows)), [plain(row.label).replace(" ", "\n", 1) for row in rows])
+        panel.set_xlim(-0.5, len(rows) - 0.5)
+        panel.set_title(_title(table, column))
+        panel.grid(axis="y", alpha=0.3)
     figure.suptitle(
-        "Distillation, miniature: means over seeds with intervals over edits; crosses are seeds", fontsize=11
+        "Distillation, miniature: means over seeds with intervals over edits; crosses are seeds", fontsize=10
     )
-    return _save(figure, path)
+    return save(figure, path, ["png"])
 
 
-def _margins(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """How far the intervals reach below and above the means; nothing where there is no interval."""
-    below, above = [], []
-    for estimate in estimates:
-        mean = _number(estimate)
-        below.append(0.0 if estimate.low is None else mean - estimate.low)
-        above.append(0.0 if estimate.high is None else estimate.high - mean)
-    return [below, above]
+def _line(estimates: Sequence[Estimate]) -> list[float]:
+    """The means; a line has a gap where there is none."""
+    return [float("nan") if (mean := drawn_mean(estimate)) is None else mean for estimate in estimates]
 
 
-def _number(estimate: Estimate) -> float:
-    return float("nan") if estimate.mean is None else estimate.mean
+def _label(row: Row) -> str:
+    return f"{plain(row.label)}{f' ({plain(row.kind)})' if row.kind else ''}"
 
 
 def _place(table: Table, key: str) -> int:
     return next(place for place, column in enumerate(table.columns) if column.key == key)
 
 
-def _axis(table: Table, place: int) -> str:
+def _title(table: Table, place: int) -> str:
     column = table.columns[place]
     power = f" x 10^{column.power}" if column.power else ""
     better = "higher" if column.higher_is_better else "lower"
-    network = f"\n({column.network})" if column.network else ""
-    return f"{column.title}{power}, {better} is better{network}"
-
-
-def _save(figure: "Figure", path: Path) -> Path:
-    """Without the library's name and version in it: equal pictures are equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return path
+    network = f"\n({plain(column.network)})" if column.network else ""
+    return f"{plain(column.title)}{power}, {better} is better{network}"

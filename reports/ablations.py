@@ -51,7 +51,7 @@ def render_guidance(
     keys = [column.key for column in piebench.COLUMNS]
     measured, *others = guidance_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
     written = write_pages({"ablation-guidance": [_with_notes(measured, notes), *others]}, out)
-    return [*written, plot_guidance(measured, out / "ablation-guidance.png")] if plots else written
+    return [*written, *plot_guidance(measured, out / "ablation-guidance")] if plots else written
 
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
@@ -101,7 +101,7 @@ def render_distillation(
     keys = [column.key for column in DISTILLATION_COLUMNS]
     measured, *others = distillation_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
     written = write_pages({"ablation-distillation": [_with_notes(measured, notes), *others]}, out)
-    return [*written, plot_distillation(measured, out / "ablation-distillation.png")] if plots else written
+    return [*written, *plot_distillation(measured, out / "ablation-distillation")] if plots else written
 
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
@@ -197,7 +197,7 @@ def _row(label: str, kind: str, runs: Sequence[Run], columns: Sequence[Column], 
 
 def _fid_row(label: str, kind: str, runs: Sequence[Run], reference: bool = False) -> Row:
     """As `_row`, of DISTILLATION_COLUMNS, after the FID: the mean of the runs', each taken of its own images."""
-    values, left_out = zip(*map(_fid, runs), strict=True)
+    values, left_out = zip(*map(read_fid, runs), strict=True)
     fid = jackknife_interval(float(np.mean(values)), sum(left_out) / len(runs))
     means = (_mean(runs, column.key) for column in DISTILLATION_COLUMNS)
     return _estimated(label, kind, runs, (FID, *DISTILLATION_COLUMNS), [fid, *means], reference)
@@ -216,7 +216,7 @@ def _difference_row(label: str, kind: str, pairs: Sequence[tuple[Run, Run]], col
 
 def _with_fid(row: Row, pairs: Sequence[tuple[Run, Run]]) -> Row:
     """A difference row with that of FID before the others."""
-    fids = [(_fid(run), _fid(base)) for run, base in pairs]
+    fids = [(read_fid(run), read_fid(base)) for run, base in pairs]
     value = float(np.mean([run[0] - base[0] for run, base in fids]))
     estimate = jackknife_interval(value, sum(run[1] - base[1] for run, base in fids) / len(pairs))
     return replace(row, estimates=(estimate, *row.estimates))
@@ -239,7 +239,7 @@ def _mean(runs: Sequence[Run], key: str) -> Estimate:
     return explained(mean_interval(samples[key], samples["source_id"]), samples, key)
 
 
-def _fid(run: Run) -> tuple[float, pd.Series]:
+def read_fid(run: Run) -> tuple[float, pd.Series]:
     """The distance, and those with one pair left out, by sample id (benchmarks/fid_of_edits.py)."""
     path = run.path / "fid.json" if run.path.is_dir() else run.path
     try:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import piebench, translation
+from reports import translation
+from reports.benchmark import BENCHMARKS, Benchmark
 from reports.comparison import shown_columns
 from reports.markup import markdown_text
 from reports.runs import ReportError, Run, read_run
@@ -117,16 +118,17 @@ def _pair(a: Run, b: Run) -> Pair:
     return Pair(first=a, second=b, columns=shown_columns(a.manifest, columns), left_out=tuple(left_out))
 
 
+def _benchmark(run: Run) -> Benchmark:
+    name = run.manifest["benchmark"]
+    if name not in BENCHMARKS:
+        raise ReportError(f"{run.path} is a run of {name!r}; there are columns for {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
 def _columns(run: Run) -> tuple[Column, ...]:
     """Of single samples."""
-    known: dict[str, tuple[Column, ...]] = {"piebench": piebench.COLUMNS}
-    for task, columns in translation.COLUMNS.items():
-        single = tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES)
-        known[f"translation-{task}"] = single + ((IMAGE_IOU,) if task == "segmentation" else ())
-    benchmark = run.manifest["benchmark"]
-    if benchmark not in known:
-        raise ReportError(f"{run.path} is a run of {benchmark!r}; there are columns for {', '.join(known)}")
-    return known[benchmark]
+    known = _benchmark(run).columns
+    return (*known, IMAGE_IOU) if run.manifest["benchmark"] == "translation-segmentation" else known
 
 
 def _has(run: Run, column: Column) -> bool:
@@ -192,7 +194,8 @@ def _differences(pair: Pair) -> Iterator[str]:
 
 
 def _fid(run: Run) -> float | None:
-    return translation.read_fid(run)["fid"] if run.manifest["benchmark"].startswith("translation-") else None
+    read = _benchmark(run).fid
+    return read(run) if read else None
 
 
 def _interval(estimate: Estimate) -> str:

@@ -20,7 +20,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import ablations, piebench, translation
+from reports import piebench
+from reports.benchmark import BENCHMARKS
 from reports.comparison import shown_columns, write_text
 from reports.gallery_files import FILES, GalleryFiles, file_name
 from reports.pictures import Shown
@@ -31,44 +32,6 @@ PAGE = Path(__file__).parent / "page"
 STYLES = ("look.css", "rows.css", "viewer.css")
 SCRIPTS = ("elements.js", "state.js", "choose.js", "rows.js", "viewer.js", "main.js")
 GENERATOR = "EditAR Bench gallery"  # how an earlier gallery is told from other pages
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """columns: the scores of single samples. facts: what samples.parquet says of them. methods: in the order shown."""
-
-    title: str
-    columns: tuple[Column, ...]
-    facts: tuple[str, ...]
-    methods: tuple[str, ...]
-
-
-BENCHMARKS = {
-    "piebench": Benchmark(
-        title="PIE-Bench",
-        columns=piebench.COLUMNS,
-        facts=piebench.FACTS,
-        methods=(*piebench.REFERENCES, *piebench.KINDS),
-    ),
-    **{
-        f"translation-{task}": Benchmark(
-            title=f"{task.capitalize()} to image",
-            columns=tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES),
-            facts=translation.FACTS,
-            methods=tuple(translation.PUBLISHED_AS),
-        )
-        for task, columns in translation.COLUMNS.items()
-    },
-    "ablation-guidance": Benchmark(
-        title="Guidance", columns=piebench.COLUMNS, facts=piebench.FACTS, methods=tuple(piebench.REFERENCES)
-    ),
-    "ablation-distillation": Benchmark(
-        title="Distillation",
-        columns=ablations.DISTILLATION_COLUMNS,
-        facts=piebench.FACTS,
-        methods=tuple(piebench.REFERENCES),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

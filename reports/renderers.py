@@ -1,10 +1,11 @@
 """Which module renders the tables of which benchmark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from reports import ablations, piebench, translation
+from reports.destination import Destination
 
 # render(paths, out, allow_partial, notes=..., plots=...) -> the files written
 RENDERERS: dict[str, Callable[..., list[Path]]] = {
@@ -13,3 +14,11 @@ RENDERERS: dict[str, Callable[..., list[Path]]] = {
     "ablation-guidance": ablations.render_guidance,
     "ablation-distillation": ablations.render_distillation,
 }
+
+
+def render(
+    benchmark: str, run_dirs: Sequence[Path], place: Destination, *, allow_partial: bool, plots: bool
+) -> list[Path]:
+    """Writes the tables of these runs where they go, with the rows that stand beside theirs; returns the files."""
+    paths = [*run_dirs, *place.committed]
+    return RENDERERS[benchmark](paths, place.folder, allow_partial, notes=place.notes, plots=plots)

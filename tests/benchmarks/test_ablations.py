@@ -25,6 +25,7 @@ from benchmarks.miniature.teachers import CLIP, DINO, NONE, Examples
 from benchmarks.miniature.tokens import Sequences
 from editar.training.loop import TrainConfig, train
 from reports import ablations
+from reports.compare import compare
 from reports.runs import ReportError
 
 TINY = replace(
@@ -159,6 +160,9 @@ def test_from_training_to_table(examples: Path, tmp_path: Path) -> None:
     assert scores["none-seed-0"].loc["600000000000", "mse"] > 0
     copied = samples(folder / "copy-source")
     assert (copied["error_in_mask"] > 0).all() and not copied["followed"].any()
+    sides = compare(folder / "none-seed-0", folder / "clip-seed-0", columns=["followed"])
+    assert "| Error in the mask ×10^2 (lower is better) |" in sides
+    assert f"A {fids['none-seed-0']:.2f}, B {fids['clip-seed-0']:.2f}" in sides
 
     before = stamps(tmp_path / "miniature")
     evaluate(args, TINY, HELD_OUT)

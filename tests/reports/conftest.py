@@ -27,6 +27,26 @@ def backbones(*, official: bool) -> dict[str, dict[str, object]]:
     }
 
 
+def base_manifest(method: str, count: int, *, failed: int = 0) -> dict[str, Any]:
+    """Of a run of the miniature's PIE-Bench."""
+    return {
+        "schema_version": 1,
+        "suite": "miniature",
+        "benchmark": "piebench",
+        "method": method,
+        "protocol": "pie-bench/v1",
+        "dataset": {"name": "piebench", "digest": "abcdef0123456789" * 4, "records": count},
+        "method_settings": {},
+        "scoring": {"precision": "float32", "backbones": backbones(official=False)},
+        "seed": 0,
+        "counts": {"expected": count, "done": count - failed, "failed": failed, "missing": 0},
+    }
+
+
+def write_manifest(run: Path, base: dict[str, Any], changes: dict[str, Any] | None) -> None:
+    (run / "manifest.json").write_text(json.dumps(merged(base, changes or {})), encoding="utf-8")
+
+
 def samples_frame(count: int, seed: int) -> pd.DataFrame:
     """Two samples of a source image; edit types "0" and "1" in turn."""
     rng = np.random.default_rng(seed)
@@ -62,19 +82,7 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         (path / "images").mkdir(parents=True)
         frame = samples_frame(count, seed) if samples is None else samples
         frame.sort_values("sample_id").to_parquet(path / "samples.parquet")
-        base = {
-            "schema_version": 1,
-            "suite": "miniature",
-            "benchmark": "piebench",
-            "method": method,
-            "protocol": "pie-bench/v1",
-            "dataset": {"name": "piebench", "digest": "abcdef0123456789" * 4, "records": count},
-            "method_settings": {},
-            "scoring": {"precision": "float32", "backbones": backbones(official=False)},
-            "seed": 0,
-            "counts": {"expected": count, "done": count, "failed": 0, "missing": 0},
-        }
-        (path / "manifest.json").write_text(json.dumps(merged(base, manifest or {})), encoding="utf-8")
+        write_manifest(path, base_manifest(method, count), manifest)
         return path
 
     return write

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from reports.pictures import Shown
-from tests.reports.conftest import backbones, merged, samples_frame
+from tests.reports.conftest import base_manifest, samples_frame, write_manifest
 
 HOSTILE = 'make it </script><script>pwned=1</script><b onclick="pwned=2">bold</b> & <!-- &amp; \u2028 {{ 7*7 }} 🎈'
 
@@ -50,20 +49,8 @@ def write_run(
         for column, value in values.items():
             samples.at[row, column] = value
     samples.to_parquet(path / "samples.parquet")
-    done = int((samples["status"] == "done").sum())
-    base = {
-        "schema_version": 1,
-        "suite": "miniature",
-        "benchmark": "piebench",
-        "method": method,
-        "protocol": "pie-bench/v1",
-        "dataset": {"name": "piebench", "digest": "abcdef0123456789" * 4, "records": count},
-        "method_settings": {},
-        "scoring": {"precision": "float32", "backbones": backbones(official=False)},
-        "seed": 0,
-        "counts": {"expected": count, "done": done, "failed": count - done, "missing": 0},
-    }
-    (path / "manifest.json").write_text(json.dumps(merged(base, manifest or {})), encoding="utf-8")
+    failed = count - int((samples["status"] == "done").sum())
+    write_manifest(path, base_manifest(method, count, failed=failed), manifest)
     return path
 
 

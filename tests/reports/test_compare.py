@@ -109,15 +109,14 @@ def test_the_command(write_run: Write, tmp_path: Path, capsys: pytest.CaptureFix
     assert "absent is not a finished run: manifest.json is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("benchmark", ["piebench", "ablation-guidance"])
 def test_prompts_come_from_the_runs_own_data_set(
-    write_run: Write, frame: Frame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_run: Write, frame: Frame, benchmark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_piebench(tmp_path / "data", count=4, side=SUITES["miniature"].image_side)
     digest = read_piebench(tmp_path / "data", SUITES["miniature"].image_side).digest
-    runs = [
-        str(write_run(name, samples=frame(4, seed), manifest={"dataset": {"digest": digest}}))
-        for seed, name in enumerate("ab")
-    ]
+    manifest = {"benchmark": benchmark, "dataset": {"digest": digest}}
+    runs = [str(write_run(name, samples=frame(4, seed), manifest=manifest)) for seed, name in enumerate("ab")]
     assert main([*runs, "--data", str(tmp_path / "data")]) == 0
     assert "| make ball 2 blue |" in capsys.readouterr().out
     (tmp_path / "data" / "mapping_file.json").write_text(

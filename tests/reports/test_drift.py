@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 import pytest
 
@@ -22,7 +23,9 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tupl
 
 
 def test_the_committed_tables_are_what_their_summaries_give(capsys: pytest.CaptureFixture[str]) -> None:
-    status, said = check(COMMITTED, capsys)
+    """Plots too, whatever style of their own a user has set."""
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "lines.linewidth": 6}):
+        status, said = check(COMMITTED, capsys)
     assert status == 0, said
 
 

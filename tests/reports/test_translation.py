@@ -17,7 +17,7 @@ from reports.compare import compare
 from reports.runs import ReportError
 from reports.statistics import mean_iou_interval
 from reports.translation import PUBLISHED_AS, render
-from tests.reports.conftest import merged
+from tests.reports.conftest import base_manifest, merged, write_manifest
 
 SCORES = {"depth": ["depth_rmse"], "canny": ["ms_ssim", "ssim", "f1"], "segmentation": []}
 Write = Callable[..., Path]
@@ -66,18 +66,13 @@ def write_run(tmp_path: Path) -> Write:
         frame = samples_frame(task, count, seed) if samples is None else samples
         frame.to_parquet(path / "samples.parquet")
         parts = ["features", *([task] if task != "canny" else [])]
-        base = {
-            "schema_version": 1,
+        base = base_manifest(method, count) | {
             "suite": "paper" if official else "miniature",
             "benchmark": f"translation-{task}",
-            "method": method,
             "protocol": "translation/editar-released/v1",
-            "dataset": {"name": "set", "digest": "abcdef0123456789" * 4, "records": count},
             "scoring": {"precision": "float32", "backbones": {part: network(part, official) for part in parts}},
-            "seed": 0,
-            "counts": {"expected": count, "done": count, "failed": 0, "missing": 0},
         }
-        (path / "manifest.json").write_text(json.dumps(merged(base, manifest or {})))
+        write_manifest(path, base, manifest)
         digests = "\n".join(sorted(frame["image_sha256"]))
         score = {
             "network": network("features", official),

@@ -1,0 +1,34 @@
+"""What a benchmark's command ends with: the image sheet of its finished runs, and their tables and plots."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.command import BenchmarkArguments
+from benchmarks.run_directory import RunDirectory
+from reports.destination import destination
+from reports.renderers import render
+
+
+def write_results(
+    args: BenchmarkArguments,
+    suite: str,
+    benchmark: str,
+    runs: Sequence[RunDirectory],
+    draw_sheet: Callable[[Path], Path],
+) -> list[Path]:
+    """Writes sheet and tables and prints the comparison; returns the files written. The user is told where they go, and
+    what stands beside the runs' rows.
+
+    draw_sheet: writes the sheet to the path that it is given; it is drawn first, for tables may be refused. It lies
+    beside the tables, unless these have rows whose images aren't of these runs.
+    """
+    folders = [each.folder for each in runs]
+    place = destination(folders, args.reports(suite), args.out / "reports" / suite)
+    if place.message:
+        print(place.message, file=sys.stderr)
+    sheet = draw_sheet((args.out / suite if place.committed else place.folder) / f"{benchmark}.png")
+    files = [*render(benchmark, folders, place, allow_partial=args.allow_partial, plots=place.plots), sheet]
+    print((place.folder / f"{benchmark}.md").read_text("utf-8"))
+    print("\n".join(f"written: {path}" for path in files))
+    return files
