@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -19,6 +20,7 @@ from editar.sampling import guide, sample
 from editar.transformer import EditARTransformer
 
 MATRIX = (7168, 1280)  # GPT-XL's w1 and w3
+STEP = "whole step"
 MATRICES = 32  # 0.6 GB: more than any cache of a processor
 
 
@@ -116,28 +118,30 @@ def step_seconds(batch: Batch, position: int, tokens: int) -> float:
 
 
 @torch.inference_mode()
-def parts(batch: Batch, positions: list[int], settings: SamplingConfig) -> dict[str, float]:
-    """Seconds a token of the parts of a step, each by itself, mean over the positions."""
+def parts(batch: Batch, positions: list[int], settings: SamplingConfig, rounds: int) -> dict[str, float]:
+    """Seconds a token of the parts of a step, each by itself in turns with whole steps, mean over the positions."""
     model, device = batch.model, batch.tokens_BN.device
     rows = model.images * model.rows_each
     dtype = model.model.tok_embeddings.weight.dtype
     modules = list(linears(model.model))
     inputs = {m.in_features: torch.randn(rows, 1, m.in_features, device=device).to(dtype) for m in modules}
     logits = torch.randn(rows, model.model.config.vocab_size, device=device)
-    attention, growth = [], []
-    for position in positions:
-        jump(batch, position)
-        attention.append(seconds(lambda: _attend(model), device))
-        slots = model.layers[0].slots
-        growth.append(seconds(lambda slots=slots: model.resize(slots), device, rounds=2) / model.stride)  # type: ignore[misc]
-    return {
-        "linear layers": seconds(lambda: [m(inputs[m.in_features]) for m in modules], device),
-        "attention": sum(attention) / len(attention),
-        "growing the cache": sum(growth) / len(growth),
-        "guidance and drawing": seconds(
-            lambda: sample(guide(logits, settings.guidance), batch.uniforms_BN[:, 0], settings), device
-        ),
+    drawing = partial(sample, guide(logits, settings.guidance), batch.uniforms_BN[:, 0], settings)
+    actions: dict[str, Callable[[], object]] = {
+        "linear layers": lambda: [m(inputs[m.in_features]) for m in modules],
+        "attention": lambda: _attend(model),
+        "guidance and drawing": drawing,
     }
+    taken: dict[str, list[float]] = {name: [] for name in (STEP, *actions)}
+    for position in positions:
+        turns: dict[str, list[float]] = {name: [] for name in taken}
+        for _ in range(rounds):
+            turns[STEP].append(step_seconds(batch, position, tokens=2))
+            for name, action in actions.items():
+                turns[name].append(seconds(action, device, rounds=1))
+        for name, times in turns.items():
+            taken[name].append(median(times))
+    return {name: sum(times) / len(times) for name, times in taken.items()}
 
 
 def _attend(model: CachedTransformer) -> None:

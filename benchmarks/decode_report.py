@@ -3,6 +3,8 @@
 from statistics import median
 from typing import Any
 
+from benchmarks.decode_cost import STEP
+
 PLAIN, PLAIN_FLOAT32 = "plain decoder, bfloat16", "plain decoder, float32"
 
 
@@ -12,7 +14,8 @@ def report(figures: dict[str, Any]) -> str:
     lines = [
         f"GPT-{figures['settings']['size']}, {image} + {text} + {target} positions, guidance 3, one image; "
         f"{figures['settings']['threads']} threads, {figures['machine']['device']}",
-        f"plain bfloat16 matrix-vector product: {limit / 1e9:.1f} GB/s, the limit below; reading: {reading / 1e9:.1f} GB/s",
+        f"plain bfloat16 matrix-vector product, the limit below: {limit / 1e9:.1f} GB/s; "
+        f"reading: {reading / 1e9:.1f} GB/s",
         "",
         f"{'way':32}{'prefill s':>10}{'ms a token':>12}{'GB a token':>12}{'GB/s':>8}{'of limit':>10}"
         f"{'to plain':>10}{'to float32':>12}",
@@ -29,7 +32,7 @@ def report(figures: dict[str, Any]) -> str:
         lines.append(f"{line}{plain / way['seconds']:10.2f}{plain32 / way['seconds']:12.2f}")
     for name, way in figures["ways"].items():
         if "parts" in way:
-            lines += ["", f"{name}, ms a token:", *_parts(way)]
+            lines += ["", f"{name}, {way['parts'][STEP] * 1e3:.1f} ms a token:", *_parts(way["parts"])]
     lines += ["", f"{'guided logits, from float32':32}{'typical':>10}{'largest':>10}{'same maximum':>14}"]
     for name, d in figures["deviations"].items():
         lines.append(f"{name:32}{d['typical']:10.2%}{d['largest']:10.2%}{d['same_maximum']:14.0%}")
@@ -43,10 +46,11 @@ def report(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _parts(way: dict[str, Any]) -> list[str]:
-    rest = way["seconds"] - sum(way["parts"].values())
-    named = {**way["parts"], "rest (norms, rotations, sums)": rest}
-    return [f"  {name:30}{value * 1e3:8.1f}{value / way['seconds']:8.0%}" for name, value in named.items()]
+def _parts(parts: dict[str, float]) -> list[str]:
+    step = parts[STEP]
+    named = {name: value for name, value in parts.items() if name != STEP}
+    named["rest (norms, rotations, sums)"] = step - sum(named.values())
+    return [f"  {name:30}{value * 1e3:8.1f}{value / step:8.0%}" for name, value in named.items()]
 
 
 def _growth(cells: list[dict[str, Any]], reading: float) -> list[str]:

@@ -119,7 +119,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         prefill, logits = work.logits(m)
         deviations[name] = deviation(reference, logits)
         ways[OURS + name] |= {"prefill": prefill, "bytes": mean_bytes(m, places)}
-        ways[OURS + name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED)
+        ways[OURS + name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED, settings.rounds)
     images = whole_images(ours["bfloat16"], work, settings) if device.type == "cuda" else []
     del ours
     print("batches and resolutions", flush=True)
