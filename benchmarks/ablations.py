@@ -30,6 +30,7 @@ from benchmarks.miniature.distillation import (
     train_student,
 )
 from benchmarks.miniature.edits import Edit
+from benchmarks.rendering import write_results
 from benchmarks.run_directory import RunDirectory
 from benchmarks.samples import lock
 from benchmarks.suites import SUITES, default_device
@@ -60,18 +61,8 @@ def evaluate(args: Arguments, plan: Plan = PLAN, held_out: Mapping[str, int] = H
 
     plan, held_out: of the distillation; its trainings, and the number of its edits by type.
     """
-    from reports import ablations
-
-    if args.axis == "guidance":
-        runs, render = guidance(args), ablations.render_guidance
-    else:
-        runs, render = distillation(args, plan, held_out), ablations.render_distillation
-    if not runs:
-        return []
-    files = render([each.folder for each in runs], args.reports(SUITE.name), allow_partial=args.allow_partial)
-    print("\n".join(path.read_text("utf-8") for path in files if path.suffix == ".md"))
-    print("\n".join(f"written: {path}" for path in files))
-    return files
+    runs = guidance(args) if args.axis == "guidance" else distillation(args, plan, held_out)
+    return write_results(args, SUITE.name, f"ablation-{args.axis}", runs) if runs else []
 
 
 def guidance(args: Arguments) -> list[RunDirectory]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 import torch
@@ -126,11 +125,10 @@ def parts(batch: Batch, positions: list[int], settings: SamplingConfig, rounds: 
     modules = list(linears(model.model))
     inputs = {m.in_features: torch.randn(rows, 1, m.in_features, device=device).to(dtype) for m in modules}
     logits = torch.randn(rows, model.model.config.vocab_size, device=device)
-    drawing = partial(sample, guide(logits, settings.guidance), batch.uniforms_BN[:, 0], settings)
     actions: dict[str, Callable[[], object]] = {
         "linear layers": lambda: [m(inputs[m.in_features]) for m in modules],
         "attention": lambda: _attend(model),
-        "guidance and drawing": drawing,
+        "guidance and drawing": lambda: sample(guide(logits, settings.guidance), batch.uniforms_BN[:, 0], settings),
     }
     taken: dict[str, list[float]] = {name: [] for name in (STEP, *actions)}
     for position in positions:

@@ -1,23 +1,23 @@
-"""What a benchmark's command ends with: the image sheet of its finished runs, and their tables and plots."""
+"""What a benchmark's command ends with: the tables and plots of its finished runs, and an image sheet if it has one."""
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.command import BenchmarkArguments
+from benchmarks.command import RunArguments
 from benchmarks.run_directory import RunDirectory
 from reports.destination import destination
 from reports.renderers import render
 
 
 def write_results(
-    args: BenchmarkArguments,
+    args: RunArguments,
     suite: str,
     benchmark: str,
     runs: Sequence[RunDirectory],
-    draw_sheet: Callable[[Path], Path],
+    draw_sheet: Callable[[Path], Path] | None = None,
 ) -> list[Path]:
-    """Writes sheet and tables and prints the comparison; returns the files written. The user is told where they go, and
+    """Writes tables and sheet and prints the comparison; returns the files written. The user is told where they go, and
     what stands beside the runs' rows.
 
     draw_sheet: writes the sheet to the path that it is given; it is drawn first, for tables may be refused. It lies
@@ -27,8 +27,10 @@ def write_results(
     place = destination(folders, args.reports(suite), args.out / "reports" / suite)
     if place.message:
         print(place.message, file=sys.stderr)
-    sheet = draw_sheet((args.out / suite if place.committed else place.folder) / f"{benchmark}.png")
-    files = [*render(benchmark, folders, place, allow_partial=args.allow_partial, plots=place.plots), sheet]
+    sheet = (args.out / suite if place.committed else place.folder) / f"{benchmark}.png"
+    drawn = [draw_sheet(sheet)] if draw_sheet is not None else []
+    plots = place.plots or not drawn  # something is to be seen in any case
+    files = [*render(benchmark, folders, place, allow_partial=args.allow_partial, plots=plots), *drawn]
     print((place.folder / f"{benchmark}.md").read_text("utf-8"))
     print("\n".join(f"written: {path}" for path in files))
     return files
