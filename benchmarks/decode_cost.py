@@ -8,14 +8,14 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from editar.cache import attend_to_cache
-from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
-from editar.decoding import Batch
-from editar.fused import FusedTransformer
-from editar.int8 import Int8Linear
-from editar.packed import PackedLinear
-from editar.sampling import guide, sample
+from editar.decoding.cache import attend_to_cache
+from editar.decoding.cached import CachedTransformer
+from editar.decoding.decoder import Batch
+from editar.decoding.fused import FusedTransformer
+from editar.decoding.int8 import Int8Linear
+from editar.decoding.packed import PackedLinear
+from editar.decoding.sampling import guide, sample
 from editar.transformer import EditARTransformer
 
 MATRIX = (7168, 1280)  # GPT-XL's w1 and w3

@@ -7,7 +7,7 @@ import torch
 from benchmarks.decode_cost import jump
 from benchmarks.memory import GPU, MAIN, held_bytes, kind, peak_bytes, reset_peak
 from editar.config import SamplingConfig
-from editar.decoding import Batch
+from editar.decoding.decoder import Batch
 from editar.transformer import EditARTransformer
 
 LAYERS = 2  # of the prefill: what it works with is free again after each, and a whole one may take minutes

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.sampling import keep_top_k
+from editar.decoding.sampling import keep_top_k
 from editar.transformer import Attend, EditARTransformer
 
 

@@ -33,12 +33,12 @@ from benchmarks.decode_memory import decoding_peak
 from benchmarks.decode_report import report
 from benchmarks.plain_decoder import PlainDecoder
 from benchmarks.speed_run import machine, report_speed
-from editar.cached import CachedTransformer
 from editar.config import SIZES, SamplingConfig, TransformerConfig
-from editar.decoding import Batch, Decoder
-from editar.int8 import Int8Linear
-from editar.packed import PackedLinear, can_pack, pack
-from editar.sampling import guide
+from editar.decoding.cached import CachedTransformer
+from editar.decoding.decoder import Batch, Decoder
+from editar.decoding.int8 import Int8Linear
+from editar.decoding.packed import PackedLinear, can_pack, pack
+from editar.decoding.sampling import guide
 from editar.transformer import EditARTransformer
 
 PUBLISHED = SamplingConfig()

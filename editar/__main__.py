@@ -73,7 +73,7 @@ class ModelFlags:
         import torch
 
         from editar.checkpoint import read_model
-        from editar.fused import can_fuse
+        from editar.decoding.fused import can_fuse
         from editar.pipeline import miniature_weights
 
         return {

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from editar.checkpoint import FILES, CheckpointError, Parts, read_model
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
+from editar.decoding.decoder import Decoder
+from editar.decoding.int8 import Int8Linear, require_int8
+from editar.decoding.packed import can_pack, pack
 from editar.images import to_image, to_tensor
-from editar.int8 import Int8Linear, require_int8
 from editar.memory import require_memory
-from editar.packed import can_pack, pack
 from editar.prompts import translation_prompt
 from editar.t5 import T5TextEncoder
 

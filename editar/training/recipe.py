@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from editar.checkpoint import FILES, Parts, save_folder, save_transformer
 from editar.config import TransformerConfig
-from editar.decoding import Decoder
+from editar.decoding.decoder import Decoder
 from editar.images import to_image
 from editar.t5 import T5TextEncoder
 from editar.training.checkpoints import Run, SharedStore

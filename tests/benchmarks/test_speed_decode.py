@@ -10,7 +10,7 @@ from benchmarks.decode_report import report
 from benchmarks.plain_decoder import PlainDecoder
 from benchmarks.speed_decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
 from editar.config import SIZES, SamplingConfig, TransformerConfig
-from editar.decoding import Batch, Decoder
+from editar.decoding.decoder import Batch, Decoder
 
 CPU = torch.device("cpu")
 SMALL = TransformerConfig(

@@ -10,8 +10,8 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.checkpoint import read_model
+from editar.decoding.kernels import compiled
 from editar.digests import file_digest
-from editar.kernels import compiled
 
 INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 

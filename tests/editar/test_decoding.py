@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from editar.cached import CachedTransformer, step_block
 from editar.config import SamplingConfig
-from editar.decoding import Batch, Decoder
-from editar.fused import can_fuse
-from editar.graphs import GraphedSteps, compile_blocks
-from editar.kernels import compiled
-from editar.packed import pack
+from editar.decoding.cached import CachedTransformer, step_block
+from editar.decoding.decoder import Batch, Decoder
+from editar.decoding.fused import can_fuse
+from editar.decoding.graphs import GraphedSteps, compile_blocks
+from editar.decoding.kernels import compiled
+from editar.decoding.packed import pack
 from editar.pipeline import EditAR
 
 INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
-from editar.fused import FusedTransformer, can_fuse
-from editar.kernels import compiled
-from editar.packed import PackedLinear, can_pack, pack
+from editar.decoding.cached import CachedTransformer
+from editar.decoding.decoder import Decoder
+from editar.decoding.fused import FusedTransformer, can_fuse
+from editar.decoding.kernels import compiled
+from editar.decoding.packed import PackedLinear, can_pack, pack
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
-from editar.packed import PackedLinear, can_pack, pack
+from editar.decoding.decoder import Decoder
+from editar.decoding.packed import PackedLinear, can_pack, pack
 from editar.transformer import EditARTransformer
 
 DTYPES = [torch.float32, torch.bfloat16]

@@ -10,8 +10,8 @@ from PIL import Image
 from editar import EditAR
 from editar.checkpoint import CheckpointError, Parts
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.int8 import Int8Linear
-from editar.kernels import compiled
+from editar.decoding.int8 import Int8Linear
+from editar.decoding.kernels import compiled
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
 from editar.text import WordTextEncoder

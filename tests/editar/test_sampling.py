@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from editar.config import SamplingConfig
-from editar.decoding import Decoder
-from editar.sampling import draw_uniforms, guide, inverse_cdf, keep_top_k, keep_top_p, sample
+from editar.decoding.decoder import Decoder
+from editar.decoding.sampling import draw_uniforms, guide, inverse_cdf, keep_top_k, keep_top_p, sample
 
 INF = float("inf")
 

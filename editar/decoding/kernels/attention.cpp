@@ -1,4 +1,4 @@
-// A decoding step's attention on a CPU, to the keys and values of editar/fused.py, with heads of HEAD numbers.
+// A decoding step's attention on a CPU, to the keys and values of fused.py, with heads of HEAD numbers.
 //
 // Keys are kept in tiles of LANES positions, (tiles, HEAD, LANES), so that as many logits are one sum of vectors;
 // values are kept position by position, (positions, HEAD).
@@ -99,9 +99,9 @@ static void attend_head(const NUMBER *const *qkv, const float *table, const NUMB
 }
 
 // Every row's new token is kept in `slot` and attends to the image's prefix, slot 0 (the text, with `text` added to its
-// logit, editar/cache.py) and the slots up to its own. qkv: (images * G, 3, heads, HEAD); prefix_k in tiles and prefix_v
-// (images, heads, prefix, HEAD), own_* (images, heads, G, capacity, HEAD); out: (images * G, heads, HEAD). `prefix` and
-// `capacity` are multiples of LANES. logits: room for (images * heads, G, prefix + capacity).
+// logit: cache.py tells why) and the slots up to its own. qkv: (images * G, 3, heads, HEAD); prefix_k in tiles and
+// prefix_v (images, heads, prefix, HEAD), own_* (images, heads, G, capacity, HEAD); out: (images * G, heads, HEAD).
+// `prefix` and `capacity` are multiples of LANES. logits: room for (images * heads, G, prefix + capacity).
 template <int G>
 static void attend(const NUMBER *qkv, const float *table, const NUMBER *prefix_k, const NUMBER *prefix_v, NUMBER *own_k,
                    NUMBER *own_v, float *logits, NUMBER *out, long images, long heads, long prefix, long capacity,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from editar.kernels import BLOCK, LANES, NUMBERS, compiled
+from editar.decoding.kernels import BLOCK, LANES, NUMBERS, compiled
 from editar.transformer import EditARTransformer
 
 FEW_ROWS = 128  # more are left to PyTorch's product, for which the matrix is put back into its plain order

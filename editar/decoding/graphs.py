@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from editar.cached import CachedTransformer, step_block
+from editar.decoding.cached import CachedTransformer, step_block
 
 
 def compile_blocks(model: CachedTransformer, token_R: Tensor) -> None:

@@ -1,6 +1,6 @@
 // A layer's products and what is done to each row between them, for the few rows of a decoding step on a CPU: what it
-// waits for is the memory. All sizes are multiples of LANES, and `outs` of BLOCK; what is stored is rounded where PyTorch's
-// layers round too.
+// waits for is the memory. All sizes are multiples of LANES, and `outs` of BLOCK; what is stored is rounded where
+// PyTorch's layers round too.
 
 #include "vectors.h"
 #ifdef __AVX512BF16__
@@ -9,7 +9,8 @@
 
 constexpr long MOST = 8;  // rows whose sums the registers hold
 
-// To each lane's sum, a word of the matrix (a float, two bf16 or four int8) times the numbers of x that all lanes share.
+// To each lane's sum, a word of the matrix (a float, two bf16 or four int8) times the numbers of x, which all lanes
+// share.
 static inline floats multiply_add(floats sum, const float *matrix, const float *x) { return sum + load(matrix) * *x; }
 
 static inline floats multiply_add(floats sum, const int8_t *matrix, const float *x) {
@@ -28,7 +29,8 @@ static inline floats multiply_add(floats sum, const bf16 *matrix, const bf16 *x)
 #ifdef __AVX512BF16__
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)pair);
 #else
-    return sum + (floats)(pairs << 16) * (floats)(pair << 16) + (floats)(pairs & 0xffff0000) * (floats)(pair & 0xffff0000);
+    floats first = (floats)(pairs << 16) * (floats)(pair << 16);
+    return sum + first + (floats)(pairs & 0xffff0000) * (floats)(pair & 0xffff0000);
 #endif
 }
 

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from editar.cache import LayerCache, attend_to_cache
+from editar.decoding.cache import LayerCache, attend_to_cache
 from editar.transformer import Block, EditARTransformer
 
 StepBlock = Callable[..., Tensor]

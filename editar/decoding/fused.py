@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editar.cache import LayerCache
-from editar.cached import CachedTransformer
 from editar.config import TransformerConfig
-from editar.kernels import LANES, NUMBERS, compiled
-from editar.packed import PackedFeedForward
+from editar.decoding.cache import LayerCache
+from editar.decoding.cached import CachedTransformer
+from editar.decoding.kernels import LANES, NUMBERS, compiled
+from editar.decoding.packed import PackedFeedForward
 from editar.transformer import EditARTransformer, RMSNorm
 
 

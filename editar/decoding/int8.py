@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from editar.kernels import BLOCK, LANES, compiled
-from editar.packed import FEW_ROWS, in_blocks, in_rows
+from editar.decoding.kernels import BLOCK, LANES, compiled
+from editar.decoding.packed import FEW_ROWS, in_blocks, in_rows
 
 
 class Int8Linear(nn.Module):

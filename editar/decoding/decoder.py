@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from editar.cached import CachedTransformer
 from editar.config import SamplingConfig
-from editar.fused import FusedTransformer, can_fuse
-from editar.graphs import GraphedSteps, compile_blocks
-from editar.sampling import draw_uniforms, guide, sample
+from editar.decoding.cached import CachedTransformer
+from editar.decoding.fused import FusedTransformer, can_fuse
+from editar.decoding.graphs import GraphedSteps, compile_blocks
+from editar.decoding.sampling import draw_uniforms, guide, sample
 from editar.transformer import EditARTransformer
 
 STRIDE = 64  # slots by which the cache grows; half of that is attended to in vain, on average
