@@ -43,10 +43,10 @@ class FusedTransformer(CachedTransformer):
     cache = TiledCache
 
     def __init__(self, model: EditARTransformer, images: int, rows_each: int) -> None:
-        super().__init__(model, images, rows_each, stride=model.config.image_tokens)
-        config, weight = model.config, model.tok_embeddings.weight
         if not can_fuse(model):
             raise ValueError("this model's steps can't be fused; CachedTransformer takes it")
+        config, weight = model.config, model.tok_embeddings.weight
+        super().__init__(model, images, rows_each, stride=config.image_tokens)
         self._layer: Any = compiled("layer.cpp", weight.dtype)
         attention: Any = compiled("attention.cpp", weight.dtype, config.head_dim)
         self._attend = attention.attend_guided if rows_each == 2 else attention.attend_single

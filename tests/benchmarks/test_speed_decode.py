@@ -11,6 +11,7 @@ from benchmarks.plain_decoder import PlainDecoder
 from benchmarks.speed_decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.decoder import Batch, Decoder
+from tests.editar.marks import COMPILER
 
 CPU = torch.device("cpu")
 SMALL = TransformerConfig(
@@ -84,7 +85,7 @@ def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
     assert peak is not None and cache < peak < 2 * cache
 
 
-@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="needs PyTorch's FBGEMM")
+@COMPILER
 def test_the_whole_benchmark_in_small(monkeypatch):
     monkeypatch.setattr(decode_cost, "MATRICES", 1)
     settings = DecodeSpeed(tokens=2, positions=2, rounds=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1)

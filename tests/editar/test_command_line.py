@@ -10,10 +10,8 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.checkpoint import read_model
-from editar.decoding.kernels import compiled
 from editar.digests import file_digest
-
-INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
+from tests.editar.marks import COMPILER
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_a_folder_is_edited_image_by_image(edit, photo, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("numbers", [("--dtype", "bfloat16"), pytest.param(("--int8",), marks=INT8)], ids=str)
+@pytest.mark.parametrize("numbers", [("--dtype", "bfloat16"), pytest.param(("--int8",), marks=COMPILER)], ids=str)
 def test_the_sidecar_has_what_repeats_the_image(edit, photo, small_folder, tmp_path, capsys, numbers):
     flags = ("--samples", 2, "--guidance", 1.5, "--temperature", 0.9, "--top-k", 20, "--top-p", 0.95)
     paths = edit("--out", tmp_path / "out.png", *flags, *numbers, text='make it "red" & blue')
@@ -150,7 +148,7 @@ def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, 
         pytest.param(
             ["edit", "{photo}", "red", "--weights", "{small}", "--batch-size", "1000000000000", "--int8"],
             "GB of memory (0.0 of weights while they are read, then 0.0 of weights, ",
-            marks=INT8,
+            marks=COMPILER,
         ),
         (
             ["edit", "{photo}", "red", "--int8", "--device", "cuda"],

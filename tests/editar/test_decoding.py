@@ -12,15 +12,14 @@ from editar.decoding.cached import CachedTransformer, step_block
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.fused import can_fuse
 from editar.decoding.graphs import GraphedSteps, compile_blocks
-from editar.decoding.kernels import compiled
 from editar.decoding.packed import pack
 from editar.pipeline import EditAR
+from tests.editar.marks import COMPILER
 
-INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(scope="module", params=["plain layers", "fused steps"])
+@pytest.fixture(scope="module", params=["plain layers", pytest.param("fused steps", marks=COMPILER)])
 def decoded(request, tiny):
     """The model as it decodes where there is no compiler, and as it does on a CPU with one."""
     if request.param == "plain layers":
@@ -159,7 +158,7 @@ def test_tokens_equal_those_of_the_whole_forward_for_every_option(tiny, decoded,
     assert torch.equal(tokens, plain(tiny, condition, text, seeds, settings, tokens))
 
 
-@INT8
+@COMPILER
 def test_tokens_of_int8_weights_equal_those_of_the_whole_forward(official_folder, three):
     """The same rounded matrices on both sides; the cache is all that differs."""
     model = EditAR.from_pretrained(official_folder, int8=True, width=2)

@@ -13,6 +13,7 @@ from editar.decoding.decoder import Decoder
 from editar.decoding.fused import FusedTransformer, can_fuse
 from editar.decoding.kernels import compiled
 from editar.decoding.packed import PackedLinear, can_pack, pack
+from tests.editar.marks import COMPILER
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def fed(model: CachedTransformer, e: dict[str, Tensor], images: slice = slice(No
     return torch.stack(steps, 1)
 
 
+@COMPILER
 @pytest.mark.parametrize("rows_each", [1, 2])
 def test_logits_equal_those_of_plain_steps(tiny, packed, tiny_expected, rows_each):
     expected = fed(CachedTransformer(tiny, 2, rows_each), tiny_expected)
@@ -57,6 +59,7 @@ def test_logits_equal_those_of_plain_steps(tiny, packed, tiny_expected, rows_eac
         torch.testing.assert_close(fed(fused, tiny_expected), expected, rtol=1e-4, atol=1e-5)
 
 
+@COMPILER
 def test_bfloat16_is_as_near_to_float32_as_with_plain_steps(tiny, tiny_expected):
     expected = fed(CachedTransformer(tiny, 2, 2), tiny_expected)
     model = copy.deepcopy(tiny).bfloat16()
@@ -65,6 +68,7 @@ def test_bfloat16_is_as_near_to_float32_as_with_plain_steps(tiny, tiny_expected)
     assert (fed(FusedTransformer(model, 2, 2), tiny_expected) - expected).std() < 1.1 * plain
 
 
+@COMPILER
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_an_image_has_the_same_bits_alone_and_beside_another(packed, tiny_expected, threads):
     before = torch.get_num_threads()
@@ -77,6 +81,7 @@ def test_an_image_has_the_same_bits_alone_and_beside_another(packed, tiny_expect
     assert torch.equal(alone, together[2:])
 
 
+@COMPILER
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are instructions of x86")
 @pytest.mark.parametrize("without", ["avx512bf16", "avx512f"])
 def test_processors_without_the_newest_instructions_get_the_same(compiler, tiny, tiny_expected, without):
@@ -108,6 +113,7 @@ def test_without_a_compiler_decoding_goes_on_with_a_message(compiler, tiny, tiny
     assert torch.equal(tokens, e["greedy_cfg3"])
 
 
+@COMPILER
 def test_what_was_compiled_is_kept(compiler, tmp_path):
     compiler("c++")
     assert compiled("layer.cpp", torch.float32) is not None

@@ -8,6 +8,9 @@ from editar.config import SamplingConfig
 from editar.decoding.decoder import Decoder
 from editar.decoding.int8 import Int8Linear
 from editar.decoding.packed import pack
+from tests.editar.marks import COMPILER
+
+pytestmark = COMPILER
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,9 @@ from editar.config import SamplingConfig
 from editar.decoding.decoder import Decoder
 from editar.decoding.packed import PackedLinear, can_pack, pack
 from editar.transformer import EditARTransformer
+from tests.editar.marks import COMPILER
+
+pytestmark = COMPILER
 
 DTYPES = [torch.float32, torch.bfloat16]
 

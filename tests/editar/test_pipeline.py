@@ -11,12 +11,12 @@ from editar import EditAR
 from editar.checkpoint import CheckpointError, Parts
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.decoding.int8 import Int8Linear
-from editar.decoding.kernels import compiled
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
 from editar.text import WordTextEncoder
 from editar.transformer import EditARTransformer
 from editar.vq import VQModel
+from tests.editar.marks import COMPILER
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,6 @@ def larger_parts():
     )
 
 
-INT8 = pytest.mark.skipif(compiled("layer.cpp", torch.bfloat16) is None, reason="needs a C++ compiler")
 WORDS = ("make", "it", "very", "red")
 TEXTS = ["make the square red", "make the square blue", "the red square", ""]
 
@@ -72,8 +71,8 @@ def test_results_depend_on_neither_batch_nor_order(model, photos):
 
 @pytest.mark.parametrize(
     ("dtype", "int8"),
-    [("float32", False), ("bfloat16", False), pytest.param("float32", True, marks=INT8),
-     pytest.param("bfloat16", True, marks=INT8)],
+    [("float32", False), ("bfloat16", False), pytest.param("float32", True, marks=COMPILER),
+     pytest.param("bfloat16", True, marks=COMPILER)],
 )  # fmt: skip
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_one_image_and_eight_at_once_give_the_same_images(larger_parts, dtype, int8, threads):
@@ -92,7 +91,7 @@ def test_one_image_and_eight_at_once_give_the_same_images(larger_parts, dtype, i
     assert len(set(together)) == 8
 
 
-@INT8
+@COMPILER
 def test_int8_weights_take_the_place_of_the_others(small_folder, photos):
     model = EditAR.from_pretrained(small_folder, width=2, int8=True)
     assert isinstance(model.transformer.output, Int8Linear)
