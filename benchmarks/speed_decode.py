@@ -101,7 +101,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     del model32
     model.to(torch.bfloat16)
     ours = {"bfloat16": laid_out(model, config.grid)}
-    if device.type == "cpu":
+    if can_pack(model):
         ours["bfloat16, int8 weights"] = laid_out(model, config.grid, Int8Linear)
     plain = PlainDecoder(model, 1, PUBLISHED)
     others, more = turns(
@@ -192,7 +192,7 @@ def laid_out(
         other = EditARTransformer(dataclasses.replace(model.config, grid=grid))
     weights = {name: value for name, value in model.state_dict().items() if name != "img_uncond_embedding"}
     other.load_state_dict(weights, assign=True, strict=False)
-    if make is Int8Linear or can_pack(other):
+    if can_pack(other):
         pack(other, make)
     return other.eval()
 
