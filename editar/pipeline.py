@@ -41,7 +41,8 @@ class EditAR:
 
         dtype: of transformer and T5, "float32" or "bfloat16" (the published runs); the tokenizer stays in float32.
 
-        width: images decoded together. Other widths may round differently.
+        width: images decoded together. Other widths may round differently, but not where steps are fused (on a CPU with
+        a C++ compiler): there an image has the same bits at every width.
         int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
         Activations stay in dtype. ValueError where that cannot work.
         """

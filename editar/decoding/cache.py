@@ -11,6 +11,9 @@ Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G 
 D head size, N image tokens, L text positions, S slots in use.
 """
 
+from copy import copy
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -47,6 +50,14 @@ class LayerCache:
         for own, values in zip((self.own_k, self.own_v), old, strict=True):
             own[..., :kept, :] = values
             own[..., kept:, :] = 0  # masked, but a weight of 0 times NaN would be NaN
+
+    def of_image(self, image: int) -> Self:
+        """The part that belongs to one image, in the same memory; it can't be resized."""
+        part = copy(self)
+        here = slice(image, image + 1)
+        part.prefix_k, part.prefix_v = self.prefix_k[here], self.prefix_v[here]
+        part.own_k, part.own_v = self.own_k[here], self.own_v[here]
+        return part
 
     def _views(self, slots: int) -> tuple[Tensor, Tensor]:
         images, heads, _, size = self.prefix_k.shape

@@ -68,12 +68,18 @@ class CachedTransformer:
                 f"{self.images * self.rows_each}"
             )
         self.restart()
+        return self.read(condition_BN, text_RLE, null_text_R, self.layers)
+
+    def read(
+        self, condition_BN: Tensor, text_RLE: Tensor, null_text_R: Tensor | None, layers: list[LayerCache]
+    ) -> Tensor:
+        """`prefill` into the caches of as many images."""
         tokens = self.model.config.image_tokens
         image_table, text_table = self._rotations[:tokens], self._rotations[tokens : self._first + 1]
         condition = self.model.tok_embeddings(condition_BN)
-        self.model.run(condition, image_table, (layer.attend_image for layer in self.layers))
+        self.model.run(condition, image_table, (layer.attend_image for layer in layers))
         text = self.model.cls_embedding(text_RLE, null_text_R)
-        h = self.model.run(text, text_table, (layer.attend_text for layer in self.layers))
+        h = self.model.run(text, text_table, (layer.attend_text for layer in layers))
         return self.model.logits(self.model.norm(h[:, -1]))
 
     def restart(self) -> None:

@@ -38,7 +38,11 @@ class TiledCache(LayerCache):
 
 
 class FusedTransformer(CachedTransformer):
-    """A CachedTransformer of packed layers whose steps take fewer and larger operations; results differ by rounding."""
+    """A CachedTransformer of packed layers whose steps take fewer and larger operations; results differ by rounding.
+
+    An image's logits have the same bits at every number of images: its rows in the products of a step do not depend on
+    the number of rows, and what comes before the target, which PyTorch's products take, is read image by image.
+    """
 
     cache = TiledCache
 
@@ -55,6 +59,17 @@ class FusedTransformer(CachedTransformer):
         self._gated = weight.new_empty(rows, config.ffn_dim)
         self._nothing = weight.new_zeros(rows, config.dim)
         self._logits = torch.empty(rows * config.heads * 2 * config.image_tokens)
+
+    def read(
+        self, condition_BN: Tensor, text_RLE: Tensor, null_text_R: Tensor | None, layers: list[LayerCache]
+    ) -> Tensor:
+        logits = []
+        for image, condition in enumerate(condition_BN):
+            rows = slice(image * self.rows_each, (image + 1) * self.rows_each)
+            null = None if null_text_R is None else null_text_R[rows]
+            parts = [layer.of_image(image) for layer in layers]
+            logits.append(super().read(condition[None], text_RLE[rows], null, parts))
+        return torch.cat(logits)
 
     def decode_one(self, token_R: Tensor) -> Tensor:
         model, slot = self.model, int(self.slot)

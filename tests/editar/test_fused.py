@@ -11,6 +11,7 @@ from editar.config import SamplingConfig
 from editar.decoding.cached import CachedTransformer
 from editar.decoding.decoder import Decoder
 from editar.decoding.fused import FusedTransformer, can_fuse
+from editar.decoding.int8 import Int8Linear
 from editar.decoding.kernels import compiled
 from editar.decoding.packed import PackedLinear, can_pack, pack
 from tests.editar.marks import COMPILER
@@ -69,16 +70,32 @@ def test_bfloat16_is_as_near_to_float32_as_with_plain_steps(tiny, tiny_expected)
 
 
 @COMPILER
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_an_image_has_the_same_bits_alone_and_beside_another(packed, tiny_expected, threads):
-    before = torch.get_num_threads()
-    together = fed(FusedTransformer(packed, 2, 2), tiny_expected)
-    torch.set_num_threads(threads)
+@pytest.mark.parametrize("numbers", ["float32", "bfloat16", "int8"])
+def test_an_image_has_the_same_bits_alone_and_beside_another(tiny, tiny_expected, numbers):
+    model = copy.deepcopy(tiny)
+    if numbers == "bfloat16":
+        model.bfloat16()
+    pack(model, Int8Linear if numbers == "int8" else PackedLinear)
+    together = fed(FusedTransformer(model, 2, 2), tiny_expected)
+    for image in (0, 1):
+        alone = fed(FusedTransformer(model, 1, 2), tiny_expected, slice(image, image + 1))
+        assert torch.equal(alone, together[2 * image : 2 * image + 2])
+
+
+@COMPILER
+@torch.no_grad()
+def test_a_step_has_the_same_bits_with_any_number_of_threads(packed, tiny_expected):
+    model, before = FusedTransformer(packed, 2, 2), torch.get_num_threads()
+    model.prefill(tiny_expected["src"], tiny_expected["txt"].repeat_interleave(2, 0))
+    tokens, steps = tiny_expected["tgt"][:, :2].flatten(), []
     try:
-        alone = fed(FusedTransformer(packed, 1, 2), tiny_expected, slice(1, 2))
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            model.restart()
+            steps.append(model.decode_one(tokens))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(alone, together[2:])
+    assert torch.equal(steps[0], steps[1]) and torch.equal(steps[0], steps[2])
 
 
 @COMPILER
