@@ -8,6 +8,7 @@ does not work there is a warning, and PyTorch's operations serve.
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -71,7 +72,7 @@ def compiled(source: str, dtype: torch.dtype, head_dim: int = 0) -> Kernels | No
 
 
 def _library(source: str, constants: list[str]) -> Path:
-    compiler = (os.environ.get("CXX") or "c++").split()
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
     if shutil.which(compiler[0]) is None:
         raise FileNotFoundError(f"there is no {compiler[0]}")
     command = [*compiler, *FLAGS, *constants]
