@@ -31,14 +31,14 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.dtype = weight.dtype
         self._packed = in_blocks(weight.detach().contiguous().view(torch.int32))
-        self._kernels: Any = compiled("layer.cpp", self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features).contiguous()
         if len(rows) > FEW_ROWS:
             return _many_rows(rows, in_rows(self._packed).view(self.dtype)).view(*x.shape[:-1], self.out_features)
         product = rows.new_empty(len(rows), self.out_features)
-        self._kernels.multiply(self._packed, rows, product, len(rows), self.out_features, self.in_features)
+        kernels: Any = compiled("layer.cpp", self.dtype)
+        kernels.multiply(self._packed, rows, product, len(rows), self.out_features, self.in_features)
         return product.view(*x.shape[:-1], self.out_features)
 
 

@@ -24,10 +24,7 @@ FOLDER = Path(__file__).parent
 LANES = 16
 BLOCK = 32  # rows of a matrix; of 16, 32 and 64 the fastest
 NUMBERS = {torch.float32: "float", torch.bfloat16: "bf16"}
-FLAGS = [
-    *("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"),
-    *(f"-DLANES={LANES}", f"-DBLOCK={BLOCK}"),
-]
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 
 
 class Kernels:
@@ -75,7 +72,7 @@ def _library(source: str, constants: list[str]) -> Path:
     compiler = shlex.split(os.environ.get("CXX") or "c++")
     if shutil.which(compiler[0]) is None:
         raise FileNotFoundError(f"there is no {compiler[0]}")
-    command = [*compiler, *FLAGS, *constants]
+    command = [*compiler, *FLAGS, f"-DLANES={LANES}", f"-DBLOCK={BLOCK}", *constants]
     # What the compiler predefines tells its version and this processor's instructions: a home may be shared by several.
     macros = _output([*command, "-dM", "-E", "-x", "c++", os.devnull])
     text = "".join((FOLDER / name).read_text() for name in ("vectors.h", source))
