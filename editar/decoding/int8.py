@@ -1,7 +1,7 @@
 """Linear layers with 8-bit weights, for decoding on a CPU: a token costs half of bfloat16's memory traffic.
 
-Weights are symmetric, one scale per output channel; activations and sums are float32. So the effect on the logits is
-that of the weights' rounding alone, and a row's result does not depend on the rows beside it.
+Weights are symmetric, one scale per output channel; sums are float32. So the effect on the logits is that of the
+weights' rounding alone, and a row's result does not depend on the rows beside it.
 """
 
 from typing import Any
@@ -29,12 +29,12 @@ class Int8Linear(nn.Module):
         self._packed = in_blocks(whole.view(torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
+        rows = x.reshape(-1, self.in_features).contiguous()
         if len(rows) > FEW_ROWS:
             return F.linear(x, in_rows(self._packed).view(torch.int8).to(x.dtype)).mul_(self._scales)
         product = rows.new_empty(len(rows), self.out_features)
         kernels: Any = compiled("layer.cpp", x.dtype)
-        tensors = self._packed, self._scales, rows.float().contiguous(), product
+        tensors = self._packed, self._scales, rows, product
         kernels.multiply_int8(*tensors, len(rows), self.out_features, self.in_features)
         return product.view(*x.shape[:-1], self.out_features)
 

@@ -9,23 +9,11 @@
 
 constexpr long MOST = 8;  // rows whose sums the registers hold
 
-// To each lane's sum, a word of the matrix (a float, two bf16 or four int8) times the numbers of x, which all lanes
-// share.
-static inline floats multiply_add(floats sum, const float *matrix, const float *x) { return sum + load(matrix) * *x; }
-
-static inline floats multiply_add(floats sum, const int8_t *matrix, const float *x) {
-    integers four;
-    memcpy(&four, matrix, sizeof four);
-    for (int i = 0; i < 4; i++) sum += __builtin_convertvector(four << (24 - 8 * i) >> 24, floats) * x[i];
-    return sum;
-}
-
-static inline floats multiply_add(floats sum, const bf16 *matrix, const bf16 *x) {
-    words pairs, pair;
+// To each lane's sum, the product of its two bf16 with the two that all lanes share.
+static inline floats add_pairs(floats sum, words pairs, const bf16 *x) {
     uint32_t both;
-    memcpy(&pairs, matrix, sizeof pairs);
     memcpy(&both, x, sizeof both);
-    pair = words{} + both;
+    words pair = words{} + both;
 #ifdef __AVX512BF16__
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)pair);
 #else
@@ -34,9 +22,39 @@ static inline floats multiply_add(floats sum, const bf16 *matrix, const bf16 *x)
 #endif
 }
 
+// Byte i of each lane, -127 to 127.
+static inline floats whole(words four, int i) {
+    return __builtin_convertvector((integers)(four << (24 - 8 * i)) >> 24, floats);
+}
+
+// To each lane's sum, a word of the matrix (a float, two bf16 or four int8) times the numbers of x, which all lanes
+// share. An int8 is exact as a bf16.
+static inline floats multiply_add(floats sum, const float *matrix, const float *x) { return sum + load(matrix) * *x; }
+
+static inline floats multiply_add(floats sum, const bf16 *matrix, const bf16 *x) {
+    words pairs;
+    memcpy(&pairs, matrix, sizeof pairs);
+    return add_pairs(sum, pairs, x);
+}
+
+static inline floats multiply_add(floats sum, const int8_t *matrix, const float *x) {
+    words four;
+    memcpy(&four, matrix, sizeof four);
+    for (int i = 0; i < 4; i++) sum += whole(four, i) * x[i];
+    return sum;
+}
+
+static inline floats multiply_add(floats sum, const int8_t *matrix, const bf16 *x) {
+    words four;
+    memcpy(&four, matrix, sizeof four);
+    for (int i = 0; i < 4; i += 2)
+        sum = add_pairs(sum, (words)whole(four, i) >> 16 | ((words)whole(four, i + 1) & 0xffff0000), x + i);
+    return sum;
+}
+
 // R rows' products with one block of a matrix. Whatever R is, a product's sum has the same order.
-template <int R, typename M, typename X>
-static void multiply_block(const M *block, const float *scales, const X *x, NUMBER *out, long outs, long size) {
+template <int R, typename M>
+static void multiply_block(const M *block, const float *scales, const NUMBER *x, NUMBER *out, long outs, long size) {
     constexpr long WORD = 4 / sizeof(M);
     floats sums[BLOCK / LANES][R] = {};
     for (long i = 0; i < size; i += WORD, block += BLOCK * WORD)
@@ -48,15 +66,15 @@ static void multiply_block(const M *block, const float *scales, const X *x, NUMB
             store(out + r * outs + v * LANES, scales ? sums[v][r] * load(scales + v * LANES) : sums[v][r]);
 }
 
-template <typename M, typename X>
-static void multiply_blocks(const M *matrix, const float *scales, const X *x, NUMBER *out, long rows, long outs,
+template <typename M>
+static void multiply_blocks(const M *matrix, const float *scales, const NUMBER *x, NUMBER *out, long rows, long outs,
                             long size, long threads) {
 #pragma omp parallel for num_threads(threads)
     for (long o = 0; o < outs; o += BLOCK)
         for (long r = 0; r < rows; r += MOST) {
             const M *block = matrix + o * size;
             const float *scale = scales ? scales + o : nullptr;
-            const X *in = x + r * size;
+            const NUMBER *in = x + r * size;
             NUMBER *to = out + r * outs + o;
             switch (rows - r) {
                 case 1: multiply_block<1>(block, scale, in, to, outs, size); break;
@@ -80,7 +98,7 @@ void multiply(const NUMBER *matrix, const NUMBER *x, NUMBER *out, long rows, lon
 }
 
 // The same with a matrix of int8 and a scale for each of `outs`.
-void multiply_int8(const int8_t *matrix, const float *scales, const float *x, NUMBER *out, long rows, long outs,
+void multiply_int8(const int8_t *matrix, const float *scales, const NUMBER *x, NUMBER *out, long rows, long outs,
                    long size, long threads) {
     multiply_blocks(matrix, scales, x, out, rows, outs, size, threads);
 }
