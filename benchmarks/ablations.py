@@ -31,8 +31,8 @@ from benchmarks.miniature.distillation import (
 )
 from benchmarks.miniature.edits import Edit
 from benchmarks.rendering import write_results
-from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import lock
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.samples import lock
 from benchmarks.suites import SUITES, default_device
 from benchmarks.truth_task import TruthTask
 

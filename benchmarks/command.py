@@ -13,11 +13,11 @@ import tyro
 from baselines.external import External, Recipe, read_recipe
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import Needs
-from benchmarks.asking import Maker
 from benchmarks.finished import FinishedImages
-from benchmarks.manifest import new_manifest
-from benchmarks.run import Shard, Task, run
-from benchmarks.run_directory import Facts, RunDirectory
+from benchmarks.runs.asking import Maker
+from benchmarks.runs.directory import Facts, RunDirectory
+from benchmarks.runs.manifest import new_manifest
+from benchmarks.runs.run import Shard, Task, run
 from benchmarks.stopping import EXIT_STATUS, Terminated, terminable
 
 EXTERNAL = "external:"

@@ -12,8 +12,8 @@ from pathlib import Path
 from baselines.method import MethodContext
 from baselines.needs import NeededFile, Needs
 from benchmarks.command import BenchmarkArguments, NamedRow, needs_of
-from benchmarks.manifest import read_manifest
-from benchmarks.samples import RunError
+from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.samples import RunError
 from benchmarks.suites import default_device
 
 STATES = {"fetched": "to fetch", "made": "to make", "given": "MISSING"}

@@ -1,4 +1,4 @@
-"""PIE-Bench as a task for `benchmarks.run`: records become requests, images the seven columns."""
+"""PIE-Bench as a task for `benchmarks.runs.run`: records become requests, images the seven columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,8 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
-from benchmarks.run import Scored, sample_seed
-from benchmarks.run_directory import Facts
+from benchmarks.runs.directory import Facts
+from benchmarks.runs.run import Scored, sample_seed
 from benchmarks.shown import shown_edit
 from metrics.backbones import Backbones
 from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer

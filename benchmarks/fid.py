@@ -28,8 +28,8 @@ from benchmarks.datasets.translation import TranslationDataset
 from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.files import replacing
 from benchmarks.images import write_png
-from benchmarks.run_directory import FID, RunDirectory
-from benchmarks.samples import RunError, lock
+from benchmarks.runs.directory import FID, RunDirectory
+from benchmarks.runs.samples import RunError, lock
 from metrics.backbones import FeatureBackbone
 from metrics.fid import FeatureSums, fid
 from metrics.fid_images import reference_of_files, sums_of_files

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.fid import is_of, listed_digest
-from benchmarks.run_directory import FID, RunDirectory
+from benchmarks.runs.directory import FID, RunDirectory
 from metrics.backbones import FeatureBackbone
 from metrics.fid import paired_jackknife
 from metrics.fid_images import images_digest, prepared_batches

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.command import RunArguments
-from benchmarks.run_directory import RunDirectory
+from benchmarks.runs.directory import RunDirectory
 from reports.destination import destination
 from reports.renderers import render
 

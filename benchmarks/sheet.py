@@ -8,8 +8,8 @@ from typing import Protocol
 from PIL import Image
 
 from benchmarks.images import write_png
-from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import RunError
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.samples import RunError
 from reports.pictures import CHANGED, NOT_REACHED, Shown
 from reports.sheet import draw_sheet, spread
 from reports.sheet_layout import SheetRow

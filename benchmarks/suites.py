@@ -9,7 +9,7 @@ from baselines.needs import NeededFile
 from benchmarks.miniature.dataset import COUNTS
 from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
 from benchmarks.needed_files import embedded, official_piebench
-from benchmarks.samples import lock
+from benchmarks.runs.samples import lock
 from metrics.backbones import Backbones
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"

@@ -1,4 +1,4 @@
-"""The translation benchmarks as a task for `benchmarks.run`: records become requests, images scores.
+"""The translation benchmarks as a task for `benchmarks.runs.run`: records become requests, images scores.
 
 depth: RMSE. canny: MS-SSIM, SSIM and F1 of the edges. segmentation: counts of pixels, of which all images together make
 a mean IoU. FID, which is of all images together too, is benchmarks/fid.py's.
@@ -16,8 +16,8 @@ from baselines.method import TranslateRequest
 from benchmarks.datasets.translation import TranslationDataset, TranslationRow
 from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.edit_task import by_image, to_tensor
-from benchmarks.run import Scored, sample_seed
-from benchmarks.run_directory import Facts
+from benchmarks.runs.directory import Facts
+from benchmarks.runs.run import Scored, sample_seed
 from benchmarks.shown import shown_translation
 from metrics.backbones import TranslationBackbones
 from metrics.depth import DEPTH_COLUMNS, score_depth

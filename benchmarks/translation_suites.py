@@ -11,7 +11,7 @@ from benchmarks.miniature.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
 from benchmarks.miniature.translation_dataset import ROWS
 from benchmarks.needed_files import embedded, official_translation
-from benchmarks.samples import lock
+from benchmarks.runs.samples import lock
 from benchmarks.suites import MINIATURE_DATA, MINIATURE_WEIGHTS
 from metrics.backbones import TranslationBackbones
 

@@ -13,7 +13,7 @@ from benchmarks.miniature.edits import Edit
 from benchmarks.miniature.judge import judge
 from benchmarks.miniature.perception import Perception
 from benchmarks.miniature.render import render
-from benchmarks.run import Scored
+from benchmarks.runs.run import Scored
 from metrics.backbones import Backbones
 
 ERROR, ASKED, FOLLOWED = "error_in_mask", "asked", "followed"

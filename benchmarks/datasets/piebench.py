@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.images import ImageError, read_image
-from benchmarks.samples import SAMPLE_ID
+from benchmarks.runs.samples import SAMPLE_ID
 
 MAPPING = "mapping_file.json"
 IMAGES = "annotation_images"

@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.command import BenchmarkArguments, command
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.manifest import read_manifest
-from benchmarks.run import Shard, run
-from benchmarks.run_directory import RunDirectory
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.run import Shard, run
 from tests.benchmarks.killable import COLUMNS, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

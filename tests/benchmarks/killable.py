@@ -15,9 +15,9 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.manifest import new_manifest
-from benchmarks.run import Scored, Shard, run, sample_seed
-from benchmarks.run_directory import RunDirectory
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.manifest import new_manifest
+from benchmarks.runs.run import Scored, Shard, run, sample_seed
 from tests.benchmarks.tiny import SIDE
 
 BATCH = 4

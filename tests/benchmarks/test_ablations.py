@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from benchmarks import piebench
 from benchmarks.ablations import GUIDANCE, REFERENCES, Arguments, evaluate, main
-from benchmarks.manifest import read_manifest
 from benchmarks.miniature.distillation import (
     PLAN,
     TEACHERS,
@@ -23,6 +22,7 @@ from benchmarks.miniature.distillation import (
 )
 from benchmarks.miniature.teachers import CLIP, DINO, NONE, Examples
 from benchmarks.miniature.tokens import Sequences
+from benchmarks.runs.manifest import read_manifest
 from editar.training.loop import TrainConfig, train
 from reports import ablations
 from reports.compare import compare

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.manifest import read_manifest
+from benchmarks.runs.manifest import read_manifest
 from tests.benchmarks.killable import BATCH
 from tests.benchmarks.tiny import write_piebench
 

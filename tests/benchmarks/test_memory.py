@@ -9,8 +9,8 @@ from PIL import Image
 from baselines.method import EditRequest
 from benchmarks import memory
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.manifest import read_manifest
-from benchmarks.run import Shard, run
+from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.run import Shard, run
 from tests.benchmarks.killable import PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from baselines.method import EditRequest, Method, NoAnswer
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.manifest import fingerprint, read_manifest
-from benchmarks.run import Scored, Shard, run, sample_seed
-from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import RunError, Sample, SampleLog, log_path, read_logs
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.manifest import fingerprint, read_manifest
+from benchmarks.runs.run import Scored, Shard, run, sample_seed
+from benchmarks.runs.samples import RunError, Sample, SampleLog, log_path, read_logs
 from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

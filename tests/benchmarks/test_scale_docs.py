@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from benchmarks import piebench, translation
-from benchmarks.run import Shard
+from benchmarks.runs.run import Shard
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "slurm_array.sh"

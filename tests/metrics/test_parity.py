@@ -14,7 +14,7 @@ import pytest
 from torch import Tensor
 
 from benchmarks.random_weights import write_official_layout
-from benchmarks.released_evaluator import ReleasedEvaluator
+from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from metrics.backbones import official_backbones
 from metrics.pie_bench import BACKGROUND_COLUMNS, NO_BACKGROUND, PIE_BENCH_COLUMNS, PieBenchScorer
 

@@ -17,7 +17,7 @@ from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
 from benchmarks.images import ImageError, read_image
-from benchmarks.samples import SAMPLE_ID
+from benchmarks.runs.samples import SAMPLE_ID
 from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
 from editar.training.data.prepare import Prepare

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.random_weights import write_official_layout
-from benchmarks.released_evaluator import ReleasedEvaluator
-from benchmarks.speed_run import run_speed
+from benchmarks.speed.released_evaluator import ReleasedEvaluator
+from benchmarks.speed.run import run_speed
 from metrics.backbones import PRECISIONS, official_backbones
 from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from metrics.scores import MethodScores

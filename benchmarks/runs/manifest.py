@@ -25,7 +25,7 @@ Schema 1. Keys:
                         slowest and memory of the largest process
     started, finished   ISO time in UTC; finished is null until every sample is done or has failed
     sessions            [{id, rank, started, seconds, peak_memory_bytes, load_seconds, making_peak_bytes, before_bytes,
-                        memory}], one for each process that took part; see `Session` in benchmarks/samples.py
+                        memory}], one for each process that took part; see `Session` in benchmarks/runs/samples.py
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.files import replacing
-from benchmarks.samples import RunError, Session, utc_now
+from benchmarks.runs.samples import RunError, Session, utc_now
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speed import main
-from benchmarks.speed_fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
-from benchmarks.speed_fid import report as report_fid
-from benchmarks.speed_metrics import RELEASED, deviations, make_workload, report
-from benchmarks.speed_run import run_speed
+from benchmarks.speed.__main__ import main
+from benchmarks.speed.fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
+from benchmarks.speed.fid import report as report_fid
+from benchmarks.speed.metrics import RELEASED, deviations, make_workload, report
+from benchmarks.speed.run import run_speed
 from metrics.pie_bench import PIE_BENCH_COLUMNS
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.decode_cost import (
+from benchmarks.speed.decode_cost import (
     Bandwidth,
     bandwidth,
     deviation,
@@ -29,10 +29,10 @@ from benchmarks.decode_cost import (
     token_bytes,
     weight_bytes,
 )
-from benchmarks.decode_memory import decoding_peak
-from benchmarks.decode_report import report
-from benchmarks.plain_decoder import PlainDecoder
-from benchmarks.speed_run import machine, report_speed
+from benchmarks.speed.decode_memory import decoding_peak
+from benchmarks.speed.decode_report import report
+from benchmarks.speed.plain_decoder import PlainDecoder
+from benchmarks.speed.run import machine, report_speed
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.cached import CachedTransformer
 from editar.decoding.decoder import Batch, Decoder

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from baselines.method import Request
 from benchmarks import memory
-from benchmarks.asking import Asker, Maker, describe
-from benchmarks.run_directory import RunDirectory
-from benchmarks.samples import Sample, SampleLog, remembered
+from benchmarks.runs.asking import Asker, Maker, describe
+from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.samples import Sample, SampleLog, remembered
 
 T = TypeVar("T")
 

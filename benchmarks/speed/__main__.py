@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import tyro
 
-from benchmarks.speed_decode import DecodeSpeed
-from benchmarks.speed_fid import FidSpeed
-from benchmarks.speed_metrics import MetricsSpeed
-from benchmarks.speed_scale import ScaleSpeed
-from benchmarks.speed_train import TrainSpeed
+from benchmarks.speed.decode import DecodeSpeed
+from benchmarks.speed.fid import FidSpeed
+from benchmarks.speed.metrics import MetricsSpeed
+from benchmarks.speed.scale import ScaleSpeed
+from benchmarks.speed.train import TrainSpeed
 
 COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed | ScaleSpeed | TrainSpeed]] = {
     "decode": DecodeSpeed,

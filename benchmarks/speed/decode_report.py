@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from benchmarks.decode_cost import STEP
+from benchmarks.speed.decode_cost import STEP
 
 PLAIN, PLAIN_FLOAT32 = "plain decoder, bfloat16", "plain decoder, float32"
 

@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.random_weights import write_inception
-from benchmarks.speed_metrics import SIDE, make_workload
-from benchmarks.speed_run import run_speed
+from benchmarks.speed.metrics import SIDE, make_workload
+from benchmarks.speed.run import run_speed
 from metrics.backbones import FeatureBackbone
 from metrics.fid_images import WORKERS, prepared_batches, sums_of_files
 from metrics.inception import OfficialInception

@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmarks.files import replacing
 from benchmarks.images import is_whole_png, write_png
-from benchmarks.manifest import MANIFEST, differences, read_manifest, write_manifest
-from benchmarks.samples import (
+from benchmarks.runs.manifest import MANIFEST, differences, read_manifest, write_manifest
+from benchmarks.runs.samples import (
     PARQUET,
     InUse,
     RunError,

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.miniature.edits import random_edit
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.render import render
-from benchmarks.speed_run import report_speed
+from benchmarks.speed.run import report_speed
 from editar.checkpoint import Parts, load_folder
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor

@@ -24,9 +24,9 @@ from benchmarks import memory
 from benchmarks.command import BenchmarkArguments, run_methods
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.edit_task import EditTask
-from benchmarks.manifest import read_manifest
-from benchmarks.scale_parts import SIDE, SyntheticMethod, cheap_backbones, write_records
-from benchmarks.speed_run import report_speed
+from benchmarks.runs.manifest import read_manifest
+from benchmarks.speed.run import report_speed
+from benchmarks.speed.scale_parts import SIDE, SyntheticMethod, cheap_backbones, write_records
 from reports.piebench import render
 
 BENCHMARK = "piebench"

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.speed_train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
+from benchmarks.speed.train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
 from editar.checkpoint import load_folder
 from editar.config import TransformerConfig
 

@@ -4,8 +4,8 @@ import ctypes
 
 import torch
 
-from benchmarks.decode_cost import jump
 from benchmarks.memory import GPU, MAIN, held_bytes, kind, peak_bytes, reset_peak
+from benchmarks.speed.decode_cost import jump
 from editar.config import SamplingConfig
 from editar.decoding.decoder import Batch
 from editar.transformer import EditARTransformer

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from benchmarks import decode_cost, memory
-from benchmarks.decode_cost import deviation, jump, token_bytes, weight_bytes
-from benchmarks.decode_memory import decoding_peak
-from benchmarks.decode_report import report
-from benchmarks.plain_decoder import PlainDecoder
-from benchmarks.speed_decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
+from benchmarks import memory
+from benchmarks.speed import decode_cost
+from benchmarks.speed.decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
+from benchmarks.speed.decode_cost import deviation, jump, token_bytes, weight_bytes
+from benchmarks.speed.decode_memory import decoding_peak
+from benchmarks.speed.decode_report import report
+from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.decoder import Batch, Decoder
 from tests.editar.marks import COMPILER
