@@ -65,9 +65,16 @@ class LayerCache:
         count = images * heads * self._rows_each * slots * size
         return self._buffers[0][:count].view(shape), self._buffers[1][:count].view(shape)
 
+    def keep_image_keys(self, k_BHND: Tensor) -> None:
+        self.prefix_k.copy_(k_BHND)
+
+    def clear_text_key(self) -> None:
+        """The key in slot 0 is zero."""
+        self.own_k[..., 0, :] = 0
+
     def attend_image(self, q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
         """The condition image's positions."""
-        self.prefix_k.copy_(k_BHND)
+        self.keep_image_keys(k_BHND)
         self.prefix_v.copy_(v_BHND)
         return attend_causally(q_BHND, k_BHND, v_BHND)
 
@@ -76,7 +83,7 @@ class LayerCache:
         rows, _, length, _ = v_RHLD.shape
         images, heads, prefix, size = self.prefix_v.shape
         v_BHGLD = v_RHLD.float().view(images, self._rows_each, heads, length, size).transpose(1, 2)
-        self.own_k[..., 0, :] = 0
+        self.clear_text_key()
         self.own_v[..., 0, :] = v_BHGLD.mean(3)
         total = self.prefix_v.sum(2, dtype=torch.float32)[:, :, None, None] + v_BHGLD.cumsum(3)
         count = torch.arange(prefix + 1, prefix + length + 1, device=v_RHLD.device)

@@ -25,16 +25,13 @@ class TiledCache(LayerCache):
         super().__init__(config, images, rows_each, like)
         self.resize(config.image_tokens)
 
-    def attend_image(self, q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
-        taken = super().attend_image(q_BHND, k_BHND, v_BHND)
+    def keep_image_keys(self, k_BHND: Tensor) -> None:
         tiles = k_BHND.unflatten(2, (-1, LANES)).mT
         self.prefix_k.view(tiles.shape).copy_(tiles)
-        return taken
 
-    def attend_text(self, q_RHLD: Tensor, k_RHLD: Tensor, v_RHLD: Tensor) -> Tensor:
-        mean = super().attend_text(q_RHLD, k_RHLD, v_RHLD)
-        self.own_k.view(*self.own_k.shape[:3], -1, q_RHLD.shape[-1], LANES)[..., 0, :, 0] = 0
-        return mean
+    def clear_text_key(self) -> None:
+        *rows, _, size = self.own_k.shape
+        self.own_k.view(*rows, -1, size, LANES)[..., 0, :, 0] = 0
 
 
 class FusedTransformer(CachedTransformer):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editar.decoding.kernels import BLOCK, LANES, compiled
-from editar.decoding.packed import FEW_ROWS, in_blocks, in_rows
+from editar.decoding.packed import FEW_ROWS, fills_blocks, in_blocks, in_rows
 
 
 class Int8Linear(nn.Module):
@@ -21,7 +21,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         require_int8(weight.device)
         self.out_features, self.in_features = weight.shape
-        if self.out_features % BLOCK or self.in_features % LANES:
+        if not fills_blocks(weight):
             raise ValueError(f"int8 weights come in blocks of {BLOCK} x {LANES}, and one has {tuple(weight.shape)}")
         weight = weight.detach().float()
         self._scales = weight.abs().amax(1).clamp(min=1e-30) / 127

@@ -50,6 +50,11 @@ def _many_rows(rows: Tensor, matrix: Tensor) -> Tensor:
     return F.linear(rows, matrix)
 
 
+def fills_blocks(matrix: Tensor) -> bool:
+    """Whether a weight (out, in) can be laid out for kernels/layer.cpp."""
+    return matrix.shape[0] % BLOCK == 0 and matrix.shape[1] % LANES == 0
+
+
 def in_blocks(matrix: Tensor) -> Tensor:
     """(out, n) -> (out / BLOCK, n, BLOCK)."""
     return matrix.view(-1, BLOCK, matrix.shape[1]).mT.contiguous()
@@ -83,8 +88,7 @@ def can_pack(model: EditARTransformer) -> bool:
 def _can_pack(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or weight.dtype not in NUMBERS:
         return False
-    fills = weight.shape[0] % BLOCK == 0 and weight.shape[1] % LANES == 0
-    return fills and compiled("layer.cpp", weight.dtype) is not None
+    return fills_blocks(weight) and compiled("layer.cpp", weight.dtype) is not None
 
 
 @torch.no_grad()

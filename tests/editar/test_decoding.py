@@ -14,6 +14,7 @@ from editar.decoding.fused import can_fuse
 from editar.decoding.graphs import GraphedSteps, compile_blocks
 from editar.decoding.packed import pack
 from editar.pipeline import EditAR
+from tests.editar.feeding import run_cached
 from tests.editar.marks import COMPILER
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -35,15 +36,6 @@ def three():
     generator = torch.Generator().manual_seed(0)
     condition = torch.randint(0, 128, (3, 64), generator=generator)
     return condition, torch.randn(3, 120, 32, generator=generator), [11, 12, 13]
-
-
-def run_cached(model: CachedTransformer, target_RN: Tensor, first: Tensor) -> Tensor:
-    """The logits of all target tokens, with the true ones fed: (R, N, V)."""
-    steps = [first]
-    for fed in range(target_RN.shape[1] - 1):
-        model.make_room(fed)
-        steps.append(model.decode_one(target_RN[:, fed]))
-    return torch.stack(steps, 1)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from editar.decoding.fused import FusedTransformer, can_fuse
 from editar.decoding.int8 import Int8Linear
 from editar.decoding.kernels import compiled
 from editar.decoding.packed import PackedLinear, can_pack, pack
+from tests.editar.feeding import run_cached
 from tests.editar.marks import COMPILER
 
 
@@ -44,11 +45,7 @@ def fed(model: CachedTransformer, e: dict[str, Tensor], images: slice = slice(No
     each = model.rows_each
     null = torch.arange(each * len(text)) % 2 == 1 if each == 2 else None
     targets = torch.stack([target, target.flip(1)], 1).flatten(0, 1) if each == 2 else target
-    steps = [model.prefill(condition, text.repeat_interleave(each, 0), null)]
-    for index in range(target.shape[1] - 1):
-        model.make_room(index)
-        steps.append(model.decode_one(targets[:, index].contiguous()))
-    return torch.stack(steps, 1)
+    return run_cached(model, targets, model.prefill(condition, text.repeat_interleave(each, 0), null))
 
 
 @COMPILER
