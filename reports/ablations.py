@@ -1,6 +1,6 @@
 """The ablations' tables and plots: the sweep of guidance, and models trained with and without distillation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,20 +38,23 @@ PUBLISHED_LABELS = {"none": "no distillation", "dinov2-0.5": "DINOv2, weight 0.5
 NO_DIFFERENCE = "An interval that holds 0 shows no difference in either direction."
 
 
-def render_guidance(
+def render(
     run_dirs: Sequence[Path],
     out: Path,
     allow_partial: bool = False,
     *,
+    axis: str,
     notes: Sequence[str] = (),
     plots: bool = True,
 ) -> list[Path]:
-    """Write ablation-guidance as .md, .tex and .csv, with `plots` as .png too; returns the files. notes: go below the
-    table. Raises ReportError as piebench does."""
-    keys = [column.key for column in piebench.COLUMNS]
-    measured, *others = guidance_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    written = write_pages({"ablation-guidance": [_with_notes(measured, notes), *others]}, out)
-    return [*written, *plot_guidance(measured, out / "ablation-guidance")] if plots else written
+    """Write ablation-<axis> as .md, .tex and .csv, with `plots` as .png too; returns the files. axis: one of AXES.
+    notes: go below the table. Raises ReportError as piebench does, and for runs of the distillation without an FID."""
+    columns, tables, plot = AXES[axis]
+    keys = [column.key for column in columns]
+    measured, *others = tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
+    name = f"ablation-{axis}"
+    written = write_pages({name: [_with_notes(measured, notes), *others]}, out)
+    return [*written, *plot(measured, out / name)] if plots else written
 
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
@@ -87,21 +90,6 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
             marked=False,
         ),
     ]
-
-
-def render_distillation(
-    run_dirs: Sequence[Path],
-    out: Path,
-    allow_partial: bool = False,
-    *,
-    notes: Sequence[str] = (),
-    plots: bool = True,
-) -> list[Path]:
-    """As `render_guidance`, of ablation-distillation. Raises ReportError for a run without its FID too."""
-    keys = [column.key for column in DISTILLATION_COLUMNS]
-    measured, *others = distillation_tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    written = write_pages({"ablation-distillation": [_with_notes(measured, notes), *others]}, out)
-    return [*written, *plot_distillation(measured, out / "ablation-distillation")] if plots else written
 
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
@@ -268,3 +256,12 @@ def _eta_kind(run: Run) -> str:
     if _eta(run) <= 1:
         return "no guidance"
     return "the paper's choice" if _eta(run) == PUBLISHED_ETA else ""
+
+
+# Of each axis the scores of single samples, the tables of all runs, and the plot of the first of these.
+AXES: dict[
+    str, tuple[Sequence[Column], Callable[[Sequence[Run]], list[Table]], Callable[[Table, Path], list[Path]]]
+] = {
+    "guidance": (piebench.COLUMNS, guidance_tables, plot_guidance),
+    "distillation": (DISTILLATION_COLUMNS, distillation_tables, plot_distillation),
+}

@@ -11,8 +11,7 @@ from reports.destination import Destination
 RENDERERS: dict[str, Callable[..., list[Path]]] = {
     "piebench": piebench.render,
     **{f"translation-{task}": partial(translation.render, task=task) for task in translation.COLUMNS},
-    "ablation-guidance": ablations.render_guidance,
-    "ablation-distillation": ablations.render_distillation,
+    **{f"ablation-{axis}": partial(ablations.render, axis=axis) for axis in ablations.AXES},
 }
 
 

@@ -169,7 +169,7 @@ def test_from_training_to_table(examples: Path, tmp_path: Path) -> None:
     assert stamps(tmp_path / "miniature") == before
     (folder / "none-seed-0" / "fid.json").unlink()
     with pytest.raises(ReportError, match=r"fid\.json can't be used"):
-        ablations.render_distillation([folder / name for name in names], reports)
+        ablations.render([folder / name for name in names], reports, axis="distillation")
 
 
 def test_the_plan_is_the_one_that_the_committed_table_states() -> None:
