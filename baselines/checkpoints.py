@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baselines.method import Unsupported
 from baselines.needs import NeededFile
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 NETWORK_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 PIPELINE_FILES = (

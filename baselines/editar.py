@@ -85,15 +85,15 @@ class EditARMethod:
         )
 
     def settings(self) -> dict[str, Any]:
-        from editar.checkpoint import read_model
+        from editar.model.checkpoint import read_model
 
         files = read_model(weights_folder(self.context))
         sampling = self._sampling(files.sampling)
         return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
 
     def needs(self) -> Needs:
-        from editar.checkpoint import FILES
         from editar.config import SamplingConfig
+        from editar.model.checkpoint import FILES
 
         files = model_files(self.context)
         here = all(file.path for file in files)
@@ -126,7 +126,7 @@ def weights_folder(context: MethodContext) -> Path:
 
 def model_files(context: MethodContext) -> tuple[NeededFile, ...]:
     """The model's files in our format or in its authors', whichever are there."""
-    from editar.checkpoint import FILES
+    from editar.model.checkpoint import FILES
 
     try:
         folder = weights_folder(context)

@@ -47,7 +47,7 @@ from PIL import Image
 
 from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, shown
 from baselines.needs import NeededFile, Needs
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 FOLDER = "{folder}"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")

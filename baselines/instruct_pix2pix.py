@@ -68,7 +68,7 @@ INSTRUCT_PIX2PIX = Instructed(
     by_image=1.5,
     guidance="instruct-pix2pix",
 )
-# Chosen by benchmarks/miniature/evaluate_instruct.py, on other edits than the tables': at 7.5 the background keeps 4 dB
+# Chosen by benchmarks/miniature/evaluate/instruct.py, on other edits than the tables': at 7.5 the background keeps 4 dB
 # less, and fewer instructions are followed.
 MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
 # The checkpoint that its authors recommend, of which magicbrush-jul7 is the port; that of the paper is refused, since

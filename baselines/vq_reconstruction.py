@@ -9,10 +9,10 @@ from PIL import Image
 from baselines.editar import TOKENIZER, model_files, weights_folder
 from baselines.method import EditRequest, MethodContext
 from baselines.needs import Needs
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 if TYPE_CHECKING:
-    from editar.vq import VQModel
+    from editar.model.vq import VQModel
 
 
 class VQReconstruction:
@@ -22,7 +22,7 @@ class VQReconstruction:
         self._vq: VQModel | None = None
 
     def load(self) -> None:
-        from editar.checkpoint import load_vq
+        from editar.model.checkpoint import load_vq
 
         self._vq = load_vq(weights_folder(self.context)).to(self.device)
 
@@ -44,13 +44,13 @@ class VQReconstruction:
 
     def needs(self) -> Needs:
         """The tokenizer alone is read."""
-        from editar.checkpoint import FILES
+        from editar.model.checkpoint import FILES
 
         files = tuple(file for file in model_files(self.context) if file.name in (TOKENIZER.name, FILES[0]))
         return Needs(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})
 
     def _file(self) -> Path:
-        from editar.checkpoint import FILES, OFFICIAL_VQ, is_official
+        from editar.model.checkpoint import FILES, OFFICIAL_VQ, is_official
 
         folder = weights_folder(self.context)
         return folder / (OFFICIAL_VQ if is_official(folder) else FILES[0])

@@ -15,12 +15,10 @@ from typing import Any, Literal
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkTask, Builders, RunArguments, command, run_methods
+from benchmarks.cli import BenchmarkTask, Builders, RunArguments, command, run_methods
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.edit_task import EditTask
-from benchmarks.fid_of_edits import write_fid_of_edits
-from benchmarks.miniature.dataset import ensure_written, held_out_edits, sample_ids, write_piebench
-from benchmarks.miniature.distillation import (
+from benchmarks.miniature.evaluate.truth_task import TruthTask
+from benchmarks.miniature.train.distillation import (
     PERCEPTION,
     PLAN,
     TEACHERS,
@@ -29,18 +27,20 @@ from benchmarks.miniature.distillation import (
     make_examples,
     train_student,
 )
-from benchmarks.miniature.edits import Edit
-from benchmarks.rendering import write_results
-from benchmarks.runs.directory import RunDirectory
+from benchmarks.miniature.world.edits import Edit
+from benchmarks.miniature.world.piebench import ensure_written, held_out_edits, sample_ids, write_piebench
+from benchmarks.runs.edit_task import EditTask
+from benchmarks.runs.fid_of_edits import write_fid_of_edits
+from benchmarks.runs.rendering import write_results
 from benchmarks.runs.samples import lock
+from benchmarks.runs.store import RunDirectory
 from benchmarks.suites import SUITES, default_device
-from benchmarks.truth_task import TruthTask
 
 SUITE = SUITES["miniature"]
 REFERENCES = ("copy-source", "vq-reconstruction")
 GUIDANCE = (1.0, 1.15, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)  # the miniature's own is 1.15, the paper's choice 3
 HELD_OUT = {"2": 48, "3": 48, "6": 48, "7": 48, "8": 48}  # edits of each type
-HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than benchmarks/miniature/evaluate.py's
+HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than benchmarks/miniature/evaluate/edits.py's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def guidance(args: Arguments) -> list[RunDirectory]:
 
 def distillation(args: Arguments, plan: Plan, held_out: Mapping[str, int]) -> list[RunDirectory]:
     """The runs of the small models, which are trained first, with the FID of each."""
-    from benchmarks.miniature.backbones import load_backbones, load_perception, load_translation_backbones
+    from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception, load_translation_backbones
 
     device = default_device()
     work = args.out / SUITE.name / "ablation-distillation-training"

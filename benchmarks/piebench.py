@@ -13,15 +13,15 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.cli import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
-from benchmarks.dry_run import show_plan
-from benchmarks.edit_task import EditTask
-from benchmarks.finished import FinishedImages
-from benchmarks.rendering import write_results
-from benchmarks.sheet import write_sheet
+from benchmarks.runs.dry_run import show_plan
+from benchmarks.runs.edit_task import EditTask
+from benchmarks.runs.rendering import write_results
+from benchmarks.runs.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
-from reports.piebench import REFERENCES
+from reports.tables.piebench import REFERENCES
 
 BENCHMARK = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baselines.needs import NeededFile
-from benchmarks.miniature.dataset import COUNTS
-from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
-from benchmarks.needed_files import embedded, official_piebench
+from benchmarks.miniature.world.piebench import COUNTS
+from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
+from benchmarks.runs.needed_files import embedded, official_piebench
 from benchmarks.runs.samples import lock
-from metrics.backbones import Backbones
+from metrics.networks.backbones import Backbones
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
 MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
@@ -40,7 +40,7 @@ def default_device() -> str:
 
 
 def _miniature_dataset(data: Path | None) -> Path:
-    from benchmarks.miniature.dataset import ensure_piebench
+    from benchmarks.miniature.world.piebench import ensure_piebench
 
     if data is not None:
         return data
@@ -50,7 +50,7 @@ def _miniature_dataset(data: Path | None) -> Path:
 
 
 def _miniature_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
-    from benchmarks.miniature.backbones import load_backbones
+    from benchmarks.miniature.evaluate.backbones import load_backbones
 
     return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
 
@@ -65,7 +65,7 @@ def _paper_dataset(data: Path | None) -> Path:
 
 
 def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
-    from metrics.backbones import official_backbones
+    from metrics.networks.backbones import official_backbones
 
     return official_backbones(weights, device, precision)
 

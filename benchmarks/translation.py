@@ -14,16 +14,16 @@ from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.command import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.cli import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
-from benchmarks.dry_run import show_plan
-from benchmarks.fid import reference, write_fid
-from benchmarks.finished import FinishedImages
-from benchmarks.rendering import write_results
-from benchmarks.sheet import write_sheet
+from benchmarks.runs.dry_run import show_plan
+from benchmarks.runs.fid import reference, write_fid
+from benchmarks.runs.rendering import write_results
+from benchmarks.runs.sheet import write_sheet
+from benchmarks.runs.translate_task import TranslateTask
 from benchmarks.suites import default_device
-from benchmarks.translate_task import TranslateTask
 from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
 
 REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders

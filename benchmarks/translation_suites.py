@@ -7,13 +7,13 @@ from pathlib import Path
 from baselines.needs import NeededFile
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import COCO_CLASSES
-from benchmarks.miniature.render import CLASSES as MINIATURE_CLASSES
-from benchmarks.miniature.scene import SIDE as MINIATURE_SIDE
-from benchmarks.miniature.translation_dataset import ROWS
-from benchmarks.needed_files import embedded, official_translation
+from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
+from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
+from benchmarks.miniature.world.translation import ROWS
+from benchmarks.runs.needed_files import embedded, official_translation
 from benchmarks.runs.samples import lock
 from benchmarks.suites import MINIATURE_DATA, MINIATURE_WEIGHTS
-from metrics.backbones import TranslationBackbones
+from metrics.networks.backbones import TranslationBackbones
 
 # Which embedded set is in the schema of which of the hub's.
 EMBEDDED = {MULTIGEN_DEPTH: "depth", MULTIGEN_CANNY: "canny", COCO_STUFF: "segmentation"}
@@ -40,7 +40,7 @@ def miniature_folder(source: HubDataset) -> Path:
 
 
 def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
-    from benchmarks.miniature.translation_dataset import ensure_translation
+    from benchmarks.miniature.world.translation import ensure_translation
 
     if data is not None:
         return data
@@ -51,13 +51,13 @@ def _miniature_dataset(source: HubDataset, data: Path | None) -> Path:
 
 
 def _miniature_backbones(task: str, weights: Path | None, device: str) -> TranslationBackbones:
-    from benchmarks.miniature.backbones import load_translation_backbones
+    from benchmarks.miniature.evaluate.backbones import load_translation_backbones
 
     return load_translation_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", task, device)
 
 
 def _paper_backbones(task: str, weights: Path | None, device: str) -> TranslationBackbones:
-    from metrics.backbones import official_translation_backbones
+    from metrics.networks.backbones import official_translation_backbones
 
     return official_translation_backbones(task, weights, device)
 

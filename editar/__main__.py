@@ -72,8 +72,8 @@ class ModelFlags:
         """The model as a sidecar tells of it."""
         import torch
 
-        from editar.checkpoint import read_model
-        from editar.decoding.fused import can_fuse
+        from editar.decoding.cpu.step import can_fuse
+        from editar.model.checkpoint import read_model
         from editar.pipeline import miniature_weights
 
         return {
@@ -194,7 +194,7 @@ def convert(
             not given.
         dtype: How transformer and T5 are stored. bfloat16 halves the folder, and changes nothing for runs in bfloat16.
     """
-    from editar.checkpoint import convert, read_model
+    from editar.model.checkpoint import convert, read_model
     from editar.pipeline import DTYPES
 
     convert(read_model(folder, text), out, dtype=DTYPES[dtype])
@@ -212,8 +212,8 @@ def train(config: Positional[Path], /) -> None:
 
 def _train(config: Path, flags: Sequence[str]) -> None:
     try:
-        from editar.training.recipe import run
         from editar.training.settings import parse
+        from editar.training.train import run
     except ModuleNotFoundError as error:
         raise ValueError(f"training needs {error.name}: install the extra `train`, editar-bench[train]") from error
     settings = parse(config, flags)

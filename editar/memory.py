@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from editar.config import TransformerConfig, VQConfig
-from editar.model_files import ModelFiles, Part
+from editar.model.files import ModelFiles, Part
 
 PROCESS = 1.0e9  # Python, PyTorch and transformers take 0.8, one group of tensors on its way from a file the rest
 # Feature maps of the finest level alive at once in the tokenizer. Measured with VQ-16 on a CPU, as the peak of resident

@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from editar.checkpoint import FILES, CheckpointError, Parts, read_model
 from editar.config import SamplingConfig
+from editar.decoding.cpu.int8 import Int8Linear, require_int8
+from editar.decoding.cpu.linear import can_pack, pack
 from editar.decoding.decoder import Decoder
-from editar.decoding.int8 import Int8Linear, require_int8
-from editar.decoding.packed import can_pack, pack
 from editar.images import to_image, to_tensor
 from editar.memory import require_memory
+from editar.model.checkpoint import FILES, CheckpointError, Parts, read_model
+from editar.model.t5 import T5TextEncoder
 from editar.prompts import translation_prompt
-from editar.t5 import T5TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -12,7 +12,7 @@ import torch
 
 from editar import __version__
 from editar.config import SamplingConfig
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 FORMAT = "editar-result/1"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from reports.destination import destination
-from reports.gallery import read_group, with_pages, write_gallery
+from reports.gallery.write import read_group, with_pages, write_gallery
 from reports.renderers import RENDERERS, render
 from reports.runs import ReportError, find_runs
 

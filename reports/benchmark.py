@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports import ablations, piebench, translation
 from reports.runs import Run
-from reports.tables import Column
+from reports.tables import ablations, piebench, translation
+from reports.tables.model import Column
 
 
 @dataclass(frozen=True, kw_only=True)

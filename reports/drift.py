@@ -14,11 +14,11 @@ from typing import Annotated
 
 import tyro
 
-from reports.comparison import DOCUMENT
 from reports.equality import file_differences
 from reports.renderers import RENDERERS
 from reports.runs import ReportError, find_runs
 from reports.summaries import summary_files, take
+from reports.tables.comparison import DOCUMENT
 
 KINDS = (".md", ".tex", ".csv", ".html")  # all that is committed of these under a benchmark's name is rendered
 COST = "-cost"  # of files that are written beside the tables, and never committed

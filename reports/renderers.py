@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from reports import ablations, piebench, translation
 from reports.destination import Destination
+from reports.tables import ablations, piebench, translation
 
 # render(paths, out, allow_partial, notes=..., plots=...) -> the files written
 RENDERERS: dict[str, Callable[..., list[Path]]] = {

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from reports.sheet import GAP
+from reports.sheets.sheet import GAP
 
 
 def column(sheet: Image.Image, number: int, side: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.small_run import main
+from benchmarks.tools.small_run import main
 from reports.agreement import agreement
 from reports.runs import ReportError, read_run
 from reports.summaries import write_summary

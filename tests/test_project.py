@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from baselines.method import EditRequest, MethodContext
-from benchmarks.runs.asking import Asker
+from benchmarks.runs.generate import Asker
 from editar.training.data.config import Source
 from editar.training.settings import parse
 

@@ -7,7 +7,7 @@ from baselines.checkpoints import Checkpoint, find
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import NeededFile, Needs
 from baselines.unified.settings import SamplerSettings
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 TOKENIZER = Checkpoint(
     name="clip-vit-large-patch14",

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
-from benchmarks.images import FORMATS, MAX_BYTES
+from editar.io.image_files import FORMATS, MAX_BYTES
 
 # A few images of MultiGen-20M are TIFF.
 HUB_FORMATS = (*FORMATS, "TIFF")

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.datasets.canny import canny_map
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import TASKS, TranslationRow
-from metrics.edges import EDGES
+from metrics.functional.edges import EDGES
 
 Fit = Literal["crop", "squash"]
 CANNY_SETS = {"depth": MULTIGEN_DEPTH, "canny": MULTIGEN_CANNY}

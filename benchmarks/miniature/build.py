@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 import tyro
 
-from benchmarks.miniature import perception_training, tokenizer, transformer
-from benchmarks.miniature.backbones import save_perception
-from benchmarks.miniature.export import save_curve, write_digests
+from benchmarks.miniature.evaluate.backbones import save_perception
+from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
 from benchmarks.miniature.paths import BUILD, WEIGHTS
-from benchmarks.miniature.perception import Perception, PerceptionConfig
-from benchmarks.miniature.tokens import CROWDED, GENERAL, HARD, make_shards
-from editar.checkpoint import Parts, save_folder
+from benchmarks.miniature.train import perception_training, tokenizer, transformer
+from benchmarks.miniature.train.export import save_curve, write_digests
+from benchmarks.miniature.train.tokens import CROWDED, GENERAL, HARD, make_shards
 from editar.config import SamplingConfig
-from editar.text import WordTextEncoder
+from editar.model.checkpoint import Parts, save_folder
+from editar.model.text import WordTextEncoder
 
 STAGES = (
     "encoder",

@@ -20,9 +20,10 @@ import torch
 import tyro
 from diffusers import StableDiffusionPipeline
 
-from benchmarks.miniature.clip_words import write_tokenizer
-from benchmarks.miniature.diffusion import make_scheduler
-from benchmarks.miniature.diffusion_training import (
+from benchmarks.miniature.paths import BUILD, WEIGHTS
+from benchmarks.miniature.train.clip_words import write_tokenizer
+from benchmarks.miniature.train.diffusion import make_scheduler
+from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
     INSTRUCT,
     Plan,
@@ -33,12 +34,11 @@ from benchmarks.miniature.diffusion_training import (
     train_unet,
     train_vae,
 )
-from benchmarks.miniature.diffusion_validation import validate
-from benchmarks.miniature.edit_pairs import make_pair_shards
-from benchmarks.miniature.export import save_curve, write_digests
-from benchmarks.miniature.instruct_training import load_instruct, train_instruct
-from benchmarks.miniature.latents import load_tokenizer, make_shards
-from benchmarks.miniature.paths import BUILD, WEIGHTS
+from benchmarks.miniature.train.diffusion_validation import validate
+from benchmarks.miniature.train.edit_pairs import make_pair_shards
+from benchmarks.miniature.train.export import save_curve, write_digests
+from benchmarks.miniature.train.instruct_training import load_instruct, train_instruct
+from benchmarks.miniature.train.latents import load_tokenizer, make_shards
 
 TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)
 STAGES = ("vae", "latents", "unet", *CONTROLS, "pairs", INSTRUCT, "export")

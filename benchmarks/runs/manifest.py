@@ -37,8 +37,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import replacing
 from benchmarks.runs.samples import RunError, Session, utc_now
+from editar.io.atomic import replacing
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from benchmarks import memory
-from benchmarks.files import WriteError
+from benchmarks.runs import memory
+from editar.io.atomic import WriteError
 
 PARQUET = "samples.parquet"
 # An id becomes the name of a file, on any file system.

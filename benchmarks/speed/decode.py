@@ -31,15 +31,15 @@ from benchmarks.speed.decode_cost import (
 )
 from benchmarks.speed.decode_memory import decoding_peak
 from benchmarks.speed.decode_report import report
+from benchmarks.speed.measure import machine, report_speed
 from benchmarks.speed.plain_decoder import PlainDecoder
-from benchmarks.speed.run import machine, report_speed
 from editar.config import SIZES, SamplingConfig, TransformerConfig
-from editar.decoding.cached import CachedTransformer
+from editar.decoding.cpu.int8 import Int8Linear
+from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
 from editar.decoding.decoder import Batch, Decoder
-from editar.decoding.int8 import Int8Linear
-from editar.decoding.packed import PackedLinear, can_pack, pack
+from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import guide
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 
 PUBLISHED = SamplingConfig()
 PLAIN, OURS = "plain decoder, ", "ours, "

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from editar.config import SamplingConfig
 from editar.decoding.cache import attend_to_cache
-from editar.decoding.cached import CachedTransformer
+from editar.decoding.cpu.int8 import Int8Linear
+from editar.decoding.cpu.linear import PackedLinear
+from editar.decoding.cpu.step import FusedTransformer
 from editar.decoding.decoder import Batch
-from editar.decoding.fused import FusedTransformer
-from editar.decoding.int8 import Int8Linear
-from editar.decoding.packed import PackedLinear
+from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import guide, sample
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 
 MATRIX = (7168, 1280)  # GPT-XL's w1 and w3
 STEP = "whole step"

@@ -4,11 +4,11 @@ import ctypes
 
 import torch
 
-from benchmarks.memory import GPU, MAIN, held_bytes, kind, peak_bytes, reset_peak
+from benchmarks.runs.memory import GPU, MAIN, held_bytes, kind, peak_bytes, reset_peak
 from benchmarks.speed.decode_cost import jump
 from editar.config import SamplingConfig
 from editar.decoding.decoder import Batch
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 
 LAYERS = 2  # of the prefill: what it works with is free again after each, and a whole one may take minutes
 

@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.random_weights import write_inception
+from benchmarks.speed.measure import run_speed
 from benchmarks.speed.metrics import SIDE, make_workload
-from benchmarks.speed.run import run_speed
-from metrics.backbones import FeatureBackbone
-from metrics.fid_images import WORKERS, prepared_batches, sums_of_files
-from metrics.inception import OfficialInception
-from metrics.weights import INCEPTION, find
+from benchmarks.tools.random_weights import write_inception
+from metrics.networks.backbones import FeatureBackbone
+from metrics.networks.inception import OfficialInception
+from metrics.networks.weights import INCEPTION, find
+from metrics.protocols.fid import WORKERS, prepared_batches, sums_of_files
 
 IN_TURN, AHEAD, NETWORK = "in turn", "read ahead", "network alone"
 

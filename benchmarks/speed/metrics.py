@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.random_weights import write_official_layout
+from benchmarks.speed.measure import run_speed
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
-from benchmarks.speed.run import run_speed
-from metrics.backbones import PRECISIONS, official_backbones
-from metrics.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
-from metrics.scores import MethodScores
+from benchmarks.tools.random_weights import write_official_layout
+from metrics.networks.backbones import PRECISIONS, official_backbones
+from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
+from metrics.protocols.scores import MethodScores
 
 SIDE = 512
 RELEASED = "released evaluator"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from editar.config import SamplingConfig
 from editar.decoding.sampling import keep_top_k
-from editar.transformer import Attend, EditARTransformer
+from editar.model.transformer import Attend, EditARTransformer
 
 
 class PlainDecoder:

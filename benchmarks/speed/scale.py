@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import memory
-from benchmarks.command import BenchmarkArguments, run_methods
+from benchmarks.cli import BenchmarkArguments, run_methods
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.edit_task import EditTask
+from benchmarks.runs import memory
+from benchmarks.runs.edit_task import EditTask
 from benchmarks.runs.manifest import read_manifest
-from benchmarks.speed.run import report_speed
+from benchmarks.speed.measure import report_speed
 from benchmarks.speed.scale_parts import SIDE, SyntheticMethod, cheap_backbones, write_records
-from reports.piebench import render
+from reports.tables.piebench import render
 
 BENCHMARK = "piebench"
 MiB = 2**20

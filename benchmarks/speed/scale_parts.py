@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import EDIT_TYPES, IMAGES, MAPPING
-from metrics.backbones import Backbones
+from metrics.networks.backbones import Backbones
 
 SIDE = 16  # pixels; SSIM's window has 11
 

@@ -21,22 +21,22 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.miniature.edits import random_edit
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.render import render
-from benchmarks.speed.run import report_speed
-from editar.checkpoint import Parts, load_folder
+from benchmarks.miniature.world.edits import random_edit
+from benchmarks.miniature.world.render import render
+from benchmarks.speed.measure import report_speed
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
+from editar.model.checkpoint import Parts, load_folder
+from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run
 from editar.training.data.config import DataConfig, Source
 from editar.training.data.mixture import loader
-from editar.training.group import Group
+from editar.training.distributed import Group
 from editar.training.loop import Extras, TrainConfig, Values, train
-from editar.training.recipe import Objective, Stream, Student, work
 from editar.training.start import compile_layers, frozen
 from editar.training.tokens import TokenCache
-from editar.transformer import EditARTransformer
+from editar.training.train import Objective, Stream, Student, work
 
 NAIVE, OURS, CACHED = "naive loop", "ours", "ours, cached tokens"
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.decoding.cached import CachedTransformer
-from editar.decoding.fused import FusedTransformer, can_fuse
-from editar.decoding.graphs import GraphedSteps, compile_blocks
+from editar.decoding.cpu.step import FusedTransformer, can_fuse
+from editar.decoding.cuda import GraphedSteps, compile_blocks
+from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import draw_uniforms, guide, sample
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 
 STRIDE = 64  # slots by which the cache grows; half of that is attended to in vain, on average
 STRIDE_CUDA = 256  # there each size is compiled and captured

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from editar.training.group import Group
+from editar.training.distributed import Group
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from editar.training.group import Group
+from editar.training.distributed import Group
 
 # Dense bfloat16 peak by the makers' data sheets, in FLOP/s, for a part of the device's name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}

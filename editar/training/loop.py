@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from editar.training.checkpoints import FileStore, Run, Store
-from editar.training.group import Group, add_up_gradients, full
+from editar.training.distributed import Group, add_up_gradients, full
 from editar.training.log import Log, Work, forget_after
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 
 IMAGE_NULL = 0.10
 TEXT_NULL_LOW, TEXT_NULL_HIGH = 0.05, 0.95

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from editar.checkpoint import Parts, read_model
 from editar.config import SIZES, SamplingConfig
-from editar.official import OFFICIAL_T5, OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, load_official_vq, load_text_to_image
-from editar.t5 import T5TextEncoder
-from editar.text import WordTextEncoder
-from editar.transformer import EditARTransformer
+from editar.model.checkpoint import Parts, read_model
+from editar.model.official import OFFICIAL_T5, OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, load_official_vq, load_text_to_image
+from editar.model.t5 import T5TextEncoder
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata, StorageMeta, TensorStorageMetadata
 
-from editar.tensor_files import CheckpointError
+from editar.io.tensors import CheckpointError
 
 METADATA = ".metadata"
 _NAMES = {

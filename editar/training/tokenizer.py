@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from editar.vq import VQModel
+from editar.model.vq import VQModel
 
 MOST_COUNTED = 8
 TEMPERATURE = 0.05  # of the encoder's softmax over cosine similarities

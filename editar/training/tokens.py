@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from editar.vq import VQModel
+from editar.model.vq import VQModel
 
 MOST_CODES = 1 << 16  # that two bytes tell apart
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.method import MethodContext
-from benchmarks.random_weights import write_clip_tokenizer
+from benchmarks.tools.random_weights import write_clip_tokenizer
 
 Shapes = dict[str, tuple[int, ...]]
 

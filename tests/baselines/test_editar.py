@@ -12,12 +12,12 @@ from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import EditRequest, MethodContext, TranslateRequest
 from baselines.vq_reconstruction import VQReconstruction
-from editar.checkpoint import Parts, save_folder
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.model.checkpoint import Parts, save_folder
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
 from editar.pipeline import EditAR
-from editar.text import WordTextEncoder
-from editar.transformer import EditARTransformer
-from editar.vq import VQModel
 
 SIDE = 16
 

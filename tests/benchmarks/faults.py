@@ -24,11 +24,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.command import BenchmarkArguments, command
+from benchmarks.cli import BenchmarkArguments, command
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.execute import Shard, run
 from benchmarks.runs.manifest import read_manifest
-from benchmarks.runs.run import Shard, run
+from benchmarks.runs.store import RunDirectory
 from tests.benchmarks.killable import COLUMNS, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

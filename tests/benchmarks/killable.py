@@ -15,9 +15,9 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.execute import Scored, Shard, run, sample_seed
 from benchmarks.runs.manifest import new_manifest
-from benchmarks.runs.run import Scored, Shard, run, sample_seed
+from benchmarks.runs.store import RunDirectory
 from tests.benchmarks.tiny import SIDE
 
 BATCH = 4

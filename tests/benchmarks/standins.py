@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.backbones import Backbones, TranslationBackbones
+from metrics.networks.backbones import Backbones, TranslationBackbones
 
 
 class _Standin:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from benchmarks import piebench
 from benchmarks.ablations import GUIDANCE, REFERENCES, Arguments, evaluate, main
-from benchmarks.miniature.distillation import (
+from benchmarks.miniature.train.distillation import (
     PLAN,
     TEACHERS,
     distillation_loss,
@@ -20,13 +20,13 @@ from benchmarks.miniature.distillation import (
     start,
     train_student,
 )
-from benchmarks.miniature.teachers import CLIP, DINO, NONE, Examples
-from benchmarks.miniature.tokens import Sequences
+from benchmarks.miniature.train.teachers import CLIP, DINO, NONE, Examples
+from benchmarks.miniature.train.tokens import Sequences
 from benchmarks.runs.manifest import read_manifest
 from editar.training.loop import TrainConfig, train
-from reports import ablations
-from reports.compare import compare
 from reports.runs import ReportError
+from reports.tables import ablations
+from reports.tables.two_runs import compare
 
 TINY = replace(
     PLAN,

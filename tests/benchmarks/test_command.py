@@ -9,8 +9,8 @@ from baselines import METHODS, TRANSLATORS
 from baselines.copy_source import CopySource
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import NeededFile, Needs
-from benchmarks.command import build_methods, named_rows
-from benchmarks.finished import FinishedImages
+from benchmarks.cli import build_methods, named_rows
+from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.translation import Arguments
 
 CONTEXT = MethodContext(suite="miniature", weights=None, device="cpu", image_side=64, task="depth")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runs.directory import RunDirectory
 from benchmarks.runs.samples import RunError
+from benchmarks.runs.store import RunDirectory
 from reports.runs import ReportError, read_runs
 from reports.samples_file import read_samples
 from tests.benchmarks.faults import METHODS, Laboratory, result

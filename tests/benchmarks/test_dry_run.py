@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines import METHODS
 from baselines.checkpoints import Checkpoint
 from benchmarks import piebench, translation
-from benchmarks.dry_run import UNET_FLOPS, UNET_PARAMETERS
 from benchmarks.piebench import Arguments, evaluate
+from benchmarks.runs.dry_run import UNET_FLOPS, UNET_PARAMETERS
 from tests.benchmarks.test_piebench import TINY
 from tests.benchmarks.tiny import write_piebench
 

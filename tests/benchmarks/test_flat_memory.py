@@ -9,7 +9,7 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.runs.run import Scored, Shard, run
+from benchmarks.runs.execute import Scored, Shard, run
 from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import figure, gallery
 from benchmarks.datasets.hub import MULTIGEN_DEPTH
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED
-from benchmarks.miniature.scene import SIDE
-from reports.figure import GAP, LARGEST_SIDE
+from benchmarks.miniature.world.scene import SIDE
+from benchmarks.tools import figure, gallery
+from reports.sheets.figure import GAP, LARGEST_SIDE
 from tests.benchmarks import tiny, tiny_translation
 from tests.reports.conftest import merged
 from tests.reports.gallery_runs import DEPTH, depth_frame, picture, write_run

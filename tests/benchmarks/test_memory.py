@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from baselines.method import EditRequest
-from benchmarks import memory
 from benchmarks.datasets.piebench import read_piebench
+from benchmarks.runs import memory
+from benchmarks.runs.execute import Shard, run
 from benchmarks.runs.manifest import read_manifest
-from benchmarks.runs.run import Shard, run
 from tests.benchmarks.killable import PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from baselines.method import EditRequest, Method, NoAnswer
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.directory import RunDirectory
+from benchmarks.runs.execute import Scored, Shard, run, sample_seed
 from benchmarks.runs.manifest import fingerprint, read_manifest
-from benchmarks.runs.run import Scored, Shard, run, sample_seed
 from benchmarks.runs.samples import RunError, Sample, SampleLog, log_path, read_logs
+from benchmarks.runs.store import RunDirectory
 from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
 from tests.benchmarks.tiny import SIDE, write_piebench
 

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from benchmarks import piebench, translation
-from benchmarks.runs.run import Shard
+from benchmarks.runs.execute import Shard
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "slurm_array.sh"

@@ -19,7 +19,7 @@ from benchmarks.datasets.translation import TASKS, TranslationDataset, read_tran
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.samples import RunError
 from benchmarks.translation import Arguments, evaluate, main
-from metrics.segmentation import SegmentationSums
+from metrics.functional.segmentation import SegmentationSums
 from reports.runs import ReportError
 from tests.benchmarks import standins
 from tests.benchmarks.killable_translation import TINY

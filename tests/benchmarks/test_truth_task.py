@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.ablations import write_held_out
-from benchmarks.miniature.backbones import load_backbones, load_perception
-from benchmarks.miniature.dataset import sample_ids
-from benchmarks.miniature.distillation import PERCEPTION
-from benchmarks.miniature.edit_scores import HeldOut, pil
-from benchmarks.truth_task import TruthTask
+from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception
+from benchmarks.miniature.evaluate.edit_scores import HeldOut, pil
+from benchmarks.miniature.evaluate.truth_task import TruthTask
+from benchmarks.miniature.train.distillation import PERCEPTION
+from benchmarks.miniature.world.piebench import sample_ids
 
 
 def test_means_are_those_of_the_miniatures_evaluation(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from editar.checkpoint import Parts, save_folder
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.text import WordTextEncoder
-from editar.transformer import EditARTransformer
-from editar.vq import VQModel
+from editar.model.checkpoint import Parts, save_folder
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
 
 
 @pytest.fixture(scope="session")

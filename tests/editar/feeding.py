@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from editar.decoding.cached import CachedTransformer
+from editar.decoding.forward import CachedTransformer
 
 
 def run_cached(model: CachedTransformer, target_RN: Tensor, first: Tensor) -> Tensor:

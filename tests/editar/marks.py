@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from editar.decoding.kernels import compiled
+from editar.decoding.cpu.kernels import compiled
 
 # Where CI is true they run, and fail without it.
 COMPILER = pytest.mark.skipif(

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from editar.checkpoint import (
+from editar.config import SamplingConfig, VQConfig
+from editar.io.digests import file_digest
+from editar.model.checkpoint import (
     FORMAT,
     NOT_IN_TEXT_TO_IMAGE,
     CheckpointError,
@@ -23,10 +25,8 @@ from editar.checkpoint import (
     read_model,
     save_folder,
 )
-from editar.config import SamplingConfig, VQConfig
-from editar.digests import file_digest
-from editar.t5 import T5TextEncoder
-from editar.vq import VQModel
+from editar.model.t5 import T5TextEncoder
+from editar.model.vq import VQModel
 
 
 @pytest.fixture(scope="module")

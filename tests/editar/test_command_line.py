@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from editar.__main__ import main
-from editar.checkpoint import read_model
-from editar.digests import file_digest
+from editar.io.digests import file_digest
+from editar.model.checkpoint import read_model
 from tests.editar.marks import COMPILER
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.decoding.cached import CachedTransformer, step_block
+from editar.decoding.cpu.linear import pack
+from editar.decoding.cpu.step import can_fuse
+from editar.decoding.cuda import GraphedSteps, compile_blocks
 from editar.decoding.decoder import Batch, Decoder
-from editar.decoding.fused import can_fuse
-from editar.decoding.graphs import GraphedSteps, compile_blocks
-from editar.decoding.packed import pack
+from editar.decoding.forward import CachedTransformer, step_block
 from editar.pipeline import EditAR
 from tests.editar.feeding import run_cached
 from tests.editar.marks import COMPILER

@@ -2,7 +2,7 @@
 
 import os
 
-from editar.digests import file_digest
+from editar.io.digests import file_digest
 
 
 def test_the_digest_of_a_file_follows_its_changes(tmp_path):

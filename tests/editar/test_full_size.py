@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.random_weights import write_editar
+from benchmarks.tools.random_weights import write_editar
 
 # A program of its own, so that its peak memory is the model's. A whole image takes minutes on a CPU; eight tokens take
 # as much memory, for the cache is made before the first.

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.decoding.cached import CachedTransformer
+from editar.decoding.cpu.int8 import Int8Linear
+from editar.decoding.cpu.kernels import compiled
+from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
+from editar.decoding.cpu.step import FusedTransformer, can_fuse
 from editar.decoding.decoder import Decoder
-from editar.decoding.fused import FusedTransformer, can_fuse
-from editar.decoding.int8 import Int8Linear
-from editar.decoding.kernels import compiled
-from editar.decoding.packed import PackedLinear, can_pack, pack
+from editar.decoding.forward import CachedTransformer
 from tests.editar.feeding import run_cached
 from tests.editar.marks import COMPILER
 

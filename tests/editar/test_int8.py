@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from editar.config import SamplingConfig
+from editar.decoding.cpu.int8 import Int8Linear
+from editar.decoding.cpu.linear import pack
 from editar.decoding.decoder import Decoder
-from editar.decoding.int8 import Int8Linear
-from editar.decoding.packed import pack
 from tests.editar.marks import COMPILER
 
 pytestmark = COMPILER

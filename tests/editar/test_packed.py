@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from editar.config import SamplingConfig
+from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
 from editar.decoding.decoder import Decoder
-from editar.decoding.packed import PackedLinear, can_pack, pack
-from editar.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer
 from tests.editar.marks import COMPILER
 
 pytestmark = COMPILER

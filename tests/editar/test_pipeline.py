@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from editar import EditAR
-from editar.checkpoint import CheckpointError, Parts
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.decoding.int8 import Int8Linear
+from editar.decoding.cpu.int8 import Int8Linear
+from editar.model.checkpoint import CheckpointError, Parts
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
 from editar.pipeline import DTYPES
 from editar.prompts import translation_prompt
-from editar.text import WordTextEncoder
-from editar.transformer import EditARTransformer
-from editar.vq import VQModel
 from tests.editar.marks import COMPILER
 
 

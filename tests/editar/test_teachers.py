@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import BitImageProcessor, CLIPVisionConfig, CLIPVisionModel, Dinov2Config, Dinov2Model
 
+from editar.model.transformer import EditARTransformer
 from editar.training.data.mixture import Batch
-from editar.training.group import Group
+from editar.training.distributed import Group
 from editar.training.loss import editar_loss, on_grid_of
-from editar.training.recipe import Objective, Student
 from editar.training.teachers import DistillationConfig, Teacher
-from editar.transformer import EditARTransformer
+from editar.training.train import Objective, Student
 
 SMALL: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from editar.config import WordTextConfig
-from editar.t5 import T5TextEncoder
-from editar.tensor_files import CheckpointError
-from editar.text import END, PAD, UNKNOWN, WordTextEncoder
+from editar.io.tensors import CheckpointError
+from editar.model.t5 import T5TextEncoder
+from editar.model.text import END, PAD, UNKNOWN, WordTextEncoder
 
 
 @pytest.fixture

@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 
 from editar.__main__ import main
-from editar.checkpoint import load_folder, load_official_transformer, save_folder
 from editar.config import SIZES, TransformerConfig
-from editar.official import NOT_IN_TEXT_TO_IMAGE
-from editar.t5 import T5TextEncoder
+from editar.model.checkpoint import load_folder, load_official_transformer, save_folder
+from editar.model.official import NOT_IN_TEXT_TO_IMAGE
+from editar.model.t5 import T5TextEncoder
+from editar.model.transformer import EditARTransformer
 from editar.training.data.mixture import Batch
-from editar.training.group import Group
+from editar.training.distributed import Group
 from editar.training.loss import editar_loss
-from editar.training.recipe import Objective, Student, work
 from editar.training.settings import Config, parse
 from editar.training.start import ModelConfig, checkpoint_activations, compile_layers, load_start
 from editar.training.tokens import TokenCache
-from editar.transformer import EditARTransformer
+from editar.training.train import Objective, Student, work
 from tests.editar.training_sets import write_jsonl
 
 SETTINGS = """

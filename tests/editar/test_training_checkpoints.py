@@ -13,7 +13,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from editar.training.checkpoints import Run, SharedStore
-from editar.training.group import Group, add_up_gradients, share_out
+from editar.training.distributed import Group, add_up_gradients, share_out
 
 ALONE = Group(device=torch.device("cpu"))
 

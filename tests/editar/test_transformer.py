@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from editar.config import SIZES, TransformerConfig
-from editar.rope import rotate, rotation_table
-from editar.transformer import EditARTransformer
+from editar.model.rope import rotate, rotation_table
+from editar.model.transformer import EditARTransformer
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 
 from editar.config import VQConfig
-from editar.vq import VQModel
+from editar.model.vq import VQModel
 
 
 @pytest.fixture(scope="module")

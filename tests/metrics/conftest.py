@@ -1,4 +1,4 @@
-"""Small networks behind the interfaces of metrics/backbones.py, and the reference photographs."""
+"""Small networks behind the interfaces of metrics/networks/backbones.py, and the reference photographs."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.backbones import Backbones
+from metrics.networks.backbones import Backbones
 
 PARITY = Path(__file__).parents[1] / "parity"
 

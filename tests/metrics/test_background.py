@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from metrics import background
+from metrics.functional import background
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from benchmarks.random_weights import write_clip_tokenizer
-from metrics.clip import OfficialClip
-from metrics.weights import Found
+from benchmarks.tools.random_weights import write_clip_tokenizer
+from metrics.networks.clip import OfficialClip
+from metrics.networks.weights import Found
 
 TOWER = {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 3}
 

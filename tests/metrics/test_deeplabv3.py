@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.deeplabv3 import OfficialDeepLabV3
-from metrics.weights import DEEPLABV3_R101, Found, find
+from metrics.networks.deeplab import OfficialDeepLabV3
+from metrics.networks.weights import DEEPLABV3_R101, Found, find
 
 PARITY = Path(__file__).parents[1] / "parity"
 

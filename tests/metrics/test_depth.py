@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import DPTConfig, DPTForDepthEstimation
 
-from metrics.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
-from metrics.weights import DPT_LARGE, Found, find
+from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
+from metrics.networks.weights import DPT_LARGE, Found, find
 
 # As Intel published it, but for the size: written before transformers 4.26, it names the old class and a single number.
 PREPARATION = {

@@ -8,9 +8,9 @@ import timm
 import torch
 from torch import Tensor
 
-from metrics.dino import OfficialDino
-from metrics.vit import ViTConfig
-from metrics.weights import Found
+from metrics.networks.dino import OfficialDino
+from metrics.networks.vit import ViTConfig
+from metrics.networks.weights import Found
 
 CONFIG = ViTConfig(width=48, depth=3, heads=3, eps=1e-6, side=32, patch=8)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.classification import BinaryF1Score
 from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure, StructuralSimilarityIndexMeasure
 
-from metrics.edges import EDGE_COLUMNS, EDGES, MS_SSIM_SIDE, NO_EDGES, TOO_SMALL, score_edges
+from metrics.functional.edges import EDGE_COLUMNS, EDGES, MS_SSIM_SIDE, NO_EDGES, TOO_SMALL, score_edges
 
 SIDE = 176
 

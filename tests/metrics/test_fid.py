@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metrics.fid import FeatureSums, fid, frechet_distance, paired_jackknife
+from metrics.functional.frechet import FeatureSums, fid, frechet_distance, paired_jackknife
 
 
 def features(images: int, dimension: int, seed: int, shift: float = 0.0) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.random_weights import write_inception
-from metrics.fid import FeatureSums
-from metrics.fid_images import images_digest, prepared_batches, reference_of_files, sums_of_files
-from metrics.inception import OfficialInception
-from metrics.weights import INCEPTION, Found, find
+from benchmarks.tools.random_weights import write_inception
+from metrics.functional.frechet import FeatureSums
+from metrics.networks.inception import OfficialInception
+from metrics.networks.weights import INCEPTION, Found, find
+from metrics.protocols.fid import images_digest, prepared_batches, reference_of_files, sums_of_files
 
 
 class SmallLayers(nn.Module):

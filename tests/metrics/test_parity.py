@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from benchmarks.random_weights import write_official_layout
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
-from metrics.backbones import official_backbones
-from metrics.pie_bench import BACKGROUND_COLUMNS, NO_BACKGROUND, PIE_BENCH_COLUMNS, PieBenchScorer
+from benchmarks.tools.random_weights import write_official_layout
+from metrics.networks.backbones import official_backbones
+from metrics.protocols.pie_bench import BACKGROUND_COLUMNS, NO_BACKGROUND, PIE_BENCH_COLUMNS, PieBenchScorer
 
 OFFICIAL_NAMES = {
     "structure_distance": "structure_distance",

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torchvision.models import squeezenet1_1
 
-from metrics.perceptual import OfficialLpips
-from metrics.weights import Found
+from metrics.networks.lpips import OfficialLpips
+from metrics.networks.weights import Found
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.backbones import Backbones
-from metrics.pie_bench import (
+from metrics.networks.backbones import Backbones
+from metrics.protocols.pie_bench import (
     BACKGROUND_COLUMNS,
     INFINITE_PSNR,
     NO_BACKGROUND,

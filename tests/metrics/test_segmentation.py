@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from metrics.segmentation import IGNORED, SegmentationSums, check_labels, class_counts
+from metrics.functional.segmentation import IGNORED, SegmentationSums, check_labels, class_counts
 
 
 def maps(seed: int, batch: int = 6, classes: int = 9, ignored: float = 0.2) -> tuple[Tensor, Tensor]:

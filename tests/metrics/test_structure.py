@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.structure import self_similarity, structure_distance
+from metrics.functional.structure import self_similarity, structure_distance
 
 
 def slow_self_similarity(keys: np.ndarray) -> np.ndarray:

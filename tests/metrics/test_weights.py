@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metrics import weights
-from metrics.weights import HubFolder, WeightFile, find
+from metrics.networks import weights
+from metrics.networks.weights import HubFolder, WeightFile, find
 from tests.loopback import NOBODY, LoopbackHub, serve
 
 CONTENT = b"weights" * 1000

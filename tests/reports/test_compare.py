@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.compare import main
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.suites import SUITES
-from reports.compare import compare
+from benchmarks.tools.compare import main
 from reports.runs import ReportError
+from reports.tables.two_runs import compare
 from tests.benchmarks.tiny import write_piebench
 
 Write = Callable[..., Path]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reports.piebench import render
+from reports.tables.piebench import render
 
 COST = {
     "load_seconds": 1.25,

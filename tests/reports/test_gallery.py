@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from reports.__main__ import main
-from reports.gallery import embedded_json, read_group, write_gallery
-from reports.gallery_files import MASK_COLOUR, overlay
+from reports.gallery.files import MASK_COLOUR, overlay
+from reports.gallery.write import embedded_json, read_group, write_gallery
 from reports.runs import ReportError
 from tests.reports.gallery_runs import HOSTILE, picture, shown_edit, write_run
 

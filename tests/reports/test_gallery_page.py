@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from reports.gallery import read_group, write_gallery
+from reports.gallery.write import read_group, write_gallery
 from tests.reports.conftest import samples_frame
 from tests.reports.gallery_runs import DEPTH, HOSTILE, depth_frame, shown_edit, shown_translation, write_run
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reports.markup import csv_text, latex_document, latex_text, one_line, to_csv, to_latex, to_markdown
-from reports.statistics import Estimate
-from reports.tables import Block, Column, Row, Table
-from reports.webpage import to_html
+from reports.tables.html import to_html
+from reports.tables.markup import csv_text, latex_document, latex_text, one_line, to_csv, to_latex, to_markdown
+from reports.tables.model import Block, Column, Row, Table
+from reports.tables.statistics import Estimate
 
 COLUMN = Column(key="a", title="A_1", power=3, higher_is_better=True)
 NASTY = [

@@ -9,8 +9,8 @@ import pytest
 
 from baselines import METHODS
 from reports.__main__ import main
-from reports.piebench import PUBLISHED_AS, REFERENCES, render
 from reports.runs import ReportError
+from reports.tables.piebench import PUBLISHED_AS, REFERENCES, render
 
 PUBLISHED_METHODS = 11
 FILES = ["piebench", "piebench-table1", "piebench-by-type", "piebench-differences"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.sheet import GAP, LARGEST, SMALLEST, draw_sheet, spread
-from reports.sheet_layout import SheetRow
+from reports.sheets.layout import SheetRow
+from reports.sheets.sheet import GAP, LARGEST, SMALLEST, draw_sheet, spread
 from tests.sheets import column, tops
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from reports.statistics import (
+from reports.tables.statistics import (
     Estimate,
     holm,
     jackknife_interval,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from reports.markup import to_latex, to_markdown
-from reports.statistics import Estimate
-from reports.tables import Block, Column, Row, Table, number
+from reports.tables.markup import to_latex, to_markdown
+from reports.tables.model import Block, Column, Row, Table, number
+from reports.tables.statistics import Estimate
 
 
 def marks(means: list[float | None], *, higher: bool = True, references: tuple[int, ...] = ()) -> str:

@@ -13,10 +13,10 @@ import pytest
 
 from baselines import TRANSLATORS
 from reports.__main__ import main
-from reports.compare import compare
 from reports.runs import ReportError
-from reports.statistics import mean_iou_interval
-from reports.translation import PUBLISHED_AS, render
+from reports.tables.statistics import mean_iou_interval
+from reports.tables.translation import PUBLISHED_AS, render
+from reports.tables.two_runs import compare
 from tests.reports.conftest import base_manifest, merged, write_manifest
 
 SCORES = {"depth": ["depth_rmse"], "canny": ["ms_ssim", "ssim", "f1"], "segmentation": []}

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from benchmarks.runs.directory import RunDirectory
 from benchmarks.runs.manifest import differences
 from benchmarks.runs.samples import RunError, read_logs
+from benchmarks.runs.store import RunDirectory
 from reports.runs import ReportError, read_runs
 from tests.safety.strategies import JSON, NAMES, SCALARS, Case, as_json, changed, damaged, refused_by_name, text_file
 

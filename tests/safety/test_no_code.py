@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from editar.checkpoint import CheckpointError, map_pickle
-from editar.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
+from editar.model.checkpoint import CheckpointError, map_pickle
+from editar.model.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
 from editar.training.tensor_reader import METADATA, TensorReader
-from metrics.inception import OfficialInception
-from metrics.tensor_files import read_tensors
-from metrics.weights import Found
+from metrics.networks.inception import OfficialInception
+from metrics.networks.tensor_files import read_tensors
+from metrics.networks.weights import Found
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("editar", "metrics", "baselines", "benchmarks", "reports")
@@ -32,7 +32,7 @@ DEMANDED: dict[str, dict[str, bool]] = {
     "torch.load": {"weights_only": True}, "np.load": {"allow_pickle": False}, "numpy.load": {"allow_pickle": False},
 }  # fmt: skip
 ASKING = ("AutoTokenizer", "AutoConfig", "AutoModel", "AutoProcessor")  # of transformers: they ask, at a terminal
-TORCHSCRIPT = "metrics/inception.py"  # checks the program first
+TORCHSCRIPT = "metrics/networks/inception.py"  # checks the program first
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
@@ -91,13 +91,13 @@ def test_the_planted_file_would_run(plant: Plant, tmp_path: Path) -> None:
 
 
 def _model(folder: Path) -> None:
-    from editar.checkpoint import read_model
+    from editar.model.checkpoint import read_model
 
     read_model(folder)
 
 
 def _t5(folder: Path) -> None:
-    from editar.t5 import T5TextEncoder
+    from editar.model.t5 import T5TextEncoder
 
     (folder / "config.json").write_text('{"d_model": 8, "model_type": "t5"}')
     T5TextEncoder(folder).nbytes  # noqa: B018
@@ -106,7 +106,7 @@ def _t5(folder: Path) -> None:
 def _clip(folder: Path) -> None:
     from transformers import CLIPConfig
 
-    from metrics.clip import OfficialClip
+    from metrics.networks.clip import OfficialClip
 
     CLIPConfig().save_pretrained(folder)
     OfficialClip(_found(folder / "pytorch_model.bin"))
@@ -117,19 +117,19 @@ def _found(path: Path) -> Found:
 
 
 def _dino(folder: Path) -> None:
-    from metrics.dino import OfficialDino
+    from metrics.networks.dino import OfficialDino
 
     OfficialDino(_found(folder / "dino_vitbase8_pretrain.pth"))
 
 
 def _lpips(folder: Path) -> None:
-    from metrics.perceptual import OfficialLpips
+    from metrics.networks.lpips import OfficialLpips
 
     OfficialLpips(_found(folder / "squeezenet1_1-b8a52dc0.pth"))
 
 
 def _segmentation(folder: Path) -> None:
-    from metrics.deeplabv3 import OfficialDeepLabV3
+    from metrics.networks.deeplab import OfficialDeepLabV3
 
     OfficialDeepLabV3(_found(folder / "deeplab.pth"))
 
@@ -137,7 +137,7 @@ def _segmentation(folder: Path) -> None:
 def _depth(folder: Path) -> None:
     from transformers import DPTConfig
 
-    from metrics.depth import OfficialDepth
+    from metrics.functional.depth import OfficialDepth
 
     DPTConfig(hidden_size=8, num_hidden_layers=4, num_attention_heads=1, intermediate_size=8).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text("{}")
@@ -260,7 +260,7 @@ def test_a_scheduler_is_one_of_diffusers(name: Any, tmp_path: Path) -> None:
 
 def test_code_beside_a_tokenizer_is_neither_run_nor_asked_about(tmp_path: Path) -> None:
     """transformers would ask at the terminal, and wait, where it is not told."""
-    from editar.t5 import T5TextEncoder
+    from editar.model.t5 import T5TextEncoder
 
     (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')")
     settings = {

@@ -20,8 +20,8 @@ from benchmarks.runs.samples import RunError, Sample, read_logs
 from editar.images import ImageError, open_image
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
-from metrics.fid_images import prepared_batches
-from reports.markup import csv_text, latex_text, markdown_text
+from metrics.protocols.fid import prepared_batches
+from reports.tables.markup import csv_text, latex_text, markdown_text
 from tests.loopback import serve
 from tests.safety.strategies import PNG, bomb
 

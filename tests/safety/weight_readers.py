@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
 from baselines.external import read_recipe
-from editar.checkpoint import FILES, FORMAT, map_pickle, read_model
-from editar.official import official_transformer_config, official_vq_config
-from editar.tensor_files import CheckpointError
+from editar.io.tensors import CheckpointError
+from editar.model.checkpoint import FILES, FORMAT, map_pickle, read_model
+from editar.model.official import official_transformer_config, official_vq_config
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader
-from metrics.tensor_files import read_tensors
+from metrics.networks.tensor_files import read_tensors
 from tests.safety.strategies import (
     JSON,
     SCALARS,

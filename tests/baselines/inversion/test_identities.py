@@ -16,7 +16,7 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings, a
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
-from benchmarks.runs.asking import Asker
+from benchmarks.runs.generate import Asker
 
 STEPS = 4
 MakeRequest = Callable[..., EditRequest]

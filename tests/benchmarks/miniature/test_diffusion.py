@@ -19,10 +19,8 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.miniature.build_diffusion import STAGES, Arguments, main
-from benchmarks.miniature.captions import VOCABULARY, caption
-from benchmarks.miniature.clip_words import LENGTH, write_tokenizer
-from benchmarks.miniature.data import condition
-from benchmarks.miniature.diffusion import (
+from benchmarks.miniature.train.clip_words import LENGTH, write_tokenizer
+from benchmarks.miniature.train.diffusion import (
     DiffusionConfig,
     TextToImage,
     make_adapter,
@@ -30,7 +28,7 @@ from benchmarks.miniature.diffusion import (
     make_vae,
     standardise,
 )
-from benchmarks.miniature.diffusion_training import (
+from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
     INSTRUCT,
     Plan,
@@ -40,12 +38,14 @@ from benchmarks.miniature.diffusion_training import (
     spread_timesteps,
     steering,
 )
-from benchmarks.miniature.edit_pairs import Pairs, read_pairs
-from benchmarks.miniature.edits import random_edit
-from benchmarks.miniature.instruct_training import edit_noise_error, leave_out, load_instruct, make_instruct
-from benchmarks.miniature.latents import Encoded, read_shards, training_scenes
-from benchmarks.miniature.render import render
-from benchmarks.miniature.scene import Scene, Thing
+from benchmarks.miniature.train.edit_pairs import Pairs, read_pairs
+from benchmarks.miniature.train.instruct_training import edit_noise_error, leave_out, load_instruct, make_instruct
+from benchmarks.miniature.train.latents import Encoded, read_shards, training_scenes
+from benchmarks.miniature.world.batches import condition
+from benchmarks.miniature.world.captions import VOCABULARY, caption
+from benchmarks.miniature.world.edits import random_edit
+from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.scene import Scene, Thing
 from editar.training.loop import TrainConfig
 
 SIZES = DiffusionConfig(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image, ImageFilter
 
-from benchmarks.miniature.backbones import load_perception
-from benchmarks.miniature.edit_scores import HeldOut, markdown
+from benchmarks.miniature.evaluate.backbones import load_perception
+from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown
 from benchmarks.miniature.paths import WEIGHTS
 
 COUNTS = {"3": 3, "8": 2, "9": 1}

@@ -8,22 +8,22 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.miniature.backbones import (
+from benchmarks.miniature.evaluate.backbones import (
     load_backbones,
     load_perception,
     load_translation_backbones,
     save_perception,
 )
-from benchmarks.miniature.data import to_tensor
-from benchmarks.miniature.dataset import held_out_edits
-from benchmarks.miniature.judge import judge
+from benchmarks.miniature.evaluate.judge import judge
+from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.perception import Perception, PerceptionConfig
-from benchmarks.miniature.render import render
-from benchmarks.miniature.translation_dataset import CLASS_COUNT
+from benchmarks.miniature.world.batches import to_tensor
+from benchmarks.miniature.world.piebench import held_out_edits
+from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.translation import CLASS_COUNT
 from editar.pipeline import EditAR
-from metrics.fid_images import sums_of_files
-from metrics.pie_bench import PieBenchScorer
+from metrics.protocols.fid import sums_of_files
+from metrics.protocols.pie_bench import PieBenchScorer
 
 SMALL = {"3": 8, "6": 8, "8": 8}
 

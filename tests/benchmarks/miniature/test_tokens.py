@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from benchmarks.miniature import tokens
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.tokenizer import CONFIG
-from benchmarks.miniature.transformer import TEXT, stage
-from editar.text import WordTextEncoder
-from editar.vq import VQModel
+from benchmarks.miniature.train import tokens
+from benchmarks.miniature.train.tokenizer import CONFIG
+from benchmarks.miniature.train.transformer import TEXT, stage
+from editar.model.text import WordTextEncoder
+from editar.model.vq import VQModel
 
 
 def test_shards_and_batches(tmp_path):

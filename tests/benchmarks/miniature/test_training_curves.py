@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.training_curves import compare, read_curve
+from benchmarks.miniature.train.training_curves import compare, read_curve
 
 COMMITTED = Path(__file__).parents[3] / "reports" / "miniature" / "training-curves.csv"
 

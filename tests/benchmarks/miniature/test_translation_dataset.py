@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
-from benchmarks.miniature.captions import caption
-from benchmarks.miniature.data import condition
-from benchmarks.miniature.render import depth, render, segmentation
-from benchmarks.miniature.scene import SIDE
-from benchmarks.miniature.translation_dataset import CLASS_COUNT, ROWS, ensure_translation, held_out_scenes
+from benchmarks.miniature.world.batches import condition
+from benchmarks.miniature.world.captions import caption
+from benchmarks.miniature.world.render import depth, render, segmentation
+from benchmarks.miniature.world.scene import SIDE
+from benchmarks.miniature.world.translation import CLASS_COUNT, ROWS, ensure_translation, held_out_scenes
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.miniature.captions import VOCABULARY, caption, name
-from benchmarks.miniature.data import condition, training_edits
-from benchmarks.miniature.edits import KINDS, random_edit
-from benchmarks.miniature.render import CLASSES, depth, render, segmentation
-from benchmarks.miniature.scene import GRID, SIDE, Scene, Thing, occupied, random_scene
+from benchmarks.miniature.world.batches import condition, training_edits
+from benchmarks.miniature.world.captions import VOCABULARY, caption, name
+from benchmarks.miniature.world.edits import KINDS, random_edit
+from benchmarks.miniature.world.render import CLASSES, depth, render, segmentation
+from benchmarks.miniature.world.scene import GRID, SIDE, Scene, Thing, occupied, random_scene
 from editar.prompts import TASKS, translation_prompt
 
 

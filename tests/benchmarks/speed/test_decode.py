@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import memory
+from benchmarks.runs import memory
 from benchmarks.speed import decode_cost
 from benchmarks.speed.decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
 from benchmarks.speed.decode_cost import deviation, jump, token_bytes, weight_bytes

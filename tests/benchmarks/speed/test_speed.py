@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.speed.__main__ import main
 from benchmarks.speed.fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
 from benchmarks.speed.fid import report as report_fid
+from benchmarks.speed.measure import run_speed
 from benchmarks.speed.metrics import RELEASED, deviations, make_workload, report
-from benchmarks.speed.run import run_speed
-from metrics.pie_bench import PIE_BENCH_COLUMNS
+from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS
 
 
 def test_the_workload_leaves_nothing_to_skip() -> None:

@@ -4,8 +4,8 @@ from dataclasses import asdict, replace
 
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.speed.train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
-from editar.checkpoint import load_folder
 from editar.config import TransformerConfig
+from editar.model.checkpoint import load_folder
 
 SETTINGS = TrainSpeed(device="cpu", batch=2, steps=2, rounds=1, pairs=3, compiled=False)
 

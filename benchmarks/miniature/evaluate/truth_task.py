@@ -1,0 +1,61 @@
+"""Edits of the miniature's world as a task: PIE-Bench's columns, and what the world itself knows of the true result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.datasets.piebench import PieBench
+from benchmarks.miniature.evaluate.judge import judge
+from benchmarks.miniature.evaluate.perception import Perception
+from benchmarks.miniature.world.batches import to_tensor
+from benchmarks.miniature.world.edits import Edit
+from benchmarks.miniature.world.render import render
+from benchmarks.runs.edit_task import COLUMNS, EditTask
+from benchmarks.runs.execute import Scored
+from metrics.networks.backbones import Backbones
+
+ERROR, ASKED, FOLLOWED = "error_in_mask", "asked", "followed"
+
+
+class TruthTask(EditTask):
+    """error_in_mask: mean absolute difference from the true result inside the mask, in [0, 1]. asked, followed: 1 where
+    the attribute heads find the asked-for attribute, and where they find all others as they were besides; else 0."""
+
+    protocol = "miniature-edits/v1"
+    columns = (*COLUMNS, ERROR, ASKED, FOLLOWED)
+
+    def __init__(
+        self, dataset: PieBench, edits: Mapping[str, Edit], network: Perception, backbones: Backbones, seed: int
+    ) -> None:
+        """edits: of the data set's records, by sample id. network: has the heads; on the CPU, as all is here."""
+        super().__init__(dataset, backbones, "float32", seed, "cpu")
+        self.edits, self.network = edits, network
+
+    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
+        edits = [self.edits[sample_id] for sample_id in sample_ids]
+        results = {}
+        for name, scored in super().score(sample_ids, edited).items():
+            pixels = [np.asarray(image) for image in edited[name]]
+            verdicts = judge(self.network, to_tensor(pixels), edits)
+            errors = [error_in_mask(image, edit) for image, edit in zip(pixels, edits, strict=True)]
+            results[name] = [
+                replace(
+                    each,
+                    scores={
+                        **each.scores,
+                        ERROR: error,
+                        ASKED: float(verdict.asked),
+                        FOLLOWED: float(verdict.followed),
+                    },
+                )
+                for each, error, verdict in zip(scored, errors, verdicts, strict=True)
+            ]
+        return results
+
+
+def error_in_mask(image: np.ndarray, edit: Edit) -> float:
+    """image: uint8 (64, 64, 3), a result of `edit`, whose mask is not empty."""
+    mask = edit.mask()
+    return float(np.abs(image.astype(float) - render(edit.target))[mask].mean() / 255)

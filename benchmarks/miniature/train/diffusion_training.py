@@ -1,0 +1,214 @@
+"""How the miniature's latent diffusion is trained: the autoencoder, the text-to-image model, then what steers it.
+
+Losses are those of the published recipes: reconstruction with a little KL; the mean square error of the predicted noise
+with one caption in ten left out; the same with everything but the ControlNet or T2I-Adapter frozen.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, T2IAdapter
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor, nn
+
+from benchmarks.miniature.train.diffusion import (
+    ADAPTER_CHANNELS,
+    DiffusionConfig,
+    TextToImage,
+    make_adapter,
+    make_controlnet,
+    make_scheduler,
+    make_vae,
+    silence_unknown_words,
+    standardise,
+)
+from benchmarks.miniature.train.latents import Encoded, load_tokenizer, read_shards, read_words, training_scenes
+from benchmarks.miniature.world.batches import TASKS, to_tensor
+from benchmarks.miniature.world.render import render
+from editar.training.loop import TrainConfig, train
+
+CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))
+INSTRUCT = "instruct-pix2pix"
+CAPTION_DROPOUT = 0.1
+GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-4
+SCHEDULER = make_scheduler()
+
+_VAE = TrainConfig(
+    steps=2200, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=1800,
+    checkpoint_every=200, log_every=50, seed=4,
+)  # fmt: skip
+_UNET = TrainConfig(
+    steps=5000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
+    decay_steps=3500, checkpoint_every=250, log_every=50, seed=4,
+)  # fmt: skip
+_CONTROLNET = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
+_ADAPTER = replace(_UNET, steps=500, warmup_steps=30, decay_steps=350)
+_INSTRUCT = replace(_UNET, steps=3000, decay_steps=2200)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Sizes of the networks, how each is trained, and how many shards of how many scenes they learn from (pair_shards
+    of edited ones); `sample` pictures say how latents are spread, and as many held-out ones what a stage has reached.
+    """
+
+    networks: DiffusionConfig = field(default_factory=DiffusionConfig)
+    vae: TrainConfig = _VAE
+    unet: TrainConfig = _UNET
+    controlnet: TrainConfig = _CONTROLNET
+    adapter: TrainConfig = _ADAPTER
+    instruct: TrainConfig = _INSTRUCT
+    shards: int = 24
+    pair_shards: int = 8
+    scenes: int = 1024
+    sample: int = 256
+
+    def training(self, stage: str) -> TrainConfig:
+        """How a stage trains: vae, unet, one of CONTROLS, or INSTRUCT."""
+        if stage in CONTROLS:
+            return self.controlnet if stage.startswith("controlnet") else self.adapter
+        return {"vae": self.vae, "unet": self.unet, INSTRUCT: self.instruct}[stage]
+
+
+def vae_loss(vae: AutoencoderKL, images: Tensor) -> dict[str, Tensor]:
+    """Of images (B, 3, 64, 64) in [-1, 1]: mean square error, GRADIENT_WEIGHT times the L1 error of the image
+    gradients, and KL_WEIGHT times the KL divergence of a latent number."""
+    posterior = DiagonalGaussianDistribution(vae.encode(images).latent_dist.parameters.float())
+    error = vae.decode(posterior.sample()).sample.float() - images
+    slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    squared, kl = error.square().mean(), posterior.kl().mean() / posterior.mean[0].numel()
+    return {
+        "loss": squared + GRADIENT_WEIGHT * slopes + KL_WEIGHT * kl,
+        "psnr": -10 * torch.log10(squared.detach() / 4),
+        "kl": kl.detach(),
+        "noise": posterior.std.detach().mean() / posterior.mean.detach().std(),
+    }
+
+
+def spread_timesteps(count: int, cubic: bool = False) -> Tensor:
+    """`count` timesteps (int64), evenly spread so that each batch has all kinds; cubic: more of the noisy ones, where
+    the layout is decided (T2I-Adapter, section 3.4)."""
+    uniform = (torch.arange(count) + torch.rand(())) / count
+    steps = SCHEDULER.config.num_train_timesteps
+    return (steps * (1 - uniform**3 if cubic else uniform)).long().clamp(0, steps - 1)
+
+
+def steering(control: nn.Module | None, noisy: Tensor, timesteps: Tensor, text: Tensor, maps: Tensor) -> dict[str, Any]:
+    """What a ControlNet or a T2I-Adapter adds to the U-Net's arguments; maps (B, 1 or 3, 64, 64) in [0, 1]."""
+    if isinstance(control, ControlNetModel):
+        maps = maps.expand(-1, control.config.conditioning_channels, -1, -1)
+        down, middle = control(noisy, timesteps, text, controlnet_cond=maps, return_dict=False)
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    if isinstance(control, T2IAdapter):
+        return {"down_intrablock_additional_residuals": control(maps.expand(-1, control.config.in_channels, -1, -1))}
+    return {}
+
+
+def noise_error(
+    base: TextToImage, control: nn.Module | None, batch: Encoded, timesteps: Tensor, noise: Tensor
+) -> Tensor:
+    """Mean square error of the predicted noise, of each image (B,)."""
+    noisy = SCHEDULER.add_noise(batch.latents, noise, timesteps)
+    text = base.read(batch.words)
+    extra = {} if batch.maps is None else steering(control, noisy, timesteps, text, batch.maps)
+    predicted = base.unet(noisy, timesteps, text, **extra).sample
+    return (predicted.float() - noise).square().mean((1, 2, 3))
+
+
+def train_vae(plan: Plan, folder: Path, device: str) -> None:
+    """Train the autoencoder, or go on where it stopped."""
+    torch.manual_seed(plan.vae.seed)
+    vae = make_vae(plan.networks).to(device, memory_format=torch.channels_last)
+
+    def batch(step: int) -> Tensor:
+        return pictures(plan.vae.seed, step, plan.vae.batch_size).to(device)
+
+    train(vae, lambda vae, images, step: vae_loss(vae, images), batch, plan.vae, folder / "vae")
+
+
+def pictures(seed: int, step: int, count: int) -> Tensor:
+    """Training pictures (count, 3, 64, 64) in [-1, 1]."""
+    return to_tensor([render(scene) for scene in itertools.islice(training_scenes(seed, step), count)])
+
+
+def train_unet(plan: Plan, folder: Path, device: str) -> None:
+    """Train U-Net and text encoder on the shards, or go on where it stopped."""
+    torch.manual_seed(plan.unet.seed)
+    base = TextToImage(plan.networks).to(device)
+    _train(base, lambda base, batch, times, noise: noise_error(base, None, batch, times, noise), plan, "unet", folder)
+
+
+def train_control(plan: Plan, folder: Path, stage: str, device: str) -> None:
+    """Train one of CONTROLS beside the finished, frozen text-to-image model, or go on where it stopped."""
+    base = load_text_to_image(plan, folder).to(device)
+    control = make_control(plan, base, stage).to(device)
+    _train(control, lambda control, *rest: noise_error(base, control, *rest), plan, stage, folder)
+
+
+def _train(module: nn.Module, error: Callable[..., Tensor], plan: Plan, stage: str, folder: Path) -> None:
+    """`error(module, batch, timesteps, noise)` per image is what is minimised."""
+    config, device = plan.training(stage), str(next(module.parameters()).device)
+    task = stage.rsplit("-", 1)[1] if stage in CONTROLS else None
+    data = read_shards(folder / "latents", plan.shards, task)
+    no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
+
+    def batch(step: int) -> Encoded:
+        rows = torch.Generator().manual_seed((config.seed << 32) + step)
+        return data.pick(torch.randint(len(data.words), (config.batch_size,), generator=rows), device)
+
+    def loss(module: nn.Module, batch: Encoded, step: int) -> dict[str, Tensor]:
+        left_out = (torch.rand(len(batch.words), 1) < CAPTION_DROPOUT).to(device)
+        batch = replace(batch, words=torch.where(left_out, no_words, batch.words))
+        timesteps = spread_timesteps(len(batch.words), cubic=stage.startswith("t2i")).to(device)
+        noise = torch.randn(batch.latents.shape).to(device)
+        return {"loss": error(module, batch, timesteps, noise).mean()}
+
+    train(module, loss, batch, config, folder / stage)
+
+
+def make_control(plan: Plan, base: TextToImage, stage: str) -> ControlNetModel | T2IAdapter:
+    """One of CONTROLS as it is before its training."""
+    torch.manual_seed(plan.training(stage).seed)
+    kind, task = stage.rsplit("-", 1)
+    return make_controlnet(plan.networks, base.unet) if kind == "controlnet" else make_adapter(plan.networks, task)
+
+
+def load_vae(plan: Plan, folder: Path) -> AutoencoderKL:
+    """The finished autoencoder, its latents standardised, frozen."""
+    vae = make_vae(plan.networks)
+    vae.load_state_dict(finished(plan, folder, "vae"))
+    standardise(vae, pictures(plan.vae.seed, -1, plan.sample))
+    return frozen(vae)
+
+
+def load_text_to_image(plan: Plan, folder: Path) -> TextToImage:
+    """The finished U-Net and text encoder, frozen; words that the world does not have are silent."""
+    base = TextToImage(plan.networks)
+    base.load_state_dict(finished(plan, folder, "unet"))
+    silence_unknown_words(base.text_encoder)
+    return frozen(base)
+
+
+def load_control(plan: Plan, folder: Path, stage: str) -> ControlNetModel | T2IAdapter:
+    """One of CONTROLS, finished and frozen."""
+    control = make_control(plan, load_text_to_image(plan, folder), stage)
+    control.load_state_dict(finished(plan, folder, stage))
+    return frozen(control)
+
+
+def finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
+    """The weights of a stage that has been trained to its end; raises ValueError if it has not."""
+    path, steps = folder / stage / "last.pt", plan.training(stage).steps
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
+    if state["step"] != steps:
+        raise ValueError(f"{path} is at step {state['step']} of {steps}; train it to its end first (--stages {stage})")
+    return state["model"]
+
+
+def frozen(module: Any) -> Any:
+    """The module itself, in evaluation mode and without gradients."""
+    return module.eval().requires_grad_(False)

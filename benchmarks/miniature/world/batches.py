@@ -1,0 +1,47 @@
+"""Training data of the miniature: batches drawn from the world by (seed, step) alone, never a held-out scene."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.datasets.canny import canny_map
+from benchmarks.miniature.world.edits import Edit, random_edit
+from benchmarks.miniature.world.render import PALETTE, depth, render, segmentation
+from benchmarks.miniature.world.scene import Scene
+
+TASKS = ("depth", "canny", "segmentation")
+
+
+def training_edits(seed: int, step: int) -> Iterator[Edit]:
+    """Endless edits, none with a held-out scene; equal for equal (seed, step)."""
+    rng = np.random.default_rng((seed, step % 2**32))
+    while True:
+        edit = random_edit(rng)
+        if not edit.held_out:
+            yield edit
+
+
+def to_tensor(images: list[np.ndarray]) -> Tensor:
+    """uint8 (64, 64, 3) arrays -> float32 (B, 3, 64, 64) in [-1, 1], channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def condition(scene: Scene, task: str) -> np.ndarray:
+    """The condition image of a translation task, uint8 (64, 64, 3)."""
+    if task == "segmentation":
+        return PALETTE[segmentation(scene)]
+    return np.repeat((depth(scene) if task == "depth" else canny_map(render(scene), "kornia"))[..., None], 3, axis=-1)
+
+
+def tokenizer_batch(seed: int, step: int, size: int) -> Tensor:
+    """Images (size, 3, 64, 64) in [-1, 1]: three in four of them photos and edits, the others condition images."""
+    rng = np.random.default_rng((seed, step % 2**32, 1))
+    images: list[np.ndarray] = []
+    for edit in training_edits(seed, step):
+        scene = edit.target if rng.random() < 0.5 else edit.source
+        images.append(condition(edit.source, TASKS[rng.integers(3)]) if rng.random() < 0.25 else render(scene))
+        if len(images) == size:
+            return to_tensor(images)
+    raise AssertionError("training_edits ends only with its reader")

@@ -1,0 +1,219 @@
+"""The ten PIE-Bench edit types as changes of a scene's parameters, with instruction, blend words and exact mask."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.miniature.world.captions import PLACES, article, caption, describe, name
+from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.scene import (
+    BACKGROUNDS,
+    CELL,
+    COLOURS,
+    CONTENTS,
+    FLIPPABLE,
+    GRID,
+    MATERIALS,
+    SHAPES,
+    STYLES,
+    Scene,
+    Thing,
+    choose,
+    occupied,
+    random_scene,
+    random_thing,
+    replace_thing,
+)  # fmt: skip
+
+KINDS = {
+    "0": "random", "1": "shape", "2": "add", "3": "delete", "4": "content", "5": "pose", "6": "colour", "7": "material",
+    "8": "background", "9": "style",
+}  # fmt: skip
+ADD_COLUMNS = {"on the left": 0, "in the middle": 3, "on the right": 5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One change: the scenes before and after, what was asked, and which thing it is about (None: the whole scene)."""
+
+    type_id: str
+    kind: str
+    source: Scene
+    target: Scene
+    instruction: str
+    blend_words: tuple[str, str] | None
+    before: Thing | None = None
+    after: Thing | None = None
+
+    @property
+    def held_out(self) -> bool:
+        """Pairs with one held-out scene are held out; training uses none of them."""
+        return self.source.held_out or self.target.held_out
+
+    def mask(self) -> np.ndarray:
+        """Edited pixels bool (64, 64): the cells that differ; for a background, all but the kept things."""
+        changed = (render(self.source) != render(self.target)).any(-1)
+        cells = changed.reshape(GRID, CELL, GRID, CELL).any((1, 3))
+        if self.kind == "background":
+            return changed
+        return cells.repeat(CELL, 0).repeat(CELL, 1)
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """Source and target captions."""
+        return caption(self.source), caption(self.target)
+
+
+def random_edit(rng: np.random.Generator, type_id: str | None = None) -> Edit:
+    """An edit of a random scene; `type_id` is PIE-Bench's ("0", random, draws one of the other nine)."""
+    type_id = type_id or str(rng.integers(1, 10))
+    kind = KINDS[type_id] if type_id != "0" else KINDS[str(rng.integers(1, 10))]
+    while True:
+        edit = _MAKERS[kind](rng, random_scene(rng, 2 if kind == "delete" and rng.random() < 0.6 else None))
+        if edit is not None:
+            return replace(edit, type_id=type_id, kind=kind)
+
+
+def random_edit_of(rng: np.random.Generator, scene: Scene, types: str = "123456789") -> Edit:
+    """An edit of `scene` of one of the type ids `types`, drawn uniformly among those that it allows."""
+    while True:
+        type_id = choose(rng, types)
+        edit = _MAKERS[KINDS[type_id]](rng, scene)
+        if edit is not None:
+            return replace(edit, type_id=type_id, kind=KINDS[type_id])
+
+
+def _edit(source: Scene, target: Scene, instruction: str, blend=None, before=None, after=None) -> Edit:
+    return Edit(
+        type_id="",
+        kind="",
+        source=source,
+        target=target,
+        instruction=instruction,
+        blend_words=blend,
+        before=before,
+        after=after,
+    )
+
+
+def _swap(scene: Scene, before: Thing, after: Thing, instruction: str, blend=None) -> Edit | None:
+    """`before` becomes `after`; None where two things would then bear one name, or nothing would be seen to change."""
+    others = [thing for thing in scene.things if thing != before]
+    if any(name(thing) == name(after) for thing in others) or before == after:
+        return None
+    target = replace(scene, things=(*others, after))
+    return _edit(scene, target, instruction, blend, before, after)
+
+
+def _shape(rng, scene):
+    before = choose(rng, scene.things)
+    after = replace_thing(before, shape=choose(rng, SHAPES, before.shape))
+    text = choose(
+        rng,
+        (
+            f"change the {name(before)} to {article(after.shape)}",
+            f"replace the {name(before)} with {article(after.shape)}",
+        ),
+    )
+    return _swap(scene, before, after, text, (before.shape, after.shape))
+
+
+def _colour(rng, scene):
+    before = choose(rng, scene.things)
+    after = replace_thing(before, colour=choose(rng, COLOURS, before.colour))
+    text = choose(
+        rng, (f"make the {name(before)} {after.colour}", f"change the colour of the {name(before)} to {after.colour}")
+    )
+    return _swap(scene, before, after, text, (before.colour, after.colour))
+
+
+def _material(rng, scene):
+    before = choose(rng, scene.things)
+    after = replace_thing(before, material=choose(rng, MATERIALS, before.material))
+    text = choose(
+        rng,
+        (f"make the {name(before)} {after.material}", f"change the material of the {name(before)} to {after.material}"),
+    )
+    return _swap(scene, before, after, text, (before.shape, after.shape))
+
+
+def _content(rng, scene):
+    carriers = [thing for thing in scene.things if thing.can_carry_content]
+    if not carriers:
+        return None
+    before = choose(rng, carriers)
+    after = replace_thing(before, content=choose(rng, CONTENTS, before.content))
+    if after.content == "none":
+        text = f"remove the {before.content} from the {name(before)}"
+    elif before.content == "none":
+        text = choose(
+            rng, (f"draw a {after.content} on the {name(before)}", f"put a {after.content} on the {name(before)}")
+        )
+    else:
+        text = f"change the {before.content} on the {name(before)} to a {after.content}"
+    return _swap(scene, before, after, text, (before.shape, after.shape))
+
+
+def _pose(rng, scene):
+    before = choose(rng, scene.things)
+    if before.shape in FLIPPABLE and rng.random() < 0.5:
+        after = replace_thing(before, flipped=not before.flipped)
+        return _swap(scene, before, after, f"turn the {name(before)} upside down", (before.shape, after.shape))
+    side = choose(rng, ("left", "right"))
+    step = -1 if side == "left" else 1
+    others = occupied(thing for thing in scene.things if thing != before)
+    after = before
+    while True:  # it slides until it meets the edge or another thing, so that the instruction has one answer
+        column = after.column + step
+        if not 0 <= column <= GRID - before.size or others[replace_thing(before, column=column).cells].any():
+            break
+        after = replace_thing(before, column=column)
+    if abs(after.column - before.column) < 2:
+        return None
+    return _swap(scene, before, after, f"move the {name(before)} to the {side}", (before.shape, after.shape))
+
+
+def _add(rng, scene):
+    if len(scene.things) > 2:
+        return None
+    where, column = choose(rng, tuple(ADD_COLUMNS.items()))
+    after = random_thing(rng, 3, column, GRID)
+    taken = occupied(scene.things)[after.cells].any() or any(name(after) == name(thing) for thing in scene.things)
+    if taken:
+        return None
+    text = choose(rng, (f"add {describe(after)} {where}", f"put {describe(after)} {where}"))
+    return _edit(scene, replace(scene, things=(*scene.things, after)), text, None, None, after)
+
+
+def _delete(rng, scene):
+    before = choose(rng, scene.things)
+    others = tuple(thing for thing in scene.things if thing != before)
+    text = choose(rng, (f"remove the {name(before)}", f"delete the {name(before)}", f"take away the {name(before)}"))
+    return _edit(scene, replace(scene, things=others), text, None, before, None)
+
+
+def _background(rng, scene):
+    target = replace(scene, background=choose(rng, BACKGROUNDS, scene.background))
+    texts = [f"change the background to {_the_place(target)}", f"place it {PLACES[target.background]}"]
+    texts += {"snow": ["make it snow"] * 2, "night": ["make it night"] * 2}.get(target.background, [])
+    return _edit(scene, target, choose(rng, texts), (scene.background, target.background))
+
+
+def _the_place(scene: Scene) -> str:
+    return {"meadow": "a meadow", "beach": "a beach", "sea": "the sea", "wall": "a brick wall"}.get(
+        scene.background, scene.background
+    )
+
+
+def _style(rng, scene):
+    target = replace(scene, style=choose(rng, STYLES, "photo"))
+    phrase = {"sketch": "a sketch", "sepia": "an old sepia photo"}.get(target.style, target.style)
+    text = choose(rng, (f"turn it into {phrase}", f"make it look like {phrase}"))
+    return _edit(scene, target, text, None)
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator, Scene], Edit | None]] = {
+    "shape": _shape, "add": _add, "delete": _delete, "content": _content, "pose": _pose, "colour": _colour,
+    "material": _material, "background": _background, "style": _style,
+}  # fmt: skip

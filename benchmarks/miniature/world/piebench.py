@@ -1,0 +1,120 @@
+"""The embedded PIE-Bench: held-out edits of the world, written in the layout of PIE-Bench_v1."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.miniature.world.captions import PLACES, article, caption, describe
+from benchmarks.miniature.world.edits import Edit, random_edit
+from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.scene import Scene, Thing
+
+SEED = 2501
+# A tenth of the official counts, type by type.
+COUNTS = {"0": 14, "1": 8, "2": 8, "3": 8, "4": 4, "5": 4, "6": 4, "7": 4, "8": 8, "9": 8}
+FOLDERS = {
+    "0": "0_random_140", "1": "1_change_object_80", "2": "2_add_object_80", "3": "3_delete_object_80",
+    "4": "4_change_attribute_content_40", "5": "5_change_attribute_pose_40", "6": "6_change_attribute_color_40",
+    "7": "7_change_attribute_material_40", "8": "8_change_background_80", "9": "9_change_style_80",
+}  # fmt: skip
+
+
+def held_out_edits(counts: dict[str, int], seed: int = SEED) -> list[Edit]:
+    """`counts[type]` edits of every type, each with a source scene of its own that no training has seen."""
+    edits: list[Edit] = []
+    seen: set[Scene] = set()
+    for type_id, count in counts.items():
+        rng = np.random.default_rng((seed, int(type_id)))
+        wanted = len(edits) + count
+        while len(edits) < wanted:
+            edit = random_edit(rng, type_id)
+            if edit.source.held_out and edit.source not in seen:
+                seen.add(edit.source)
+                edits.append(edit)
+    return edits
+
+
+def world_digest() -> str:
+    """SHA-256 of the code that the embedded data come from: data of another world are made anew."""
+    code = hashlib.sha256()
+    for name in ("scene", "render", "captions", "edits", "batches", "piebench", "translation"):
+        code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return code.hexdigest()
+
+
+def ensure_piebench(root: Path) -> Path:
+    """Write the embedded PIE-Bench to `root` unless it is there as this code makes it; returns `root`."""
+    return ensure_written(root, lambda folder: write_piebench(folder, held_out_edits(COUNTS)))
+
+
+def ensure_written(root: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` make the folder `root`, whole or not at all, unless it is there with this world's digest."""
+    stamp = root / "world.sha256"
+    if not stamp.is_file() or stamp.read_text() != world_digest():
+        building = root.with_name(f"{root.name}.{os.getpid()}.tmp")
+        shutil.rmtree(building, ignore_errors=True)
+        write(building)
+        (building / stamp.name).write_text(world_digest())
+        shutil.rmtree(root, ignore_errors=True)
+        os.replace(building, root)
+    return root
+
+
+def sample_ids(edits: Sequence[Edit]) -> list[str]:
+    """The edits' ids in the data set: the type's, then a number within it."""
+    numbers: Counter[str] = Counter()
+    names = []
+    for edit in edits:
+        names.append(f"{edit.type_id}{numbers[edit.type_id]:011d}")
+        numbers[edit.type_id] += 1
+    return names
+
+
+def write_piebench(root: Path, edits: list[Edit]) -> None:
+    """annotation_images/ and mapping_file.json of `edits`, and their exact results under ground_truth/."""
+    records = {}
+    for name, edit in zip(sample_ids(edits), edits, strict=True):
+        path = Path(FOLDERS[edit.type_id], f"{name}.png")
+        for folder, scene in (("annotation_images", edit.source), ("ground_truth", edit.target)):
+            file = root / folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(render(scene)).save(file)
+        records[name] = {
+            "image_path": path.as_posix(),
+            "original_prompt": _bracketed(edit, edit.source, edit.before),
+            "editing_prompt": _bracketed(edit, edit.target, edit.after),
+            "editing_instruction": edit.instruction,
+            "editing_type_id": edit.type_id,
+            "blended_word": " ".join(edit.blend_words or ()),
+            "mask": mask_runs(edit.mask()),
+        }
+    (root / "mapping_file.json").write_text(json.dumps(records, indent=1))
+
+
+def _bracketed(edit: Edit, scene: Scene, thing: Thing | None) -> str:
+    """The scene's caption with square brackets round what the edit is about, as PIE-Bench's annotators put them."""
+    words = caption(scene)
+    if edit.kind == "background":
+        part = PLACES[scene.background]
+    elif edit.kind == "style" and scene.style != "photo":
+        part = article(scene.style)
+    elif thing is not None:
+        part = describe(thing)
+    else:
+        return words
+    return words.replace(part, f"[{part}]", 1)
+
+
+def mask_runs(mask: np.ndarray) -> list[int]:
+    """Flat [start, length, start, length ...] of the true pixels, row by row."""
+    flat = np.concatenate([[0], mask.ravel().astype(np.int8), [0]])
+    edges = np.flatnonzero(np.diff(flat))
+    starts, stops = edges[::2], edges[1::2]
+    return np.stack([starts, stops - starts], 1).ravel().tolist()

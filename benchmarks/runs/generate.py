@@ -1,0 +1,80 @@
+"""From requests to images or the reason why there is none, whatever a method does."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
+from benchmarks.runs import memory
+
+MAX_ERROR = 4000  # characters of an error that are kept with the sample
+
+Maker = Method | Translator
+
+
+class Asker:
+    """Asks one method; after it ran out of memory, for half as many images at a time."""
+
+    def __init__(self, method: Maker) -> None:
+        self.method = method
+        self.most = sys.maxsize  # requests at a time
+
+    def ask(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+        """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one,
+        for want of memory by halves.
+
+        requests: all of one kind, which says what is asked of the method: to edit or to translate.
+        """
+        size, middle = 1, (len(requests) + 1) // 2
+        if len(requests) > self.most:
+            size = middle
+        else:
+            try:
+                return self._ask(requests)
+            except (Exception, SystemExit) as error:  # some code ends the process where it should raise
+                problem, no_memory = describe(error), memory.is_lack_of(error)
+            # The error is gone here, and with it what its frames held.
+            if no_memory:
+                memory.release()
+            if len(requests) == 1:
+                return [problem]
+            if no_memory:
+                size = self.most = middle
+                print(f"out of memory with {len(requests)} images at a time, going on with {middle}", file=sys.stderr)
+        parts = [requests[start : start + size] for start in range(0, len(requests), size)]
+        return [answer for part in parts for answer in self.ask(part)]
+
+    def _ask(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+        make: Any = getattr(self.method, "edit" if isinstance(requests[0], EditRequest) else "translate")
+        answers = make(requests)
+        if not isinstance(answers, Sequence):
+            raise TypeError(f"the method returned {type(answers).__name__} instead of a list of images")
+        if len(answers) != len(requests):
+            raise RuntimeError(f"the method returned {len(answers)} images for {len(requests)} requests")
+        return [_checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
+
+
+def _checked(answer: object, request: Request) -> Image.Image | str:
+    if isinstance(answer, NoAnswer):
+        return str(answer)[:MAX_ERROR]
+    if not isinstance(answer, Image.Image):
+        return f"the method returned {type(answer).__name__} instead of an image"
+    try:
+        answer.load()  # an image that was opened from a file may not have been read yet
+    except Exception as error:
+        return f"the method returned an image that can't be read: {describe(error)}"
+    if answer.size != shown(request).size or answer.mode != "RGB":
+        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, shown(request)))
+        return f"the method returned an image that is {got}, instead of {wanted}"
+    return answer
+
+
+def describe(error: BaseException) -> str:
+    """The error with the place that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"[:MAX_ERROR]

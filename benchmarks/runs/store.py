@@ -1,0 +1,254 @@
+"""A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png, samples, a lock file.
+
+samples.parquet, sorted by sample_id: sample_id; the benchmark's facts of the sample (strings; PIE-Bench: source_id,
+which is equal for samples of the same source image, edit_type, edit_type_name; translation: source_id, draw); status
+"done" or "failed"; error (text or null); seconds (making the image); image_sha256; one double column for each score
+(null: undefined); undefined (JSON {column: reason}, or null); counts (JSON {name: integers}, or null; for segmentation
+{class: [pixels in both maps, in the prediction, in the label]}, of the classes that occur).
+A translation has fid.json too, see fid.py, and the ablation of distillation, see fid_of_edits.py.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.runs.manifest import MANIFEST, differences, read_manifest, write_manifest
+from benchmarks.runs.samples import (
+    PARQUET,
+    InUse,
+    RunError,
+    Sample,
+    Session,
+    all_logs_locked,
+    lock,
+    log_paths,
+    rank_of,
+    read_logs,
+    remembered,
+    utc_now,
+)
+from editar.io.atomic import replacing
+from editar.io.image_files import is_whole_png, write_png
+
+FID = "fid.json"
+
+Facts = Mapping[str, Mapping[str, str]]  # by sample id: what the parquet file says of a sample besides its results
+
+
+class RunDirectory:
+    """One method's run. `samples`, without their scores, is what was known when it was opened or last merged."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], fresh: bool = False) -> None:
+        """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
+
+        Raises RunError when it holds another run, whose differing fields are named; `fresh` removes that one.
+        """
+        self.folder = folder
+        self.columns = tuple(columns)
+        self.method: str = manifest["method"]
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        with lock(folder):
+            if fresh:
+                self._clear()
+            known = read_manifest(folder)
+            if known is None:
+                self._refuse_orphans()
+                write_manifest(folder, manifest)
+            elif changes := differences(known, manifest):
+                listing = "\n  ".join(changes)
+                raise RunError(
+                    f"{folder} holds another run of {self.method!r}; it differs in\n  {listing}\n"
+                    "start with --fresh to remove that run, or give another --out"
+                )
+            self.samples = remembered(self._read()[0].values())
+
+    def reload(self) -> None:
+        """Takes up what other processes have recorded since the directory was opened."""
+        with lock(self.folder):
+            self.samples = remembered(self._read()[0].values())
+
+    def image_path(self, sample_id: str) -> Path:
+        return self.folder / "images" / f"{sample_id}.png"
+
+    def write_image(self, sample_id: str, image: Image.Image, rank: int) -> str:
+        """Saves an image as PNG, whole or not at all; returns the SHA-256 of the file."""
+        path = self.image_path(sample_id)
+        return write_png(image, path, path.with_name(f".{sample_id}.{rank}.part"))
+
+    def read_image(self, sample_id: str) -> Image.Image:
+        """The saved image, RGB: scores are of what is on the disk, whether the run was interrupted or not.
+
+        Raises RunError when that isn't the image that was made.
+        """
+        path = self.image_path(sample_id)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
+        if hashlib.sha256(data).hexdigest() != self.samples[sample_id].image_sha256:
+            raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
+        return Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB")
+
+    def remove_torn_images(self, rank: int) -> None:
+        """Removes what a killed process of this rank left half written. The rank's log must be held."""
+        for path in (self.folder / "images").glob(f".*.{rank}.part"):
+            path.unlink()
+
+    def to_make(self, sample_id: str) -> bool:
+        """Whether the image is still to be made: it was never there, its making failed, or the file is gone or cut
+        off."""
+        sample = self.samples.get(sample_id)
+        return sample is None or sample.image_sha256 is None or not is_whole_png(self.image_path(sample_id))
+
+    def to_score(self, sample_id: str) -> bool:
+        sample = self.samples.get(sample_id)
+        return sample is not None and sample.image_sha256 is not None and sample.scores is None
+
+    def merge(self, selected: Sequence[str], facts: Facts, allow_missing: bool = False) -> bool:
+        """Makes samples.parquet of the logs, if every selected sample is done or has failed and nobody works on.
+
+        selected: the sample ids asked for; those that an earlier start did are counted with them. `allow_missing`
+        merges in spite of missing samples, and keeps the logs. Returns whether samples.parquet is up to date.
+        """
+        with lock(self.folder):
+            try:
+                with all_logs_locked(self.folder) as logs:
+                    return self._merge(logs, selected, facts, allow_missing)
+            except InUse:
+                self.samples = remembered(self._read()[0].values())
+                return False
+
+    def _merge(self, logs: Sequence[Path], selected: Sequence[str], facts: Facts, allow_missing: bool) -> bool:
+        """A process may die after each step: the rows are in the file, they are in the manifest, a log is gone."""
+        samples, sessions = self._read()
+        self.samples = remembered(samples.values())
+        expected = sorted({*selected, *samples})
+        settled = {name: sample for name, sample in samples.items() if sample.status != "made"}
+        missing = len(expected) - len(settled)
+        if missing and not allow_missing:
+            return False
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
+        if not logs and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
+            return True
+        self._write_parquet([settled[name] for name in sorted(settled)], facts)
+        write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
+        if not missing:
+            for path in logs:  # not those that a process has begun since
+                self.remove_torn_images(rank_of(path))
+                path.unlink()
+        return True
+
+    def _read(self) -> tuple[dict[str, Sample], dict[str, Session]]:
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
+        samples = self._read_parquet()
+        merged = {session["id"] for session in manifest["sessions"]}
+        newer, sessions = read_logs(self.folder, settled=samples, merged=merged)
+        return samples | newer, sessions
+
+    def _read_parquet(self) -> dict[str, Sample]:
+        from reports.samples_file import read_samples
+
+        path = self.folder / PARQUET
+        if not path.is_file():
+            return {}
+        try:
+            rows = read_samples(path).to_pylist()
+            samples = [
+                Sample(
+                    **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
+                    scores={name: row[name] for name in self.columns} if row["status"] == "done" else None,
+                    undefined=json.loads(row["undefined"]) if row["undefined"] else None,
+                    counts=json.loads(counts) if (counts := row.get("counts")) else None,
+                )
+                for row in rows
+            ]
+        except Exception as error:  # pyarrow raises many kinds on a damaged file, and rows may hold anything
+            raise RunError(
+                f"{path} is damaged ({error}); put a copy back if there is one, else start with --fresh to make and "
+                "score the images again"
+            ) from error
+        return {sample.sample_id: sample for sample in samples}
+
+    def _write_parquet(self, samples: Sequence[Sample], facts: Facts) -> None:
+        import pyarrow as pa
+
+        from reports.samples_file import write_samples
+
+        rows = [
+            {
+                "sample_id": sample.sample_id,
+                **facts[sample.sample_id],
+                "status": sample.status,
+                **{name: getattr(sample, name) for name in ("error", "seconds", "image_sha256")},
+                **{name: (sample.scores or {}).get(name) for name in self.columns},
+                "undefined": json.dumps(dict(sample.undefined), sort_keys=True) if sample.undefined else None,
+                "counts": json.dumps(dict(sample.counts)) if sample.counts else None,
+            }
+            for sample in samples
+        ]
+        fact_names = next(iter(facts.values())).keys()
+        schema = pa.schema(
+            [(name, pa.string()) for name in ("sample_id", *fact_names, "status", "error")]
+            + [("seconds", pa.float64()), ("image_sha256", pa.string())]
+            + [(name, pa.float64()) for name in self.columns]
+            + [("undefined", pa.string()), ("counts", pa.string())]
+        )
+        temporary = self.folder / f".{PARQUET}.part"  # the lock of the directory is held
+        with replacing(self.folder / PARQUET, temporary, durable=True) as file:
+            write_samples(pa.Table.from_pylist(rows, schema), file)
+
+    def _clear(self) -> None:
+        """Removes the run, and nothing that isn't part of one."""
+        with all_logs_locked(self.folder) as logs:
+            files = [self.folder / MANIFEST, self.folder / PARQUET, self.folder / FID, *logs]
+            files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
+            for path in files:
+                path.unlink(missing_ok=True)
+
+    def _refuse_orphans(self) -> None:
+        if (self.folder / PARQUET).exists() or log_paths(self.folder):
+            raise RunError(f"{self.folder} has samples but no {MANIFEST}; start with --fresh")
+
+
+def _finished(
+    manifest: dict[str, Any], settled: Mapping[str, Sample], sessions: Mapping[str, Session], missing: int
+) -> dict[str, Any]:
+    """The manifest with what is known once all work is done: sessions that it has already are not counted twice."""
+    everyone = {session["id"]: session for session in manifest["sessions"]}
+    everyone |= {name: asdict(session) for name, session in sessions.items()}
+    done = sum(sample.status == "done" for sample in settled.values())
+    made = [sample.seconds for sample in settled.values() if sample.image_sha256 is not None]
+    return {
+        **manifest,
+        "counts": {"expected": len(settled) + missing, "done": done, "failed": len(settled) - done, "missing": missing},
+        "wall_seconds": sum(session["seconds"] for session in everyone.values()),
+        "images_per_second": len(made) / sum(made) if sum(made) > 0 else None,
+        "peak_memory_bytes": max((session["peak_memory_bytes"] for session in everyone.values()), default=0),
+        "cost": _cost(made, list(everyone.values())),
+        "finished": None if missing else utc_now(),
+        "sessions": sorted(everyone.values(), key=lambda session: (session["started"], session["id"])),
+    }
+
+
+def _cost(made: Sequence[float], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """made: seconds of each image. Manifests of before this was measured have sessions without memory."""
+    working = [session for session in sessions if session.get("making_peak_bytes")]
+    if not made or not working:
+        return None
+    largest = max(working, key=lambda session: session["making_peak_bytes"])
+    return {
+        "load_seconds": max(session["load_seconds"] for session in working),
+        "seconds_per_sample": sum(made) / len(made),
+        "samples": len(made),
+        "peak_memory_bytes": largest["making_peak_bytes"],
+        "before_bytes": largest["before_bytes"],
+        "memory": largest["memory"],
+    }

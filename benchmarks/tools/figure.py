@@ -1,0 +1,80 @@
+"""A figure of chosen samples, as PNG and PDF: `python -m benchmarks.figure runs/miniature/piebench --ids 600000000001`.
+
+Like the paper's Figures 3 to 5: what the methods were given, what each made of it, and the request below. Runs of
+several benchmarks, the three translations say, become blocks of one figure.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmarks.cli import command
+from benchmarks.tools.run_groups import read_groups
+from reports.gallery.write import Group
+from reports.sheets.figure import write_figure
+from reports.sheets.layout import SheetBlock, SheetRow
+from reports.sheets.pictures import read_picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Draw what methods made of samples that you choose, as PNG and PDF."""
+
+    ids: tuple[str, ...]
+    """Sample ids, a row for each, in this order."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Run directories, or folders that hold them."""
+    methods: tuple[str, ...] = ()
+    """The methods to show, in this order; without names all of the runs."""
+    out: Path = Path("figure")
+    """The figure; it becomes two files that end in .png and .pdf."""
+    data: tuple[Path, ...] = ()
+    """Folders of the data sets that the runs were made of, if they are not embedded."""
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise ValueError("--ids is empty; name the samples to draw")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return command(Arguments, make_figure, "benchmarks.figure", arguments)
+
+
+def make_figure(args: Arguments) -> list[Path]:
+    """Writes the figure; returns its files. Raises ValueError for samples and methods that no run has."""
+    groups = read_groups(args.runs, args.data)
+    for flag, names, known in (
+        ("--ids", args.ids, {each for group in groups for each in group.sample_ids}),
+        ("--methods", args.methods, {label for group in groups for label in group.labels}),
+    ):
+        if absent := next((name for name in names if name not in known), None):
+            listed = sorted(known)
+            few = ", ".join(listed if len(listed) < 20 else [*listed[:3], "...", listed[-1]])
+            raise ValueError(f"{flag}: the runs have no {absent!r}; they have {few}")
+    blocks = [block for group in groups if (block := _block(group, args)).rows]
+    files = write_figure(blocks, args.out.with_suffix("") if args.out.suffix in (".png", ".pdf") else args.out)
+    print("\n".join(f"written: {path}" for path in files))
+    return files
+
+
+def _block(group: Group, args: Arguments) -> SheetBlock:
+    labels = [label for label in args.methods or group.labels if label in group.labels]
+    runs = [group.runs[group.labels.index(label)] for label in labels]
+    assert group.shown is not None
+    headers, rows = labels, []
+    for sample_id in args.ids:
+        if sample_id in group.sample_ids:
+            shown = group.shown(sample_id)
+            headers = [*shown.pictures, *labels]
+            made = [read_picture(run, sample_id) for run in runs]
+            rows.append(SheetRow(caption=shown.request, cells=(*shown.pictures.values(), *made)))
+    return SheetBlock(headers=headers, rows=rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

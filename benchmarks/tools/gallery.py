@@ -1,0 +1,41 @@
+"""The gallery of any runs, as one static page: `python -m benchmarks.gallery runs/miniature --out gallery`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmarks.cli import command
+from benchmarks.tools.run_groups import read_groups
+from reports.gallery.write import write_gallery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Make a page of the pictures of run directories: samples as rows, methods as columns. It opens from the disk."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Run directories, or folders that hold them."""
+    out: Path = Path("gallery")
+    """The gallery's folder; an earlier gallery there is replaced."""
+    data: tuple[Path, ...] = ()
+    """Folders of the data sets that the runs were made of, if they are not embedded."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    return command(Arguments, make_gallery, "benchmarks.gallery", arguments)
+
+
+def make_gallery(args: Arguments) -> Path:
+    """Writes the gallery; returns its page."""
+    page = write_gallery(read_groups(args.runs, args.data), args.out)
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB, pictures beside it)")
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())

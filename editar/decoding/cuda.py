@@ -1,0 +1,69 @@
+"""CUDA graphs: one per size of the cache, so that a step costs one launch.
+
+Written for CUDA and not run by the tests of a machine without it.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from editar.decoding.forward import CachedTransformer, step_block
+
+
+def compile_blocks(model: CachedTransformer, token_R: Tensor) -> None:
+    """Let torch.compile fuse what is in a layer: once for all layers, and again for each size of the cache."""
+    try:
+        with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+            model.step_block = torch.compile(step_block, dynamic=False, fullgraph=True)
+            for slots in model.sizes:
+                model.restart()
+                model.resize(slots)
+                model.decode_one(token_R)
+    except Exception as error:  # whatever a compiler may raise
+        warnings.warn(f"decoding is slower than it could be: torch.compile failed with {_name(error)}", stacklevel=2)
+        model.step_block = step_block
+    model.restart()
+
+
+class GraphedSteps:
+    def __init__(self, graphs: dict[int, torch.cuda.CUDAGraph]) -> None:
+        self._graphs = graphs
+
+    @classmethod
+    def capture(cls, model: CachedTransformer, step: Callable[[], None]) -> "GraphedSteps | None":
+        """Graphs of a step for every size of the model's cache; None, with a warning, where that does not work."""
+        graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        try:
+            pool = torch.cuda.graph_pool_handle()  # they never run at once, and may share what they work in
+            for slots in model.sizes:
+                model.restart()
+                model.resize(slots)
+                graphs[slots] = torch.cuda.CUDAGraph()
+                _warm(step)
+                with torch.cuda.graph(graphs[slots], pool=pool):
+                    step()
+        except RuntimeError as error:
+            warnings.warn(f"decoding is slower than it could be: no CUDA graph, for {_name(error)}", stacklevel=2)
+            return None
+        finally:
+            model.restart()
+        return cls(graphs)
+
+    def run(self, slots: int) -> None:
+        """One step, with as many slots in use."""
+        self._graphs[slots].replay()
+
+
+def _warm(step: Callable[[], None]) -> None:
+    """Run a step aside, as capturing wants it: what libraries set up at a first call can't be captured."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,261 @@
+"""Models on disk: our folders of safetensors, and folders with the authors' files.
+
+A folder of ours holds `vq.safetensors`, `transformer.safetensors` and `text.safetensors`. The metadata of each file
+carries `format`, `kind` and `config` (JSON); that of the transformer also `sampling`, the settings it is sampled with
+by default. A T5 text encoder is a folder of its own in transformers' format: `t5/`, or wherever the metadata of
+`text.safetensors`, which then has no tensors, say.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.io.tensors import (
+    CheckpointError,
+    State,
+    Uninitialised,
+    check_state,
+    fill,
+    map_pickle,
+    map_safetensors,
+)
+from editar.model.files import ConfigT, ModelFiles, Part, Parts
+from editar.model.official import (
+    NOT_IN_TEXT_TO_IMAGE,
+    OFFICIAL_T5,
+    OFFICIAL_TEXT_TO_IMAGE,
+    OFFICIAL_TRANSFORMER,
+    OFFICIAL_VQ,
+    load_official_transformer,
+    load_official_vq,
+    load_text_to_image,
+    official_transformer_config,
+    official_vq_config,
+)
+from editar.model.t5 import T5TextEncoder
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
+
+__all__ = [
+    "FILES",
+    "FORMAT",
+    "NOT_IN_TEXT_TO_IMAGE",
+    "OFFICIAL_T5",
+    "OFFICIAL_TRANSFORMER",
+    "OFFICIAL_VQ",
+    "CheckpointError",
+    "ModelFiles",
+    "Parts",
+    "Uninitialised",
+    "check_state",
+    "convert",
+    "is_official",
+    "load_folder",
+    "load_official_transformer",
+    "load_official_vq",
+    "load_text_to_image",
+    "load_vq",
+    "map_pickle",
+    "read_model",
+    "save_folder",
+    "save_transformer",
+]
+
+FORMAT = "editar-bench/1"
+FILES = ("vq.safetensors", "transformer.safetensors", "text.safetensors")
+T5_FOLDER = "t5"  # in a folder of ours
+# A folder in the model's, or a hub id: never a path that leads elsewhere.
+_SOURCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+LONGEST = 1 << 16  # tokens of a text
+
+SettingsT = TypeVar("SettingsT", VQConfig, TransformerConfig, WordTextConfig, SamplingConfig)
+
+
+def read_model(folder: Path, text_source: str | Path | None = None) -> ModelFiles:
+    """What is in a folder of ours, or one with the authors' files. Raises CheckpointError where there is no model.
+
+    text_source: folder or hub id of the T5, if it is not where the folder says.
+    """
+    return _read_official(folder, text_source) if is_official(folder) else _read_folder(folder, text_source)
+
+
+def load_vq(folder: Path) -> VQModel:
+    """The tokenizer of a model's folder, alone, on the CPU in float32."""
+    if is_official(folder):
+        return load_official_vq(folder / OFFICIAL_VQ)
+    part, _ = _part(VQConfig, folder / FILES[0], "vq")
+    return fill(lambda: VQModel(part.config), part.mapped, part.path)
+
+
+def is_official(folder: Path) -> bool:
+    """Whether a folder holds the authors' files; a folder without any model is an error."""
+    if any((folder / name).is_file() for name in FILES):
+        return False
+    if all((folder / name).is_file() for name in (OFFICIAL_TRANSFORMER, OFFICIAL_VQ)):
+        return True
+    started = (folder / OFFICIAL_TEXT_TO_IMAGE).is_file()
+    raise CheckpointError(
+        f"{folder}: no model here; expected {', '.join(FILES)}, or the authors' files {OFFICIAL_TRANSFORMER} and "
+        f"{OFFICIAL_VQ}" + f" ({OFFICIAL_TEXT_TO_IMAGE} is what training starts from; it cannot edit)" * started
+    )
+
+
+# --- the authors' files
+
+
+def _read_official(folder: Path, text_source: str | Path | None) -> ModelFiles:
+    """The T5 is flan-t5-xl/ in the folder if it is there; the settings are the published ones."""
+    vq, transformer, local = folder / OFFICIAL_VQ, folder / OFFICIAL_TRANSFORMER, folder / OFFICIAL_T5.split("/")[1]
+    config = official_transformer_config(transformer)
+    source = text_source or (local if local.is_dir() else OFFICIAL_T5)
+    return ModelFiles(
+        folder=folder,
+        vq=Part(path=vq, config=official_vq_config(vq), mapped=lambda: map_pickle(vq)[0]),
+        transformer=Part(path=transformer, config=config, mapped=lambda: map_pickle(transformer)[0]),
+        text=T5TextEncoder(source, length=config.text_length),
+        sampling=SamplingConfig(),
+    )
+
+
+# --- our folders
+
+
+def save_folder(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model as a folder. dtype: how floating-point tensors are stored, float32, float16 or bfloat16.
+
+    As bfloat16, transformer and T5 are what a bfloat16 run makes of them anyway; the tokenizer, which always runs in
+    float32, stays float32.
+    """
+    _start_folder(folder, dtype)
+    _save_vq(folder, parts.vq, dtype)
+    save_transformer(folder, parts.transformer, parts.sampling, dtype=dtype)
+    _save_text(folder, parts.text, dtype)
+
+
+def convert(files: ModelFiles, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """As `save_folder`, but of a model on disk, with one network in memory at a time."""
+    _start_folder(folder, dtype)
+    _save_vq(folder, files.load_vq(), dtype)
+    save_transformer(folder, files.load_transformer(dtype=dtype), files.sampling, dtype=dtype)
+    _save_text(folder, files.load_text(), dtype)
+
+
+def _start_folder(folder: Path, dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype is {dtype}; tensors are stored as torch.float32, torch.float16 or torch.bfloat16")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _save_vq(folder: Path, vq: VQModel, dtype: torch.dtype) -> None:
+    _save(folder / FILES[0], "vq", vq, torch.float32 if dtype == torch.bfloat16 else dtype)
+
+
+def save_transformer(
+    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, *, dtype: torch.dtype = torch.float32
+) -> None:
+    """The transformer's part of `save_folder`: into a folder that has the others, the model that it makes with them."""
+    settings = {"sampling": json.dumps(dataclasses.asdict(sampling))}
+    _save(folder / FILES[1], "transformer", transformer, dtype, settings)
+
+
+def _save_text(folder: Path, text: WordTextEncoder | T5TextEncoder, dtype: torch.dtype) -> None:
+    if isinstance(text, WordTextEncoder):
+        _save(folder / FILES[2], "text-words", text, dtype)
+    else:
+        text.save(folder / T5_FOLDER, dtype)
+        _write(folder / FILES[2], {}, _metadata("text-t5", {"source": T5_FOLDER, "length": text.length}))
+
+
+def load_folder(folder: Path, text_source: str | Path | None = None) -> Parts:
+    """Read a folder written by `save_folder`, on the CPU in float32; text_source: another place for its T5."""
+    return _read_folder(folder, text_source).load()
+
+
+def _read_folder(folder: Path, text_source: str | Path | None) -> ModelFiles:
+    vq_path, transformer_path, text_path = (folder / name for name in FILES)
+    vq, _ = _part(VQConfig, vq_path, "vq")
+    transformer, metadata = _part(TransformerConfig, transformer_path, "transformer")
+    return ModelFiles(
+        folder=folder,
+        vq=vq,
+        transformer=transformer,
+        text=_text(text_path, text_source),
+        sampling=_config(SamplingConfig, metadata.get("sampling", "{}"), transformer_path),
+    )
+
+
+def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5TextEncoder:
+    _, metadata = _read(path, ("text-words", "text-t5"))
+    if metadata["kind"] == "text-words":
+        return _part(WordTextConfig, path, "text-words")[0]
+    try:
+        settings = json.loads(metadata["config"])
+        named, length = settings["source"], settings["length"]
+        if not (isinstance(named, str) and _SOURCE.fullmatch(named) and type(length) is int and 0 < length <= LONGEST):
+            raise ValueError(
+                f"source {named!r} and length {length!r} must be a folder in it, or a hub id, and a number"
+            )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: where its T5 is can't be read: {error}") from error
+    inside = path.parent / named
+    return T5TextEncoder(source or (inside if inside.is_dir() else named), length=length)
+
+
+def _part(kind: type[ConfigT], path: Path, name: str) -> tuple[Part[ConfigT], dict[str, str]]:
+    _, metadata = _read(path, (name,))
+    config = _config(kind, metadata.get("config", ""), path)
+    return Part(path=path, config=config, mapped=lambda: map_safetensors(path)[0]), metadata
+
+
+def _metadata(kind: str, config: Mapping[str, Any]) -> dict[str, str]:
+    return {"format": FORMAT, "kind": kind, "config": json.dumps(config)}
+
+
+def _save(
+    path: Path,
+    kind: str,
+    module: VQModel | EditARTransformer | WordTextEncoder,
+    dtype: torch.dtype,
+    more: Mapping[str, str] | None = None,
+) -> None:
+    stored = {}
+    for name, tensor in module.state_dict().items():
+        stored[name] = tensor.detach().to("cpu", dtype).contiguous()
+        if not stored[name].isfinite().all():
+            raise CheckpointError(f"{path}: {name} is not finite as {dtype}; store the model as float32")
+    _write(path, stored, {**_metadata(kind, dataclasses.asdict(module.config)), **(more or {})})
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    save_file(tensors, unfinished, metadata)
+    os.replace(unfinished, path)
+
+
+def _read(path: Path, kinds: tuple[str, ...]) -> tuple[State, dict[str, str]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; a model's folder holds {', '.join(FILES)}")
+    state, metadata = map_safetensors(path)
+    if metadata.get("format") != FORMAT or metadata.get("kind") not in kinds:
+        raise CheckpointError(
+            f"{path}: its metadata say format {metadata.get('format')!r}, kind {metadata.get('kind')!r}; expected "
+            f"format {FORMAT!r}, kind {' or '.join(map(repr, kinds))}"
+        )
+    return state, metadata
+
+
+def _config(kind: type[SettingsT], text: str, path: Path) -> SettingsT:
+    try:
+        return kind(**json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its {kind.__name__} can't be read: {error}") from error

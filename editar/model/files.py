@@ -1,0 +1,110 @@
+"""A model's networks: loaded, or as files of which only the headers have been read."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.io.digests import file_digest
+from editar.io.tensors import CheckpointError, State, fill
+from editar.model.t5 import T5TextEncoder, used_files
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
+
+ConfigT = TypeVar("ConfigT", VQConfig, TransformerConfig, WordTextConfig)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The networks of one model, in evaluation mode, and the settings it is sampled with by default."""
+
+    vq: VQModel
+    transformer: EditARTransformer
+    text: WordTextEncoder | T5TextEncoder
+    sampling: SamplingConfig
+
+    def __post_init__(self) -> None:
+        _check_fit(self.vq.config, self.transformer.config, self.text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part(Generic[ConfigT]):
+    """A network in a file, not loaded: what it is, and how its tensors are mapped into memory."""
+
+    path: Path
+    config: ConfigT
+    mapped: Callable[[], State]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """A model on disk, of which the headers are read and nothing else. `folder` is where it is."""
+
+    folder: Path
+    vq: Part[VQConfig]
+    transformer: Part[TransformerConfig]
+    text: Part[WordTextConfig] | T5TextEncoder
+    sampling: SamplingConfig
+
+    def __post_init__(self) -> None:
+        text = self.text.config if isinstance(self.text, Part) else self.text
+        try:
+            _check_fit(self.vq.config, self.transformer.config, text)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: its parts are not of one model: {error}") from error
+
+    def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Parts:
+        """The networks; transformer and T5 in `dtype`, the rest in float32."""
+        return Parts(
+            vq=self.load_vq(device=device),
+            transformer=self.load_transformer(device=device, dtype=dtype),
+            text=self.load_text(device=device, dtype=dtype),
+            sampling=self.sampling,
+        )
+
+    def load_vq(self, *, device: str | torch.device = "cpu") -> VQModel:
+        """The tokenizer alone, in float32."""
+        return fill(lambda: VQModel(self.vq.config), self.vq.mapped, self.vq.path, device=device)
+
+    def load_transformer(
+        self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> EditARTransformer:
+        part = self.transformer
+        return fill(lambda: EditARTransformer(part.config), part.mapped, part.path, dtype=dtype, device=device)
+
+    def load_text(
+        self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> WordTextEncoder | T5TextEncoder:
+        """The miniature's encoder in float32, or a T5 in `dtype`, whose weights are read when it is called."""
+        if not isinstance(self.text, Part):
+            return self.text.to(device, dtype)
+        part = self.text
+        return fill(lambda: WordTextEncoder(part.config), part.mapped, part.path, device=device)
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of every file that the model is made of, by its place in the folder; where that is elsewhere, by its
+        name and its folder's."""
+        text = [self.text.path] if isinstance(self.text, Part) else used_files(self.text.folder)
+        root = self.folder.absolute()
+        return {
+            path.relative_to(root if path.is_relative_to(root) else path.parents[1]).as_posix(): file_digest(path)
+            for path in (each.absolute() for each in [self.vq.path, self.transformer.path, *text])
+        }
+
+
+def _check_fit(
+    vq: VQConfig, transformer: TransformerConfig, text: WordTextConfig | WordTextEncoder | T5TextEncoder
+) -> None:
+    if (text.length, text.dim) != (transformer.text_length, transformer.text_dim):
+        raise CheckpointError(
+            f"the text encoder gives {text.length} x {text.dim}, but the transformer expects "
+            f"{transformer.text_length} x {transformer.text_dim}"
+        )
+    if vq.codebook_size != transformer.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {vq.codebook_size} codes, but the transformer {transformer.vocab_size}"
+        )

@@ -1,0 +1,99 @@
+"""The authors' files: `editar_release.pt`, `vq_ds16_t2i.pt`, and for training `t2i_XL_stage2_512.pt`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from editar.config import SIZES, TransformerConfig, VQConfig
+from editar.io.tensors import CheckpointError, check_state, fill, map_pickle
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
+
+OFFICIAL_TRANSFORMER = "editar_release.pt"
+OFFICIAL_VQ = "vq_ds16_t2i.pt"
+OFFICIAL_TEXT_TO_IMAGE = "t2i_XL_stage2_512.pt"
+OFFICIAL_T5 = "google/flan-t5-xl"
+# What EditAR adds to the text-to-image model it starts from.
+NOT_IN_TEXT_TO_IMAGE = frozenset({"img_uncond_embedding", "alignment.weight", "alignment.bias"})
+
+
+def load_official_vq(path: Path, config: VQConfig | None = None, *, device: str | torch.device = "cpu") -> VQModel:
+    """`vq_ds16_t2i.pt`, in float32; without a configuration it is VQ-16, with the codebook's size as in the file."""
+    if config is None:
+        config = official_vq_config(path)
+    return fill(lambda: VQModel(config), lambda: map_pickle(path)[0], path, device=device)
+
+
+def load_official_transformer(
+    path: Path,
+    config: TransformerConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> EditARTransformer:
+    """`editar_release.pt`; the configuration is read off the tensors' shapes if none is given."""
+    if config is None:
+        config = official_transformer_config(path)
+    return fill(lambda: EditARTransformer(config), lambda: map_pickle(path)[0], path, dtype=dtype, device=device)
+
+
+def load_text_to_image(path: Path, config: TransformerConfig | None = None) -> EditARTransformer:
+    """`t2i_XL_stage2_512.pt`, to start training from: what EditAR adds keeps its fresh initialisation."""
+    state, _ = map_pickle(path)
+    model = EditARTransformer(config or SIZES["XL"])
+    check_state(model, state, path, may_lack=NOT_IN_TEXT_TO_IMAGE)
+    model.load_state_dict(state, strict=False)  # copies, as float32
+    return model
+
+
+def official_vq_config(path: Path) -> VQConfig:
+    """VQ-16, with the codebook's size as in the file."""
+    codebook = map_pickle(path)[0].get("quantize.embedding.weight")
+    if codebook is None:
+        return VQConfig()
+    try:
+        return VQConfig(codebook_size=len(codebook))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a VQ checkpoint, its codebook is of shape {codebook.shape}") from error
+
+
+def official_transformer_config(path: Path) -> TransformerConfig:
+    """Of an `editar_release.pt`, read off the tensors' shapes and the training arguments."""
+    return infer_config(*map_pickle(path), path)
+
+
+def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> TransformerConfig:
+    """The configuration behind an official state dict. The number of heads leaves no trace in the shapes: it comes
+    from the training arguments, or from the released size of this depth and width."""
+    try:
+        vocab_size, dim = state["tok_embeddings.weight"].shape
+        text_length, text_dim = state["cls_embedding.uncond_embedding"].shape
+        image_tokens = state["img_uncond_embedding"].shape[0]
+        distillation_dim = state["alignment.bias"].shape[0]
+    except KeyError as error:
+        raise CheckpointError(f"{path}: not an EditAR checkpoint, {error.args[0]} is missing") from error
+    except (ValueError, IndexError) as error:  # of other dimensions
+        raise CheckpointError(f"{path}: not an EditAR checkpoint ({error})") from error
+    layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
+    heads = arguments.get("n_head") or next(
+        (size.heads for size in SIZES.values() if (size.layers, size.dim) == (layers, dim)), None
+    )
+    if heads is None:
+        raise CheckpointError(f"{path}: no released size has {layers} layers of width {dim}; pass the configuration")
+    sizes = dict(
+        layers=layers,
+        heads=heads,
+        dim=dim,
+        vocab_size=vocab_size,
+        grid=round(image_tokens**0.5),
+        text_length=text_length,
+        text_dim=text_dim,
+        distillation_dim=distillation_dim,
+    )
+    try:
+        return TransformerConfig(**sizes)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not an EditAR checkpoint, {error}") from error

@@ -1,0 +1,117 @@
+"""RMSE between the depth of an image and a label, both on 0..255, with DPT-large (Ranftl et al. 2021) as the judge.
+
+DPT's depth has no unit, and the released evaluators bring it to 0..255 in two ways, which give different numbers:
+
+- `editar-released`: minimum to 0 and maximum to 255, resized bicubically before that (as transformers' documentation of
+  DPT does; the resizing of the released code could not be verified), no rounding;
+- `controlnet++`: divided by the maximum, cut to 8 bits, then resized bilinearly by PIL, which rounds to 8 bits.
+
+The label goes from minimum and maximum to 0..255 in both; `controlnet++` cuts it to 8 bits as well.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from metrics.networks.weights import Found
+from metrics.protocols.scores import MethodScores
+
+DEPTH_COLUMNS = ("depth_rmse",)
+FLAT_LABEL = "the label is flat: it has no range"
+FLAT_DEPTH = "the predicted depth is flat: it has no range"
+# The first fusion layer has nothing to add and never uses this part, which the published file therefore lacks.
+UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
+
+
+class OfficialDepth:
+    """Depth as transformers' DPT gives it from a folder in its format, with the folder's own image preparation."""
+
+    def __init__(self, weights: Found, *, device: str = "cpu") -> None:
+        from transformers import DPTForDepthEstimation
+        from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+        from transformers.utils import logging
+
+        self.name = weights.label("dpt-large")
+        self.official = weights.official
+        self.digest = weights.digest
+        self.device = device
+        # On PIL images, as when the numbers were published; transformers' newer tensor version differs in last bits.
+        self.processor = DPTImageProcessorPil.from_pretrained(weights.folder)
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it warns of UNUSED
+        loaded: Any = DPTForDepthEstimation.from_pretrained(weights.folder, output_loading_info=True)
+        network, report = loaded
+        logging.set_verbosity(verbosity)
+        missing = [name for name in report["missing_keys"] if not name.startswith(UNUSED)]
+        if missing:
+            raise ValueError(f"{weights.path}: no tensor {missing[0]} and {len(missing) - 1} more: not DPT's weights")
+        self.network = network.requires_grad_(False).eval().to(device)
+
+    def depth(self, images: Tensor) -> Tensor:
+        """8-bit images (B, 3, H, W) in [0, 1] to float32 (B, 384, 384) of unknown scale, larger where nearer."""
+        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        inputs = self.processor(images=[Image.fromarray(image) for image in pixels], return_tensors="pt")
+        return self.network(inputs["pixel_values"].to(self.device)).predicted_depth.float()
+
+
+@torch.inference_mode()
+def score_depth(depth: Tensor, labels: Tensor, normalisation: str) -> MethodScores:
+    """Root mean squared error per image, on a scale of 0..255.
+
+    depth (B, h, w): what a network gave, of any size; labels (B, H, W): of any scale, also 8-bit maps.
+    normalisation: one of NORMALISATIONS. None, with a reason, where the label or the depth has no range.
+    Raises ValueError for shapes that don't fit and values that are not finite.
+    """
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"normalisation {normalisation!r} must be one of {', '.join(NORMALISATIONS)} (--protocol)")
+    if labels.ndim != 3 or depth.ndim != 3 or len(labels) != len(depth):
+        raise ValueError(f"depth {tuple(depth.shape)} and labels {tuple(labels.shape)} must be (B, h, w) and (B, H, W)")
+    values: list[float | None] = []
+    undefined: list[dict[str, str]] = []
+    for own, label in zip(depth.float().cpu(), labels.float().cpu(), strict=True):
+        for name, values_of in (("depth", own), ("label", label)):
+            if not values_of.isfinite().all():
+                raise ValueError(f"{name} of image {len(values)} of the batch has values that are not finite")
+        pair = NORMALISATIONS[normalisation](own, label) if label.min() < label.max() else None
+        reason = FLAT_LABEL if label.min() == label.max() else FLAT_DEPTH
+        undefined.append({} if pair else {"depth_rmse": reason})
+        values.append(_rmse(*pair) if pair else None)
+    return MethodScores(columns={"depth_rmse": values}, undefined=undefined)
+
+
+def _by_range(depth: Tensor, label: Tensor) -> tuple[Tensor, Tensor] | None:
+    if depth.min() == depth.max():
+        return None
+    if depth.shape != label.shape:
+        depth = F.interpolate(depth[None, None], size=label.shape, mode="bicubic")[0, 0]
+    return _range_to_255(depth), _range_to_255(label)
+
+
+def _by_maximum(depth: Tensor, label: Tensor) -> tuple[Tensor, Tensor] | None:
+    """DPT ends in a ReLU, so that nothing is negative; another network's negative values count as farthest."""
+    if depth.max() <= 0:
+        return None
+    pixels = (depth / depth.max()).clamp(min=0).mul(255).byte().numpy()
+    resized = Image.fromarray(pixels).resize((label.shape[1], label.shape[0]), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)), _range_to_255(label).byte()
+
+
+# Depth (h, w) and label (H, W) to maps (H, W) on 0..255, or None where the depth has no range.
+NORMALISATIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]] = {
+    "editar-released": _by_range,
+    "controlnet++": _by_maximum,
+}
+
+
+def _range_to_255(values: Tensor) -> Tensor:
+    low, high = values.aminmax()
+    return (values - low) / (high - low) * 255
+
+
+def _rmse(a: Tensor, b: Tensor) -> float:
+    return (a.double() - b.double()).square().mean().sqrt().item()

@@ -1,0 +1,169 @@
+"""FID, the Frechet distance of two Gaussians fitted to features of images (Heusel et al. 2017), from mergeable sums.
+
+    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)),    C with n - 1, as numpy.cov and clean-fid have it.
+
+The sums are exact, so that shards merged in any order give every bit of what one pass gives. A feature is rounded to a
+multiple of 2^-24 and split into two integers of 17 bits; products and sums of up to 2^18 images then stay below 2^53,
+where float64 arithmetic on integers does not round. The rounding is far below the network's own float32 error.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FRACTION_BITS = 24
+LOW_BITS = 17
+LARGEST = 2.0**10
+MOST_IMAGES = 2**18
+_OUTER = ("high", "cross", "low")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidScore:
+    """fid of `images` images against `reference_images`, whose digest is `reference` (see metrics/protocols/fid.py).
+
+    note: why the value must not be compared with others', or None.
+    """
+
+    fid: float
+    images: int
+    reference_images: int
+    reference: str
+    dimension: int
+    note: str | None
+
+
+class FeatureSums:
+    """n, the sum and the sum of outer products of features (D,), the latter in three parts (see the module).
+
+    device: where updates are computed; what comes in is moved there.
+    """
+
+    def __init__(self, dimension: int, device: str = "cpu") -> None:
+        self.dimension = dimension
+        self.images = 0
+        shapes = {"sum": (dimension,)} | {name: (dimension, dimension) for name in _OUTER}
+        self.parts = {name: torch.zeros(s, dtype=torch.float64, device=device) for name, s in shapes.items()}
+
+    def update(self, features: Tensor) -> None:
+        """Add a batch (B, D). Raises ValueError for what is not finite or not below 1024, and beyond 2^18 images."""
+        if features.ndim != 2 or features.shape[1] != self.dimension:
+            raise ValueError(f"features {tuple(features.shape)} must be (B, {self.dimension})")
+        if not (features.abs() < LARGEST).all():  # NaN fails too
+            raise ValueError(f"features must be finite and below {LARGEST:.0f}: look at the network's weights")
+        self._count(len(features))
+        whole = (features.to(self.parts["sum"]) * 2**FRACTION_BITS).round()
+        high = (whole / 2**LOW_BITS).floor()
+        low = whole - high * 2**LOW_BITS
+        self.parts["sum"] += whole.sum(0)
+        self.parts["high"].addmm_(high.T, high)
+        self.parts["cross"].addmm_(high.T, low)
+        self.parts["low"].addmm_(low.T, low)
+
+    def merge(self, other: "FeatureSums") -> None:
+        """Add another shard's images."""
+        if other.dimension != self.dimension:
+            raise ValueError(f"sums of {other.dimension} and {self.dimension} features don't merge")
+        self._count(other.images)
+        for name, value in other.parts.items():
+            self.parts[name] += value.to(self.parts[name].device)
+
+    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        """(D,) and (D, D) float64 on the CPU. Raises ValueError below two images."""
+        if self.images < 2:
+            raise ValueError(f"FID needs at least 2 images on either side, not {self.images}")
+        parts = {name: value.cpu() for name, value in self.parts.items()}
+        mean = parts["sum"] / 2**FRACTION_BITS / self.images
+        cross = parts["cross"] + parts["cross"].T
+        outer = parts["high"] * 2 ** (2 * LOW_BITS) + cross * 2**LOW_BITS + parts["low"]
+        outer = outer / 2 ** (2 * FRACTION_BITS)
+        return mean, (outer - self.images * mean.outer(mean)) / (self.images - 1)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
+        os.close(handle)
+        try:
+            tensors = {name: value.cpu() for name, value in self.parts.items()}
+            save_file(tensors, unfinished, metadata={"images": str(self.images)})
+            os.replace(unfinished, path)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> "FeatureSums":
+        with safe_open(path, framework="pt") as file:
+            sums = cls(len(file.get_tensor("sum")), device)
+            sums.images = int(file.metadata()["images"])
+            for name in sums.parts:
+                sums.parts[name] = file.get_tensor(name).to(device)
+        return sums
+
+    def _count(self, images: int) -> None:
+        if self.images + images > MOST_IMAGES:
+            raise ValueError(f"sums of features are exact for at most {MOST_IMAGES} images")
+        self.images += images
+
+
+def fid(generated: FeatureSums, reference: FeatureSums, reference_digest: str) -> FidScore:
+    """The distance, with what has to be known to read it. reference_digest: of the reference images."""
+    fewest = min(generated.images, reference.images)
+    note = None
+    if fewest < generated.dimension:
+        note = (
+            f"{fewest} images are fewer than the {generated.dimension} features: the covariance is singular and FID "
+            "biased upwards; compare only with values of as many images"
+        )
+    return FidScore(
+        fid=frechet_distance(*generated.mean_and_covariance(), *reference.mean_and_covariance()),
+        images=generated.images,
+        reference_images=reference.images,
+        reference=reference_digest,
+        dimension=generated.dimension,
+        note=note,
+    )
+
+
+def paired_jackknife(generated: Tensor, reference: Tensor) -> tuple[float, list[float]]:
+    """FID of features (n, D) and (n, D), row by row of what belongs together, and n FIDs with a row left out of both.
+
+    Their spread is that of the FID. A bootstrap would not do: an image that is drawn twice makes the Gaussian narrower,
+    which lifts nearly every replicate above the estimate. Raises ValueError for shapes that differ, and below 3 rows.
+    """
+    if generated.shape != reference.shape or len(generated) < 3:
+        raise ValueError(
+            f"features {tuple(generated.shape)} and {tuple(reference.shape)} must be of one shape, three rows at least"
+        )
+
+    def distance(rows: Tensor) -> float:
+        gaussians = [(each[rows].mean(0), each[rows].T.cov()) for each in (generated.double(), reference.double())]
+        return frechet_distance(*gaussians[0], *gaussians[1])
+
+    every = torch.arange(len(generated))
+    return distance(every), [distance(every[every != row]) for row in every]
+
+
+def frechet_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, covariance_b: Tensor) -> float:
+    """Of two Gaussians, means (D,) and covariances (D, D) float64.
+
+    With A = R R^T the eigenvalues of A B are those of the symmetric R^T B R. That needs no complex root of a matrix
+    without symmetry, and no constant on the diagonal where A or B is singular.
+    """
+    values, vectors = torch.linalg.eigh(covariance_a)
+    root = vectors * _positive(values).sqrt()
+    trace_of_root = _positive(torch.linalg.eigvalsh(root.T @ covariance_b @ root)).sqrt().sum()
+    distance = (mean_a - mean_b).square().sum() + covariance_a.trace() + covariance_b.trace() - 2 * trace_of_root
+    return max(0.0, distance.item())
+
+
+def _positive(eigenvalues: Tensor) -> Tensor:
+    """What rounding alone can have made of zero becomes zero: its roots, 1e-8 of 1e-16, would add up."""
+    tolerance = eigenvalues.abs().max() * len(eigenvalues) * torch.finfo(eigenvalues.dtype).eps
+    return torch.where(eigenvalues > tolerance, eigenvalues, 0)

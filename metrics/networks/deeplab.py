@@ -1,0 +1,151 @@
+"""DeepLabV3 with a ResNet-101 (Chen et al. 2017) in mmsegmentation's architecture, for COCO-Stuff 164k.
+
+mmsegmentation's configuration `deeplabv3_r101-d8_4xb4-320k_coco-stuff164k-512x512`: a ResNetV1c (three 3 x 3
+convolutions instead of one of 7 x 7) of output stride 8, atrous pooling with dilations 1, 12, 24 and 36, and inference
+on the whole image. The names of modules are mmsegmentation's, so that its checkpoint loads as it is.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics.networks.tensor_files import read_tensors
+from metrics.networks.weights import Found
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+COCO_STUFF_CLASSES = 171
+RESNET101 = (3, 4, 23, 3)  # blocks in each stage
+STRIDES = (1, 2, 1, 1)
+DILATIONS = (1, 1, 2, 4)
+ASPP_DILATIONS = (1, 12, 24, 36)
+UNUSED = "auxiliary_head."  # serves training only
+
+
+class OfficialDeepLabV3:
+    """Labels as mmsegmentation predicts them from its own checkpoint, which is read without its code."""
+
+    classes = COCO_STUFF_CLASSES
+
+    def __init__(self, weights: Found, *, device: str = "cpu") -> None:
+        self.name = weights.label("deeplabv3-r101-d8")
+        self.official = weights.official
+        self.digest = weights.digest
+        with torch.device("meta"):
+            network = DeepLabV3(self.classes)
+        network.load_state_dict(_read(weights), strict=True, assign=True)
+        self.network = network.requires_grad_(False).eval().to(device)
+        self.mean = torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
+        self.std = torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """8-bit images (B, 3, H, W) in [0, 1] to scores (B, 171, ceil(H / 8), ceil(W / 8)).
+
+        Images are taken at their own size. mmsegmentation's test pipeline first makes the shorter side 512, which
+        changes nothing at the benchmark's 512 x 512.
+        """
+        pixels = (images.to(self.mean.device) * 255).round()
+        return self.network((pixels - self.mean) / self.std)
+
+    def labels(self, images: Tensor) -> Tensor:
+        """8-bit images (B, 3, H, W) in [0, 1] to train ids (B, H, W) int64 in 0..170, on the images' device.
+
+        One image at a time: the scores of one at 512 x 512 take 180 MB.
+        """
+        labels = []
+        for image in images:
+            scores = F.interpolate(self.logits(image[None]), size=image.shape[-2:], mode="bilinear")
+            labels.append(scores.argmax(1))
+        return torch.cat(labels).to(images.device)
+
+
+class DeepLabV3(nn.Module):
+    """Normalised images (B, 3, H, W) to scores (B, classes, ceil(H / 8), ceil(W / 8))."""
+
+    def __init__(self, classes: int, blocks: tuple[int, ...] = RESNET101) -> None:
+        super().__init__()
+        self.backbone = ResNetV1c(blocks)
+        self.decode_head = AsppHead(2048, 512, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode_head(self.backbone(images))
+
+
+class ResNetV1c(nn.Module):
+    def __init__(self, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_conv_norm_relu(3, 32, stride=2), *_conv_norm_relu(32, 32), *_conv_norm_relu(32, 64))
+        width = 64
+        for i, (count, stride, dilation) in enumerate(zip(blocks, STRIDES, DILATIONS, strict=True)):
+            narrow = 64 * 2**i
+            # contract_dilation: the first block of a dilated stage has half the dilation.
+            stage = [Bottleneck(width, narrow, stride, max(1, dilation // 2), project=True)]
+            width = 4 * narrow
+            stage += [Bottleneck(width, narrow, 1, dilation) for _ in range(count - 1)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.max_pool2d(self.stem(images), 3, stride=2, padding=1)
+        for i in range(4):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+        return x
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 with stride and dilation, 1 x 1, added to the input or to its projection."""
+
+    def __init__(self, width: int, narrow: int, stride: int, dilation: int, project: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, narrow, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(narrow)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(narrow)
+        self.conv3 = nn.Conv2d(narrow, 4 * narrow, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * narrow)
+        self.downsample: nn.Module = nn.Identity()
+        if project:
+            projection = nn.Conv2d(width, 4 * narrow, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(4 * narrow))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+class AsppHead(nn.Module):
+    """Atrous spatial pyramid pooling: features (B, width, h, w) to scores (B, classes, h, w)."""
+
+    def __init__(self, width: int, narrow: int, classes: int) -> None:
+        super().__init__()
+        self.conv_seg = nn.Conv2d(narrow, classes, 1)
+        self.image_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvModule(width, narrow, 1))
+        self.aspp_modules = nn.ModuleList(
+            ConvModule(width, narrow, 1 if dilation == 1 else 3, dilation) for dilation in ASPP_DILATIONS
+        )
+        self.bottleneck = ConvModule(narrow * (1 + len(ASPP_DILATIONS)), narrow, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = self.image_pool(features).expand(-1, -1, *features.shape[-2:])
+        parts = [pooled, *(module(features) for module in self.aspp_modules)]
+        return self.conv_seg(self.bottleneck(torch.cat(parts, 1)))
+
+
+class ConvModule(nn.Module):
+    def __init__(self, before: int, after: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.conv = nn.Conv2d(before, after, kernel, padding=padding, dilation=dilation, bias=False)
+        self.bn = nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+def _conv_norm_relu(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+
+
+def _read(weights: Found) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of mmsegmentation, without the auxiliary head."""
+    return {name: value for name, value in read_tensors(weights.path).items() if not name.startswith(UNUSED)}

@@ -1,0 +1,245 @@
+"""The gallery: one static page of any runs, samples as rows and methods as columns, that opens from the disk.
+
+In its folder: index.html, which holds style, script and all texts and numbers, and gallery-files/<suite>-<benchmark>/
+with the pictures, full/<column>/<id>.webp and, of large ones, small/<column>/<id>.webp for the rows.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.benchmark import BENCHMARKS
+from reports.gallery.files import FILES, GalleryFiles, file_name
+from reports.runs import ReportError, Run, read_runs
+from reports.sheets.pictures import Shown
+from reports.tables import piebench
+from reports.tables.comparison import shown_columns, write_text
+from reports.tables.model import DIGITS, Column
+
+PAGE = Path(__file__).parent / "page"
+STYLES = ("look.css", "rows.css", "viewer.css")
+SCRIPTS = ("elements.js", "state.js", "choose.js", "rows.js", "viewer.js", "main.js")
+GENERATOR = "EditAR Bench gallery"  # how an earlier gallery is told from other pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs of one benchmark of one suite, which may be unfinished.
+
+    shown: from a sample id to what the data set shows of it; None where there is no data set at hand, then the gallery
+    has what the run directories tell.
+    """
+
+    runs: Sequence[Run]
+    shown: Callable[[str], Shown] | None = None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.runs[0].manifest
+
+    @property
+    def benchmark(self) -> str:
+        return self.manifest["benchmark"]
+
+    @property
+    def key(self) -> str:
+        return file_name(f"{self.manifest['suite']}-{self.benchmark}")
+
+    @cached_property
+    def sample_ids(self) -> list[str]:
+        """Of all samples that some run has attempted."""
+        return sorted(set[str]().union(*(run.attempted.index for run in self.runs)))
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The methods' names; runs of one method are told apart by where they lie."""
+        folders: dict[str, list[Path]] = {}
+        for run in self.runs:
+            folders.setdefault(run.method, []).append(run.path.resolve())
+        labels = []
+        for run in self.runs:
+            alike = folders[run.method]
+            common = os.path.commonpath(alike)
+            parts = [path.relative_to(common).parts for path in alike]
+            needed = next(
+                count
+                for count in range(max(map(len, parts)) + 1)
+                if len({each[:count] for each in parts}) == len(parts)
+            )
+            where = "/".join(run.path.resolve().relative_to(common).parts[:needed])
+            labels.append(f"{run.method} ({where})" if where else run.method)
+        return labels
+
+
+def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
+    """Of runs by suite and benchmark, those that a gallery can show; the others are said to be left out.
+
+    All of them where it can show none, for `read_group` to say why.
+    """
+    known = {key: run_dirs for key, run_dirs in found.items() if key[1] in BENCHMARKS}
+    for _, benchmark in found.keys() - known.keys() if known else ():
+        print(f"left out: the runs of {benchmark}, which have no page", file=sys.stderr)
+    return list((known or found).values())
+
+
+def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
+    """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
+    run_dirs = list({path.resolve(): path for path in run_dirs}.values())  # one that is named twice is one
+    content = json.loads((run_dirs[0] / "manifest.json").read_text(encoding="utf-8"))
+    if content["benchmark"] not in BENCHMARKS:
+        raise ReportError(f"{run_dirs[0]} is a run of {content['benchmark']!r}; known are {', '.join(BENCHMARKS)}")
+    known = BENCHMARKS[content["benchmark"]]
+    columns = [column.key for column in known.columns]
+    runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
+    runs.sort(key=lambda run: [*known.methods, run.method].index(run.method))
+    for run in runs:
+        if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
+            raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")
+    return Group(runs=runs, shown=shown)
+
+
+def write_gallery(groups: Sequence[Group], out: Path) -> Path:
+    """Writes the page and its pictures into the folder `out`; returns the page.
+
+    An earlier gallery there is replaced, whatever else lies there stays. Raises ReportError where another page would be
+    overwritten, and for sample ids that can't be names of files.
+    """
+    page = out / "index.html"
+    if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace"):
+        raise ReportError(f"{page} is no gallery and would be overwritten; give --out another folder")
+    shutil.rmtree(out / FILES, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    content = {"files": FILES, "digits": DIGITS, "groups": [_content(group, out) for group in groups]}
+    return write_text(page, _html(content))
+
+
+def _html(content: dict[str, Any]) -> str:
+    def joined(names: Sequence[str]) -> str:
+        return "\n".join((PAGE / name).read_text(encoding="utf-8") for name in names)
+
+    style = joined(STYLES)
+    script = '(() => {\n"use strict";\n' + joined(SCRIPTS) + "})();\n"
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template("gallery.html").render(
+        generator=GENERATOR,
+        title=" · ".join(dict.fromkeys(group["title"] for group in content["groups"])),
+        data=Markup(embedded_json(content)),
+        style=Markup(style),
+        script=Markup(script),
+        style_digest=_digest(style),
+        script_digest=_digest(script),
+    )
+
+
+def embedded_json(content: Any) -> str:
+    """JSON that stays text within a script element, whatever its strings hold."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _digest(text: str) -> str:
+    """Of an inline element, for the content security policy."""
+    return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _content(group: Group, out: Path) -> dict[str, Any]:
+    """What the page knows of a group. Scores are in display units, null where undefined; lists go by column, method,
+    sample; reasons for what is missing go by method and sample."""
+    columns = shown_columns(group.manifest, BENCHMARKS[group.benchmark].columns)
+    written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.shown)
+    types, names = _types(group)
+    methods = [
+        {"label": label, "folder": folder, "reference": run.method in piebench.REFERENCES, "note": _note(run)}
+        for run, label, folder in zip(group.runs, group.labels, written.folders, strict=True)
+    ]
+    return {
+        "key": group.key,
+        "title": BENCHMARKS[group.benchmark].title,
+        "suite": group.manifest["suite"],
+        "facts": _facts(group),
+        "side": written.side,
+        "small": written.small,
+        "inputs": written.inputs,
+        "mask": written.mask,
+        "methods": methods,
+        "baseline": next((n for n, run in enumerate(group.runs) if run.method == piebench.BASELINE), 0),
+        "columns": [
+            {"key": c.key, "title": _scaled(c.title, c), "full": _scaled(c.full_title, c), "higher": c.higher_is_better}
+            for c in columns
+        ],
+        "ids": group.sample_ids,
+        "types": types,
+        "type": names,
+        "labels": list(written.texts),
+        "texts": list(written.texts.values()),
+        "scores": [[_scores(run, column, group.sample_ids) for run in group.runs] for column in columns],
+        **_missing(group, columns, written.errors),
+    }
+
+
+def _scaled(title: str, column: Column) -> str:
+    power = f" ×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
+    return f"{title}{power}\u00a0{'↑' if column.higher_is_better else '↓'}"
+
+
+def _facts(group: Group) -> str:
+    manifest = group.manifest
+    return (
+        f"{manifest['protocol']} · {len(group.sample_ids)} samples · "
+        f"seed {manifest['seed']} · data {str(manifest['dataset']['digest'])[:12]}"
+    )
+
+
+def _note(run: Run) -> str:
+    """What belongs to the method's name: that it bounds the others, and that its run isn't finished."""
+    notes = [piebench.REFERENCES.get(run.method, "")]
+    if len(run.samples) != run.expected:
+        notes.append(f"{len(run.samples)}/{run.expected} done")
+    return "; ".join(filter(None, notes))
+
+
+def _types(group: Group) -> tuple[list[int], list[str]]:
+    """The edit type of each sample as an index into the types' names; nothing of a benchmark that has none."""
+    if "edit_type_name" not in BENCHMARKS[group.benchmark].facts:
+        return [], []
+    known = pd.concat([run.attempted[["edit_type", "edit_type_name"]] for run in group.runs])
+    known = known[~known.index.duplicated()].loc[group.sample_ids]
+    names = list(dict.fromkeys(known.sort_values("edit_type", kind="stable")["edit_type_name"]))
+    return [names.index(name) for name in known["edit_type_name"]], names
+
+
+def _scores(run: Run, column: Column, sample_ids: Sequence[str]) -> list[float | None]:
+    values = (run.samples[column.key] * 10.0**column.power).reindex(sample_ids).round(DIGITS + 1)
+    return [None if pd.isna(value) else float(value) for value in values]
+
+
+def _missing(group: Group, columns: Sequence[Column], errors: Sequence[dict[int, str]]) -> dict[str, Any]:
+    """reasons: texts, each once. errors: why there is no picture. undefined: why scores are missing, by column too."""
+    reasons: dict[str, int] = {}
+    places = {sample_id: number for number, sample_id in enumerate(group.sample_ids)}
+    undefined: list[list[dict[int, int]]] = [[{} for _ in group.runs] for _ in columns]
+    for m, run in enumerate(group.runs):
+        for sample_id, text in run.samples["undefined"].dropna().items():
+            known = json.loads(text)
+            for c, column in enumerate(columns):
+                if column.key in known:
+                    reason = reasons.setdefault(str(known[column.key]), len(reasons))
+                    undefined[c][m][places[str(sample_id)]] = reason
+    numbered = [{place: reasons.setdefault(text, len(reasons)) for place, text in each.items()} for each in errors]
+    return {"errors": numbered, "undefined": undefined, "reasons": list(reasons)}

@@ -1,0 +1,79 @@
+"""What all plots share: a style of their own, figures, points with their intervals, texts, files.
+
+The same estimates give the same bytes where matplotlib is the same: nothing in a file says when, where or by what.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.tables.markup import one_line
+from reports.tables.statistics import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+# Okabe and Ito's colours, which the colour-blind can tell apart as well.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+GREY = "#8c8c8c"
+STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+KINDS = tuple(METADATA)
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib's own defaults and STYLE, whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    defaults: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with matplotlib.rc_context(defaults | STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Of so many inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: "Figure", path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """path: without a suffix. Returns the files written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
+    for file, kind in zip(written, kinds, strict=True):
+        figure.savefig(file, dpi=150, metadata=METADATA[kind])
+    return written
+
+
+def drawn_mean(estimate: Estimate) -> float | None:
+    """None where there is nothing that can be drawn."""
+    return estimate.mean if estimate.mean is not None and math.isfinite(estimate.mean) else None
+
+
+def draw_interval(
+    axes: "Axes", estimate: Estimate, at: float, *, vertical: bool = False, colour: str = "#333333"
+) -> None:
+    if estimate.low is not None and estimate.high is not None:
+        along, across = (estimate.low, estimate.high), (at, at)
+        axes.plot(*((across, along) if vertical else (along, across)), color=colour, linewidth=1)
+
+
+def draw_point(axes: "Axes", across: Estimate, up: Estimate, marker: str, colour: str) -> "Line2D | None":
+    """A mark where the means are, with both intervals; None where one of the means can't be drawn."""
+    if (right := drawn_mean(across)) is None or (height := drawn_mean(up)) is None:
+        return None
+    draw_interval(axes, across, height, colour=colour)
+    draw_interval(axes, up, right, vertical=True, colour=colour)
+    [mark] = axes.plot(right, height, marker, color=colour, markersize=7)
+    return mark
+
+
+def plain(text: str) -> str:
+    """Without matplotlib's markup for formulas."""
+    return one_line(text).replace("$", r"\$")

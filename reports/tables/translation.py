@@ -1,0 +1,265 @@
+"""Tables and plots of the translation benchmarks, one set a task: published and measured rows of the paper's Table 2.
+
+What is of all images together has its own source: mIoU the counts in samples.parquet, FID the fid.json that
+benchmarks/runs/fid.py documents.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.plots.scores import clear_plots, write_bars
+from reports.runs import ReportError, Run, read_runs
+from reports.tables import comparison
+from reports.tables.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
+from reports.tables.cost import write_cost
+from reports.tables.model import Block, Column, Row
+from reports.tables.pairwise import pairwise
+from reports.tables.statistics import Estimate, mean_interval, mean_iou_difference, mean_iou_interval, paired_difference
+
+FID = Column(key="fid", title="FID", power=0, higher_is_better=False, backbone="features")
+COLUMNS = {
+    "depth": (Column(key="depth_rmse", title="RMSE", power=0, higher_is_better=False, backbone="depth"), FID),
+    "canny": (
+        Column(key="ms_ssim", title="MS-SSIM", power=2, higher_is_better=True),
+        Column(key="ssim", title="SSIM", power=2, higher_is_better=True),
+        Column(key="f1", title="F1", power=2, higher_is_better=True),
+        FID,
+    ),
+    "segmentation": (
+        Column(key="mean_iou", title="mIoU", power=2, higher_is_better=True, backbone="segmentation"),
+        FID,
+    ),
+}
+OF_ALL_IMAGES = ("fid", "mean_iou")  # no means over samples
+# What the published file calls these columns. The paper's SSIM of edges is what its code takes: MS-SSIM.
+PUBLISHED_NAMES = {
+    "depth": {"depth_rmse": "depth_rmse", "fid": "depth_fid"},
+    "canny": {"ms_ssim": "canny_ssim_e2", "fid": "canny_fid"},
+    "segmentation": {"mean_iou": "seg_miou_e2", "fid": "seg_fid"},
+}
+# What the paper calls our methods, in its order.
+PUBLISHED_AS = {
+    "t2i-adapter": "T2I-Adapter",
+    "uni-controlnet": "UniControlNet",
+    "unicontrol": "UniControl",
+    "controlnet": "ControlNet",
+    "controlnet-plus-plus": "ControlNet++",
+    "editar": "EditAR",
+}
+ORDER = tuple(PUBLISHED_AS)
+PUBLISHED = Path(__file__).parents[1] / "published" / "table2_translation.csv"
+SOURCE = "arXiv 2501.04699, Table 2"
+PROTOCOL = "translation/editar-released/v1"
+RECORDS = 5000  # images of a task, over which the published numbers go
+FACTS = ("source_id", "draw")
+FID_KEYS = ("network", "generated", "reference", "reference_images", "dimension", "images", "draws", "fid")
+NOT_MEASURED = "not measured"
+EDGES_NOTE = "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM."
+AGAIN = "start the benchmark again"
+
+
+def render(
+    paths: Sequence[Path],
+    out: Path,
+    allow_partial: bool = False,
+    *,
+    task: str,
+    notes: Sequence[str] = (),
+    plots: bool = False,
+) -> list[Path]:
+    """Write translation-<task>, its -deviation from the published and its -pairwise comparisons as .md, .tex, .csv and
+    .html, and tables.tex that shows them; of runs that measured it -cost as .md and .csv; with `plots`, which take
+    seconds, -bars as .png and .pdf. Returns the files written.
+
+    paths: run directories and summaries. notes: go below each page's first table. Raises ReportError for runs that do
+    not belong into one table, and for unfinished ones unless `allow_partial`, which averages what is done and prints
+    n/N.
+    """
+    columns, name = COLUMNS[task], f"translation-{task}"
+    scores = [column.key for column in columns if column.key not in OF_ALL_IMAGES]
+    runs = read_runs(paths, scores, FACTS, allow_partial=allow_partial)
+    runs.sort(key=lambda run: ORDER.index(run.method) if run.method in ORDER else len(ORDER))
+    fids = {run.method: read_fid(run) for run in runs}
+    for run in runs:
+        if fids[run.method]["reference"] != fids[runs[0].method]["reference"]:
+            raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
+    shown = shown_columns(runs[0].manifest, columns)
+    measured = [_row(run, fids[run.method], columns) for run in runs]
+    published = Block(label=f"Published ({SOURCE})", rows=tuple(_published_rows(task)), facts={"source": SOURCE})
+    ours = Block(label="Measured", rows=_beside(published.rows, measured), facts=facts(runs[0]))
+    title, said = f"{task.capitalize()} to image", conditions(runs[0], counted="images")
+    differences = comparison.not_as_published(runs[0].manifest, columns, shown, PROTOCOL, RECORDS)
+    pages = {
+        name: comparison.compared(
+            title,
+            published,
+            ours,
+            columns=columns,
+            shown=shown,
+            conditions=said,
+            differences=differences,
+            notes=_notes(task, runs, fids),
+        ),
+        f"{name}-deviation": comparison.deviations(
+            title, published, ours, shown=shown, conditions=said, differences=differences
+        ),
+        f"{name}-pairwise": pairwise(title, runs, columns, shown, _kind, partial(_pair, fids), counted="images"),
+    }
+    bars = write_bars(out / f"{name}-bars", title, shown, ours, None if differences else published) if plots else []
+    if not bars:
+        clear_plots(out, [f"{name}-bars"])
+    figures = {name: [f"{name}-bars"] if bars else []}
+    return [*write_pages(pages, out, notes=notes, figures=figures), *write_cost(runs, out, name), *bars]
+
+
+def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+    edges = (EDGES_NOTE,) if task == "canny" else ()
+    return (MARKS, *edges, *_fid_notes(fids), *_draw_notes(runs), *undefined_notes(runs, COLUMNS[task]))
+
+
+def _pair(fids: Mapping[str, dict[str, Any]], first: Run, second: Run, column: Column) -> Estimate:
+    samples = first.samples
+    if column.key == "fid":
+        values = [fids[run.method]["fid"] for run in (first, second)]
+        mean = None if None in values else values[0] - values[1]
+        return Estimate(mean=mean, n=len(samples), note="FID is one number of all images: no interval and no test")
+    if column.key != "mean_iou":
+        return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"], test=True)
+    both = samples.index.intersection(second.samples.index)
+    one, other = (class_counts(run, both) for run in (first, second))
+    classes = max(one.shape[2], other.shape[2])
+    one, other = (np.pad(each, ((0, 0), (0, 0), (0, classes - each.shape[2]))) for each in (one, other))
+    return mean_iou_difference(one, other, samples.loc[both, "draw"], samples.loc[both, "source_id"])
+
+
+def read_fid(run: Run) -> dict[str, Any]:
+    """The run's fid.json. Raises ReportError where it is not of the run's images and networks."""
+    path = run.path / "fid.json" if run.path.is_dir() else run.path
+    try:
+        known = {name: run.fid[name] for name in FID_KEYS}
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{path} cannot be read: there is no {error}; {AGAIN}") from error
+    digests = "\n".join(sorted(run.samples["image_sha256"]))
+    if known["generated"] != hashlib.sha256(digests.encode()).hexdigest():
+        raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
+    if known["network"] != run.manifest["scoring"]["backbones"]["features"]:
+        raise ReportError(f"{path} is of another network than manifest.json says; {AGAIN}")
+    return known
+
+
+def _row(run: Run, fid: dict[str, Any], columns: Sequence[Column]) -> Row:
+    return comparison.measured_row(
+        run.method,
+        [_estimate(run, fid, column.key) for column in columns],
+        columns,
+        kind=_kind(run),
+        done=len(run.samples),
+        expected=run.expected,
+        published_as=PUBLISHED_AS.get(run.method, ""),
+    )
+
+
+def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...]:
+    """The measured rows in the order of the published ones, with one that says so for each that was not measured."""
+    found = {row.label: row for row in measured}
+    ours = {name: method for method, name in PUBLISHED_AS.items()}
+    rows = []
+    for other in published:
+        method = ours[other.label]
+        missing = Row(
+            label=method,
+            kind=_kinds()[other.label],
+            samples=NOT_MEASURED,
+            estimates=(Estimate(mean=None, n=0, note=NOT_MEASURED),) * len(other.estimates),
+            done=0,
+            expected=measured[0].expected,
+            published_as=other.label,
+        )
+        rows.append(found.pop(method, missing))
+    return (*rows, *found.values())
+
+
+def _kind(run: Run) -> str:
+    return _kinds().get(PUBLISHED_AS.get(run.method, ""), "")
+
+
+def _kinds() -> dict[str, str]:
+    """Whether one network does all tasks, by the paper's names."""
+    return {each["method"]: "unified" if each["unified"] else "one task" for each in _published()}
+
+
+def _estimate(run: Run, fid: dict[str, Any], column: str) -> Estimate:
+    samples = run.samples
+    if column == "fid":
+        return Estimate(mean=fid["fid"], n=fid["images"], note="; ".join([_against(fid), *_fid_reasons(fid)]))
+    if column == "mean_iou":
+        return mean_iou_interval(class_counts(run, samples.index), samples["draw"], samples["source_id"])
+    return comparison.explained(mean_interval(samples[column], samples["source_id"]), samples, column)
+
+
+def class_counts(run: Run, samples: pd.Index) -> np.ndarray:
+    """Pixels of each class in both maps, in predictions, in labels: (n, 3, C), of these samples."""
+    try:
+        images = [json.loads(text) for text in run.samples.loc[samples, "counts"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{run.path}: samples.parquet has no readable counts ({error!r}); {AGAIN}") from error
+    classes = 1 + max((int(each) for image in images for each in image), default=-1)
+    counts = np.zeros((len(images), 3, classes))
+    for count, image in zip(counts, images, strict=True):
+        for each, pixels in image.items():
+            count[:, int(each)] = pixels
+    return counts
+
+
+def _published_rows(task: str) -> Iterator[Row]:
+    names = PUBLISHED_NAMES[task]
+    for record in _published():
+        if pd.isna(record[names["fid"]]):
+            continue  # the paper has no number of this method and task
+        means = [record[names[column.key]] if column.key in names else None for column in COLUMNS[task]]
+        yield Row(
+            label=record["method"],
+            kind=f"{_kinds()[record['method']]}, {record['t2i_model']}",
+            samples="",
+            estimates=tuple(Estimate(mean=mean) for mean in means),
+            published_as=record["method"],
+        )
+
+
+@cache
+def _published() -> list[dict[str, Any]]:
+    return pd.read_csv(PUBLISHED).to_dict("records")
+
+
+def _against(fid: dict[str, Any]) -> str:
+    return (
+        f"against {fid['reference_images']} real images of digest {fid['reference'][:12]}, in {fid['dimension']} "
+        "features"
+    )
+
+
+def _fid_reasons(fid: dict[str, Any]) -> list[str]:
+    """Why a value must not be compared with others', each reason once."""
+    return list(dict.fromkeys(draw["note"] for draw in fid["draws"].values() if draw["note"]))
+
+
+def _fid_notes(fids: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What FID was taken of, and why a value must not be compared with others'. fids: by method."""
+    notes = [f"FID is one number of all images and has no interval; it is {_against(next(iter(fids.values())))}."]
+    reasons: dict[str, list[str]] = {}
+    for method, fid in fids.items():
+        for reason in _fid_reasons(fid):
+            reasons.setdefault(reason, []).append(method)
+    return notes + [f"FID of {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
+
+
+def _draw_notes(runs: Sequence[Run]) -> list[str]:
+    draws = runs[0].attempted["draw"].nunique()
+    return [f"Of {draws} images a prompt; FID and mIoU are means over the {draws}."] if draws > 1 else []
