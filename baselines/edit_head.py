@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.unified.checkpoint import empty, fill
-from editar.model.checkpoint import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle
 
 HEADS = 4  # leave no trace in the shapes
 PREFIX = "edit_head."

@@ -92,7 +92,7 @@ class MGIE:
     def load(self) -> None:
         from baselines.edit_head import read_edit_head
         from baselines.unified.checkpoint import fill
-        from editar.model.checkpoint import map_pickle
+        from editar.io.tensors import map_pickle
 
         folder = find(MGIE_7B, self.weights)
         self.diffusion.load()

@@ -56,7 +56,7 @@ class UniControlNet:
         from baselines.unified.checkpoint import Sizes
         from baselines.unified.local_adapter import read_adapters
         from baselines.unified.stable_diffusion import read_stable_diffusion
-        from editar.model.checkpoint import map_pickle
+        from editar.io.tensors import map_pickle
 
         files = self._files()
         path = files.checkpoint

@@ -45,7 +45,7 @@ class UniControl:
         from baselines.unified.checkpoint import Sizes
         from baselines.unified.stable_diffusion import read_stable_diffusion
         from baselines.unified.unicontrol_branch import read_branch
-        from editar.model.checkpoint import map_pickle
+        from editar.io.tensors import map_pickle
 
         files = self._files()
         path = files.checkpoint

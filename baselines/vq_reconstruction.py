@@ -1,7 +1,6 @@
 """The source image through EditAR's tokenizer and back: the ceiling that the tokenizer sets to preservation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -22,9 +21,9 @@ class VQReconstruction:
         self._vq: VQModel | None = None
 
     def load(self) -> None:
-        from editar.model.checkpoint import load_vq
+        from editar.model.checkpoint import read_vq
 
-        self._vq = load_vq(weights_folder(self.context)).to(self.device)
+        self._vq = read_vq(weights_folder(self.context)).load(device=self.device)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         import torch
@@ -40,7 +39,10 @@ class VQReconstruction:
         return answers
 
     def settings(self) -> dict[str, Any]:
-        return {"weights": {self._file().name: file_digest(self._file())}}
+        from editar.model.checkpoint import read_vq
+
+        path = read_vq(weights_folder(self.context)).path
+        return {"weights": {path.name: file_digest(path)}}
 
     def needs(self) -> Needs:
         """The tokenizer alone is read."""
@@ -48,9 +50,3 @@ class VQReconstruction:
 
         files = tuple(file for file in model_files(self.context) if file.name in (TOKENIZER.name, FILES[0]))
         return Needs(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})
-
-    def _file(self) -> Path:
-        from editar.model.checkpoint import FILES, OFFICIAL_VQ, is_official
-
-        folder = weights_folder(self.context)
-        return folder / (OFFICIAL_VQ if is_official(folder) else FILES[0])

@@ -13,8 +13,10 @@ from editar.decoding.cpu.int8 import Int8Linear, require_int8
 from editar.decoding.cpu.linear import can_pack, pack
 from editar.decoding.decoder import Decoder
 from editar.images import to_image, to_tensor
+from editar.io.tensors import CheckpointError
 from editar.memory import require_memory
-from editar.model.checkpoint import FILES, CheckpointError, Parts, read_model
+from editar.model.checkpoint import FILES, read_model
+from editar.model.files import Parts
 from editar.model.t5 import T5TextEncoder
 from editar.prompts import translation_prompt
 

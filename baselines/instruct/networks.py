@@ -12,7 +12,7 @@ from baselines.inversion.stable_diffusion import StableDiffusion, read_scheduler
 from baselines.unified.checkpoint import EMA, Sizes
 from baselines.unified.files import Files
 from baselines.unified.stable_diffusion import read_stable_diffusion
-from editar.model.checkpoint import map_pickle
+from editar.io.tensors import map_pickle
 
 # What Stable Diffusion 1 was trained with; a checkpoint has it as tables, if at all.
 LDM_SCHEDULE = {

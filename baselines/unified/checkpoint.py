@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from editar.model.checkpoint import CheckpointError, Uninitialised
+from editar.io.tensors import CheckpointError, Uninitialised
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."

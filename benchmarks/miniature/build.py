@@ -21,7 +21,8 @@ from benchmarks.miniature.train import perception_training, tokenizer, transform
 from benchmarks.miniature.train.export import save_curve, write_digests
 from benchmarks.miniature.train.tokens import CROWDED, GENERAL, HARD, make_shards
 from editar.config import SamplingConfig
-from editar.model.checkpoint import Parts, save_folder
+from editar.model.checkpoint import save_folder
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 
 STAGES = (

@@ -27,7 +27,8 @@ from benchmarks.miniature.world.render import render
 from benchmarks.speed.measure import report_speed
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
-from editar.model.checkpoint import Parts, load_folder
+from editar.model.checkpoint import load_folder
+from editar.model.files import Parts
 from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run
 from editar.training.data.config import DataConfig, Source

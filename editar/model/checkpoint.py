@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,57 +19,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.io.tensors import (
-    CheckpointError,
-    State,
-    Uninitialised,
-    check_state,
-    fill,
-    map_pickle,
-    map_safetensors,
-)
-from editar.model.files import ConfigT, ModelFiles, Part, Parts
+from editar.io.tensors import CheckpointError, State, map_safetensors
+from editar.model.files import ConfigT, ModelFiles, NetworkT, Part, Parts, VQPart, WordTextPart
 from editar.model.official import (
-    NOT_IN_TEXT_TO_IMAGE,
-    OFFICIAL_T5,
     OFFICIAL_TEXT_TO_IMAGE,
     OFFICIAL_TRANSFORMER,
     OFFICIAL_VQ,
-    load_official_transformer,
-    load_official_vq,
-    load_text_to_image,
-    official_transformer_config,
-    official_vq_config,
+    find_t5,
+    official_transformer,
+    official_vq,
 )
 from editar.model.t5 import T5TextEncoder
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel
-
-__all__ = [
-    "FILES",
-    "FORMAT",
-    "NOT_IN_TEXT_TO_IMAGE",
-    "OFFICIAL_T5",
-    "OFFICIAL_TRANSFORMER",
-    "OFFICIAL_VQ",
-    "CheckpointError",
-    "ModelFiles",
-    "Parts",
-    "Uninitialised",
-    "check_state",
-    "convert",
-    "is_official",
-    "load_folder",
-    "load_official_transformer",
-    "load_official_vq",
-    "load_text_to_image",
-    "load_vq",
-    "map_pickle",
-    "read_model",
-    "save_folder",
-    "save_transformer",
-]
 
 FORMAT = "editar-bench/1"
 FILES = ("vq.safetensors", "transformer.safetensors", "text.safetensors")
@@ -86,15 +49,23 @@ def read_model(folder: Path, text_source: str | Path | None = None) -> ModelFile
 
     text_source: folder or hub id of the T5, if it is not where the folder says.
     """
-    return _read_official(folder, text_source) if is_official(folder) else _read_folder(folder, text_source)
+    if not is_official(folder):
+        return _read_folder(folder, text_source)
+    transformer = official_transformer(folder / OFFICIAL_TRANSFORMER)
+    return ModelFiles(
+        folder=folder,
+        vq=official_vq(folder / OFFICIAL_VQ),
+        transformer=transformer,
+        text=T5TextEncoder(text_source or find_t5(folder), length=transformer.config.text_length),
+        sampling=SamplingConfig(),
+    )
 
 
-def load_vq(folder: Path) -> VQModel:
-    """The tokenizer of a model's folder, alone, on the CPU in float32."""
+def read_vq(folder: Path) -> VQPart:
+    """The tokenizer of a model's folder, alone."""
     if is_official(folder):
-        return load_official_vq(folder / OFFICIAL_VQ)
-    part, _ = _part(VQConfig, folder / FILES[0], "vq")
-    return fill(lambda: VQModel(part.config), part.mapped, part.path)
+        return official_vq(folder / OFFICIAL_VQ)
+    return _part(VQConfig, VQModel, folder / FILES[0], "vq")[0]
 
 
 def is_official(folder: Path) -> bool:
@@ -107,23 +78,6 @@ def is_official(folder: Path) -> bool:
     raise CheckpointError(
         f"{folder}: no model here; expected {', '.join(FILES)}, or the authors' files {OFFICIAL_TRANSFORMER} and "
         f"{OFFICIAL_VQ}" + f" ({OFFICIAL_TEXT_TO_IMAGE} is what training starts from; it cannot edit)" * started
-    )
-
-
-# --- the authors' files
-
-
-def _read_official(folder: Path, text_source: str | Path | None) -> ModelFiles:
-    """The T5 is flan-t5-xl/ in the folder if it is there; the settings are the published ones."""
-    vq, transformer, local = folder / OFFICIAL_VQ, folder / OFFICIAL_TRANSFORMER, folder / OFFICIAL_T5.split("/")[1]
-    config = official_transformer_config(transformer)
-    source = text_source or (local if local.is_dir() else OFFICIAL_T5)
-    return ModelFiles(
-        folder=folder,
-        vq=Part(path=vq, config=official_vq_config(vq), mapped=lambda: map_pickle(vq)[0]),
-        transformer=Part(path=transformer, config=config, mapped=lambda: map_pickle(transformer)[0]),
-        text=T5TextEncoder(source, length=config.text_length),
-        sampling=SamplingConfig(),
     )
 
 
@@ -145,8 +99,8 @@ def save_folder(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float3
 def convert(files: ModelFiles, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """As `save_folder`, but of a model on disk, with one network in memory at a time."""
     _start_folder(folder, dtype)
-    _save_vq(folder, files.load_vq(), dtype)
-    save_transformer(folder, files.load_transformer(dtype=dtype), files.sampling, dtype=dtype)
+    _save_vq(folder, files.vq.load(), dtype)
+    save_transformer(folder, files.transformer.load(dtype=dtype), files.sampling, dtype=dtype)
     _save_text(folder, files.load_text(), dtype)
 
 
@@ -183,8 +137,8 @@ def load_folder(folder: Path, text_source: str | Path | None = None) -> Parts:
 
 def _read_folder(folder: Path, text_source: str | Path | None) -> ModelFiles:
     vq_path, transformer_path, text_path = (folder / name for name in FILES)
-    vq, _ = _part(VQConfig, vq_path, "vq")
-    transformer, metadata = _part(TransformerConfig, transformer_path, "transformer")
+    vq, _ = _part(VQConfig, VQModel, vq_path, "vq")
+    transformer, metadata = _part(TransformerConfig, EditARTransformer, transformer_path, "transformer")
     return ModelFiles(
         folder=folder,
         vq=vq,
@@ -194,10 +148,10 @@ def _read_folder(folder: Path, text_source: str | Path | None) -> ModelFiles:
     )
 
 
-def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5TextEncoder:
+def _text(path: Path, source: str | Path | None) -> WordTextPart | T5TextEncoder:
     _, metadata = _read(path, ("text-words", "text-t5"))
     if metadata["kind"] == "text-words":
-        return _part(WordTextConfig, path, "text-words")[0]
+        return _part(WordTextConfig, WordTextEncoder, path, "text-words")[0]
     try:
         settings = json.loads(metadata["config"])
         named, length = settings["source"], settings["length"]
@@ -211,10 +165,12 @@ def _text(path: Path, source: str | Path | None) -> Part[WordTextConfig] | T5Tex
     return T5TextEncoder(source or (inside if inside.is_dir() else named), length=length)
 
 
-def _part(kind: type[ConfigT], path: Path, name: str) -> tuple[Part[ConfigT], dict[str, str]]:
+def _part(
+    kind: type[ConfigT], network: Callable[[ConfigT], NetworkT], path: Path, name: str
+) -> tuple[Part[ConfigT, NetworkT], dict[str, str]]:
     _, metadata = _read(path, (name,))
     config = _config(kind, metadata.get("config", ""), path)
-    return Part(path=path, config=config, mapped=lambda: map_safetensors(path)[0]), metadata
+    return Part(path=path, config=config, network=network, mapped=lambda: map_safetensors(path)[0]), metadata
 
 
 def _metadata(kind: str, config: Mapping[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel
 
 ConfigT = TypeVar("ConfigT", VQConfig, TransformerConfig, WordTextConfig)
+NetworkT = TypeVar("NetworkT", VQModel, EditARTransformer, WordTextEncoder)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +33,21 @@ class Parts:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part(Generic[ConfigT]):
+class Part(Generic[ConfigT, NetworkT]):
     """A network in a file, not loaded: what it is, and how its tensors are mapped into memory."""
 
     path: Path
     config: ConfigT
+    network: Callable[[ConfigT], NetworkT]
     mapped: Callable[[], State]
+
+    def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> NetworkT:
+        return fill(lambda: self.network(self.config), self.mapped, self.path, dtype=dtype, device=device)
+
+
+VQPart = Part[VQConfig, VQModel]
+TransformerPart = Part[TransformerConfig, EditARTransformer]
+WordTextPart = Part[WordTextConfig, WordTextEncoder]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +55,9 @@ class ModelFiles:
     """A model on disk, of which the headers are read and nothing else. `folder` is where it is."""
 
     folder: Path
-    vq: Part[VQConfig]
-    transformer: Part[TransformerConfig]
-    text: Part[WordTextConfig] | T5TextEncoder
+    vq: VQPart
+    transformer: TransformerPart
+    text: WordTextPart | T5TextEncoder
     sampling: SamplingConfig
 
     def __post_init__(self) -> None:
@@ -60,30 +70,17 @@ class ModelFiles:
     def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Parts:
         """The networks; transformer and T5 in `dtype`, the rest in float32."""
         return Parts(
-            vq=self.load_vq(device=device),
-            transformer=self.load_transformer(device=device, dtype=dtype),
+            vq=self.vq.load(device=device),
+            transformer=self.transformer.load(device=device, dtype=dtype),
             text=self.load_text(device=device, dtype=dtype),
             sampling=self.sampling,
         )
-
-    def load_vq(self, *, device: str | torch.device = "cpu") -> VQModel:
-        """The tokenizer alone, in float32."""
-        return fill(lambda: VQModel(self.vq.config), self.vq.mapped, self.vq.path, device=device)
-
-    def load_transformer(
-        self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> EditARTransformer:
-        part = self.transformer
-        return fill(lambda: EditARTransformer(part.config), part.mapped, part.path, dtype=dtype, device=device)
 
     def load_text(
         self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> WordTextEncoder | T5TextEncoder:
         """The miniature's encoder in float32, or a T5 in `dtype`, whose weights are read when it is called."""
-        if not isinstance(self.text, Part):
-            return self.text.to(device, dtype)
-        part = self.text
-        return fill(lambda: WordTextEncoder(part.config), part.mapped, part.path, device=device)
+        return self.text.load(device=device) if isinstance(self.text, Part) else self.text.to(device, dtype)
 
     def digests(self) -> dict[str, str]:
         """sha256 of every file that the model is made of, by its place in the folder; where that is elsewhere, by its

@@ -4,40 +4,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from editar.config import SIZES, TransformerConfig, VQConfig
-from editar.io.tensors import CheckpointError, check_state, fill, map_pickle
+from editar.io.tensors import CheckpointError, check_state, map_pickle
+from editar.model.files import TransformerPart, VQPart
+from editar.model.t5 import OFFICIAL_T5
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel
 
 OFFICIAL_TRANSFORMER = "editar_release.pt"
 OFFICIAL_VQ = "vq_ds16_t2i.pt"
 OFFICIAL_TEXT_TO_IMAGE = "t2i_XL_stage2_512.pt"
-OFFICIAL_T5 = "google/flan-t5-xl"
 # What EditAR adds to the text-to-image model it starts from.
 NOT_IN_TEXT_TO_IMAGE = frozenset({"img_uncond_embedding", "alignment.weight", "alignment.bias"})
 
 
-def load_official_vq(path: Path, config: VQConfig | None = None, *, device: str | torch.device = "cpu") -> VQModel:
-    """`vq_ds16_t2i.pt`, in float32; without a configuration it is VQ-16, with the codebook's size as in the file."""
-    if config is None:
-        config = official_vq_config(path)
-    return fill(lambda: VQModel(config), lambda: map_pickle(path)[0], path, device=device)
+def official_vq(path: Path, config: VQConfig | None = None) -> VQPart:
+    """`vq_ds16_t2i.pt`; without a configuration it is VQ-16, with the codebook's size as in the file."""
+    config = config or official_vq_config(path)
+    return VQPart(path=path, config=config, network=VQModel, mapped=lambda: map_pickle(path)[0])
 
 
-def load_official_transformer(
-    path: Path,
-    config: TransformerConfig | None = None,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-) -> EditARTransformer:
+def official_transformer(path: Path, config: TransformerConfig | None = None) -> TransformerPart:
     """`editar_release.pt`; the configuration is read off the tensors' shapes if none is given."""
-    if config is None:
-        config = official_transformer_config(path)
-    return fill(lambda: EditARTransformer(config), lambda: map_pickle(path)[0], path, dtype=dtype, device=device)
+    config = config or official_transformer_config(path)
+    return TransformerPart(path=path, config=config, network=EditARTransformer, mapped=lambda: map_pickle(path)[0])
+
+
+def find_t5(folder: Path) -> str | Path:
+    """The T5 of the authors' files: flan-t5-xl/ beside them if it is there, else the hub's."""
+    local = folder / OFFICIAL_T5.split("/")[1]
+    return local if local.is_dir() else OFFICIAL_T5
 
 
 def load_text_to_image(path: Path, config: TransformerConfig | None = None) -> EditARTransformer:

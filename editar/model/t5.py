@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editar.io.tensors import copies, fill, map_pickle, map_safetensors
-from editar.model.official import OFFICIAL_T5
 
+OFFICIAL_T5 = "google/flan-t5-xl"  # the paper's
 REMEMBERED = 64  # texts whose embeddings are kept, about 1 MB each
 SETTINGS = ("*.json", "*.model")  # configuration and tokenizer
 # In the order in which they are taken; a hub repository holds the same weights several times over.

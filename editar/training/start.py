@@ -9,8 +9,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from editar.config import SIZES, SamplingConfig
-from editar.model.checkpoint import Parts, read_model
-from editar.model.official import OFFICIAL_T5, OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, load_official_vq, load_text_to_image
+from editar.model.checkpoint import read_model
+from editar.model.files import Parts
+from editar.model.official import OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, find_t5, load_text_to_image, official_vq
 from editar.model.t5 import T5TextEncoder
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
@@ -39,11 +40,10 @@ def load_start(config: ModelConfig) -> Parts:
     """The networks on the CPU in float32. Raises CheckpointError or FileNotFoundError that name what is missing."""
     if config.initial == "text-to-image":
         size = replace(SIZES["XL"], trainable_null=config.trainable_null)
-        local = config.start / OFFICIAL_T5.split("/")[1]
         parts = Parts(
-            vq=load_official_vq(config.start / OFFICIAL_VQ),
+            vq=official_vq(config.start / OFFICIAL_VQ).load(),
             transformer=load_text_to_image(config.start / OFFICIAL_TEXT_TO_IMAGE, size),
-            text=T5TextEncoder(config.text or (local if local.is_dir() else OFFICIAL_T5), length=size.text_length),
+            text=T5TextEncoder(config.text or find_t5(config.start), length=size.text_length),
             sampling=SamplingConfig(),
         )
     else:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from editar.config import TransformerConfig
 from editar.decoding.decoder import Decoder
 from editar.images import to_image
-from editar.model.checkpoint import FILES, Parts, save_folder, save_transformer
+from editar.model.checkpoint import FILES, save_folder, save_transformer
+from editar.model.files import Parts
 from editar.model.t5 import T5TextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run, SharedStore

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.edit_head import EditHead, EditHeadSizes, read_edit_head
 from baselines.unified.checkpoint import empty
-from editar.model.checkpoint import CheckpointError
+from editar.io.tensors import CheckpointError
 from tests.baselines.mgie_layout import TINY, head_shapes, random_mllm, write_mllm
 
 

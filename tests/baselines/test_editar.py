@@ -13,7 +13,8 @@ from baselines.editar import EditARMethod
 from baselines.method import EditRequest, MethodContext, TranslateRequest
 from baselines.vq_reconstruction import VQReconstruction
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.model.checkpoint import Parts, save_folder
+from editar.model.checkpoint import save_folder
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel

@@ -23,7 +23,7 @@ from baselines.instruct_pix2pix import (
 )
 from baselines.method import MethodContext
 from baselines.unified.names import ema_name, unet_name
-from editar.model.checkpoint import CheckpointError
+from editar.io.tensors import CheckpointError
 from tests.baselines import edit_reference as slow
 from tests.baselines.ldm_layout import (
     NARROW,

@@ -14,7 +14,7 @@ from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPi
 from baselines.edit_head import read_edit_head
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
 from baselines.mgie import LLAVA_7B, MGIE, ROW
-from editar.model.checkpoint import CheckpointError
+from editar.io.tensors import CheckpointError
 from tests.baselines.mgie_layout import TINY, write_mllm
 from tests.baselines.test_instruct_pix2pix import FEW, context, edits, pixels, write_folder
 from tests.baselines.tiny_diffusion import filled, tiny_unet

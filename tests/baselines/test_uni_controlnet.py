@@ -19,7 +19,7 @@ from baselines.uni_controlnet import UniControlNet, combined_hints
 from baselines.unified.checkpoint import Sizes
 from baselines.unified.local_adapter import read_adapters
 from baselines.unified.stable_diffusion import read_stable_diffusion
-from editar.model.checkpoint import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import NARROW, OFFICIAL, POSITIONS, Touch, random_state, uni_controlnet, write_weights

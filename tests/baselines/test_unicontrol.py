@@ -17,7 +17,7 @@ from baselines.unicontrol import UniControl
 from baselines.unified.checkpoint import Sizes
 from baselines.unified.stable_diffusion import read_stable_diffusion
 from baselines.unified.unicontrol_branch import read_branch
-from editar.model.checkpoint import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import NARROW, OFFICIAL, POSITIONS, Touch, random_state, unicontrol, write_weights

@@ -16,7 +16,7 @@ from baselines.unified.names import unet_name, vae_name
 from baselines.unified.sampling import ddim, sample
 from baselines.unified.settings import SamplerSettings
 from baselines.unified.stable_diffusion import read_stable_diffusion
-from editar.model.checkpoint import CheckpointError
+from editar.io.tensors import CheckpointError
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative
 from tests.baselines.ldm_layout import (

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.model.checkpoint import Parts, save_folder
+from editar.model.checkpoint import save_folder
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel

@@ -11,20 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from editar.config import SamplingConfig, VQConfig
 from editar.io.digests import file_digest
-from editar.model.checkpoint import (
-    FORMAT,
-    NOT_IN_TEXT_TO_IMAGE,
-    CheckpointError,
-    Parts,
-    load_folder,
-    load_official_transformer,
-    load_official_vq,
-    load_text_to_image,
-    load_vq,
-    map_pickle,
-    read_model,
-    save_folder,
-)
+from editar.io.tensors import CheckpointError, map_pickle
+from editar.model.checkpoint import FORMAT, load_folder, read_model, read_vq, save_folder
+from editar.model.files import Parts
+from editar.model.official import NOT_IN_TEXT_TO_IMAGE, load_text_to_image, official_transformer, official_vq
 from editar.model.t5 import T5TextEncoder
 from editar.model.vq import VQModel
 
@@ -36,7 +26,7 @@ def small_vq():
 
 @torch.no_grad()
 def test_the_released_layout_loads_with_its_configuration(parity, tiny_config, tiny_expected):
-    model = load_official_transformer(parity / "editar_tiny.pt")
+    model = official_transformer(parity / "editar_tiny.pt").load()
     assert model.config == tiny_config
     assert not model.training
     e = tiny_expected
@@ -44,7 +34,7 @@ def test_the_released_layout_loads_with_its_configuration(parity, tiny_config, t
 
 
 def test_loaded_weights_can_be_trained(parity):
-    model = load_official_transformer(parity / "editar_tiny.pt")
+    model = official_transformer(parity / "editar_tiny.pt").load()
     assert all(p.requires_grad for p in model.parameters())
 
 
@@ -54,14 +44,14 @@ def test_official_files_are_found_under_every_nesting(tmp_path, small_vq, nested
     for name in nested:
         content = {name: content}
     torch.save(content, tmp_path / "vq.pt")
-    loaded = load_official_vq(tmp_path / "vq.pt", small_vq.config)
+    loaded = official_vq(tmp_path / "vq.pt", small_vq.config).load()
     for name, tensor in small_vq.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
 
 
 def test_half_precision_files_come_back_as_float32(tmp_path, small_vq):
     torch.save({"model": {k: v.bfloat16() for k, v in small_vq.state_dict().items()}}, tmp_path / "vq.pt")
-    loaded = load_official_vq(tmp_path / "vq.pt", small_vq.config)
+    loaded = official_vq(tmp_path / "vq.pt", small_vq.config).load()
     assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float32}
 
 
@@ -131,7 +121,7 @@ def test_missing_unexpected_and_misshapen_keys_are_all_named(tmp_path, small_vq)
     state["post_quant_conv.bias"] = torch.zeros(3)
     torch.save({"model": state}, tmp_path / "vq.pt")
     with pytest.raises(CheckpointError) as caught:
-        load_official_vq(tmp_path / "vq.pt", small_vq.config)
+        official_vq(tmp_path / "vq.pt", small_vq.config).load()
     message = str(caught.value)
     assert "vq.pt does not fit VQModel" in message
     assert "missing quant_conv.bias" in message
@@ -154,14 +144,14 @@ def test_training_starts_from_the_text_to_image_model(tmp_path, tiny, tiny_confi
 def test_what_is_no_editar_checkpoint_is_named(tmp_path, small_vq):
     torch.save({"model": small_vq.state_dict()}, tmp_path / "editar_release.pt")
     with pytest.raises(CheckpointError, match=r"not an EditAR checkpoint, tok_embeddings\.weight is missing"):
-        load_official_transformer(tmp_path / "editar_release.pt")
+        official_transformer(tmp_path / "editar_release.pt").load()
 
 
 def test_an_unknown_size_asks_for_the_configuration(tmp_path, tiny, tiny_config):
     torch.save({"model": tiny.state_dict()}, tmp_path / "tiny.pt")
     with pytest.raises(CheckpointError, match="no released size has 3 layers of width 64"):
-        load_official_transformer(tmp_path / "tiny.pt")
-    assert load_official_transformer(tmp_path / "tiny.pt", tiny_config).config == tiny_config
+        official_transformer(tmp_path / "tiny.pt").load()
+    assert official_transformer(tmp_path / "tiny.pt", tiny_config).load().config == tiny_config
 
 
 def test_a_folder_comes_back_as_it_was_saved(small_parts, small_folder):
@@ -207,7 +197,7 @@ def test_bfloat16_halves_the_transformer_and_leaves_the_tokenizer(small_parts, s
     assert torch.equal(loaded.vq.quant_conv.weight, small_parts.vq.quant_conv.weight)
     name = "transformer.safetensors"
     assert (tmp_path / name).stat().st_size < 0.6 * (small_folder / name).stat().st_size
-    assert torch.equal(load_vq(tmp_path).quant_conv.weight, small_parts.vq.quant_conv.weight)
+    assert torch.equal(read_vq(tmp_path).load().quant_conv.weight, small_parts.vq.quant_conv.weight)
 
 
 def test_a_t5_is_stored_with_the_model(tiny, t5_folder, tmp_path):

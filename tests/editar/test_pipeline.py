@@ -10,7 +10,8 @@ from PIL import Image
 from editar import EditAR
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.decoding.cpu.int8 import Int8Linear
-from editar.model.checkpoint import CheckpointError, Parts
+from editar.io.tensors import CheckpointError
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel

@@ -15,8 +15,8 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.config import SIZES, TransformerConfig
-from editar.model.checkpoint import load_folder, load_official_transformer, save_folder
-from editar.model.official import NOT_IN_TEXT_TO_IMAGE
+from editar.model.checkpoint import load_folder, save_folder
+from editar.model.official import NOT_IN_TEXT_TO_IMAGE, official_transformer
 from editar.model.t5 import T5TextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.training.data.mixture import Batch
@@ -291,13 +291,13 @@ def test_a_training_is_the_same_with_a_cache_of_tokens(settings, trained, tmp_pa
 def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
     gradients = []
     for again in (False, True):
-        model = load_official_transformer(parity / "editar_tiny.pt")
+        model = official_transformer(parity / "editar_tiny.pt").load()
         if again:
             checkpoint_activations(model)
         values = editar_loss(model, tiny_expected["src"], tiny_expected["txt"], tiny_expected["tgt"])
         values["loss"].backward()
         gradients.append({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
-        assert set(model.state_dict()) == set(load_official_transformer(parity / "editar_tiny.pt").state_dict())
+        assert set(model.state_dict()) == set(official_transformer(parity / "editar_tiny.pt").load().state_dict())
     assert len(gradients[0]) > 20 and all(
         torch.equal(value, gradients[1][name]) for name, value in gradients[0].items()
     )
@@ -309,7 +309,7 @@ def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
 def test_compiled_layers_give_the_same_gradients(parity, tiny_expected):
     gradients = []
     for compiled in (False, True):
-        model = load_official_transformer(parity / "editar_tiny.pt")
+        model = official_transformer(parity / "editar_tiny.pt").load()
         if compiled:
             compile_layers(model)
         editar_loss(model, tiny_expected["src"], tiny_expected["txt"], tiny_expected["tgt"])["loss"].backward()

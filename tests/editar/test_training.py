@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from editar.config import VQConfig
-from editar.model.checkpoint import load_official_transformer
+from editar.model.official import official_transformer
 from editar.model.vq import VQModel
 from editar.training.loop import TrainConfig, optimizer, train
 from editar.training.loss import conditional_dropout, editar_loss
@@ -141,7 +141,7 @@ def test_conditional_dropout_comes_from_one_draw():
 @pytest.fixture(scope="module")
 def reference():
     expected = load_file(PARITY / "editar_tiny_expected.safetensors")
-    model = load_official_transformer(PARITY / "editar_tiny.pt")
+    model = official_transformer(PARITY / "editar_tiny.pt").load()
     return model, expected
 
 

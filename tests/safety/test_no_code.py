@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from editar.model.checkpoint import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle
 from editar.model.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
 from editar.training.tensor_reader import METADATA, TensorReader
 from metrics.networks.inception import OfficialInception

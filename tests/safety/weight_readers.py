@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
 from baselines.external import read_recipe
-from editar.io.tensors import CheckpointError
-from editar.model.checkpoint import FILES, FORMAT, map_pickle, read_model
+from editar.io.tensors import CheckpointError, map_pickle
+from editar.model.checkpoint import FILES, FORMAT, read_model
 from editar.model.official import official_transformer_config, official_vq_config
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader

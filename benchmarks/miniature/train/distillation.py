@@ -27,7 +27,8 @@ from benchmarks.miniature.train.transformer import MiniatureEditAR, miniature_lo
 from benchmarks.miniature.world.piebench import world_digest
 from editar.config import TransformerConfig
 from editar.io.digests import file_digest
-from editar.model.checkpoint import Parts, load_folder, save_folder
+from editar.model.checkpoint import load_folder, save_folder
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.training.loop import TrainConfig, train
 from editar.training.loss import DISTILLATION_WEIGHT
