@@ -32,9 +32,9 @@ from benchmarks.miniature.world.piebench import ensure_written, held_out_edits, 
 from benchmarks.runs.edit_task import EditTask
 from benchmarks.runs.fid_of_edits import write_fid_of_edits
 from benchmarks.runs.rendering import write_results
-from benchmarks.runs.samples import lock
 from benchmarks.runs.store import RunDirectory
 from benchmarks.suites import SUITES, default_device
+from editar.io.locks import lock
 
 SUITE = SUITES["miniature"]
 REFERENCES = ("copy-source", "vq-reconstruction")

@@ -9,7 +9,7 @@ from baselines.needs import NeededFile
 from benchmarks.miniature.world.piebench import COUNTS
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
 from benchmarks.runs.needed_files import embedded, official_piebench
-from benchmarks.runs.samples import lock
+from editar.io.locks import lock
 from metrics.networks.backbones import Backbones
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"

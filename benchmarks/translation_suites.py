@@ -11,8 +11,8 @@ from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
 from benchmarks.miniature.world.translation import ROWS
 from benchmarks.runs.needed_files import embedded, official_translation
-from benchmarks.runs.samples import lock
 from benchmarks.suites import MINIATURE_DATA, MINIATURE_WEIGHTS
+from editar.io.locks import lock
 from metrics.networks.backbones import TranslationBackbones
 
 # Which embedded set is in the schema of which of the hub's.

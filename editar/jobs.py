@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from editar.config import SamplingConfig
 from editar.images import FORMATS, ImageError, contact_sheet, open_image, square
+from editar.io.atomic import replacing
 from editar.sidecar import write_sidecar
 
 if TYPE_CHECKING:
@@ -137,4 +138,5 @@ def _check_readable(sources: Sequence[Path]) -> None:
 
 def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    with replacing(path) as file:
+        image.save(file, _format(path))

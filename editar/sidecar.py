@@ -12,6 +12,7 @@ import torch
 
 from editar import __version__
 from editar.config import SamplingConfig
+from editar.io.atomic import write_text
 from editar.io.digests import file_digest
 
 FORMAT = "editar-result/1"
@@ -53,4 +54,4 @@ def write_sidecar(
             "threads": torch.get_num_threads(),
         },
     }
-    result.with_suffix(".json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_text(result.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from PIL import Image
 from torch import Tensor
@@ -41,14 +39,12 @@ class TensorCache:
             raise ValueError(f"{self._path(key)} is damaged ({error}); delete it") from error
 
     def put(self, key: str, tensor: Tensor) -> None:
-        from safetensors.torch import save_file
+        from editar.io.tensors import write_safetensors
 
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{uuid4().hex}.tmp"  # several processes may compute the same
-        save_file({_NAME: tensor.contiguous().cpu()}, unfinished)
-        os.replace(unfinished, self._path(key))
+        write_safetensors(self._path(key), {_NAME: tensor.contiguous().cpu()})
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

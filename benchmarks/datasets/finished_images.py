@@ -9,6 +9,7 @@ from PIL import Image
 
 from baselines.method import NoAnswer, Request, shown
 from benchmarks.datasets.faults import DatasetError, Fault
+from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -48,7 +49,7 @@ class FinishedImages:
         """The digest of all images that were found."""
         digest = hashlib.sha256()
         for sample_id, path in sorted(self.files.items()):
-            digest.update(f"{sample_id} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{sample_id} {file_digest(path)}\n".encode())
         return {"images": digest.hexdigest()}
 
     def edit(self, requests: Sequence[Request]) -> list[Image.Image | NoAnswer]:

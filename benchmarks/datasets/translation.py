@@ -19,6 +19,7 @@ from benchmarks.datasets.encoded import CellError, caption, decode_rgb, image_by
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.hub import HubDataset, find_shards
 from benchmarks.datasets.parquet import Kind, Rows
+from editar.io.digests import bytes_digest
 
 TASKS = ("depth", "canny", "segmentation")
 COCO_CLASSES = 171
@@ -162,7 +163,7 @@ class TranslationDataset:
             task=self.task,
             caption=parts[source.caption],
             size=(0, 0),
-            image_sha256=hashlib.sha256(parts[source.image]).hexdigest(),
+            image_sha256=bytes_digest(parts[source.image]),
             sha256=_digest(parts[column] for column in source.columns),
         )
         row = TranslationRow(

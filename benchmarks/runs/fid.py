@@ -15,9 +15,7 @@ Only listed files are read: the images that the run's samples name, and one real
 never written, so that no folder can mix them up.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,14 @@ from tqdm import tqdm
 
 from benchmarks.datasets.translation import TranslationDataset
 from benchmarks.datasets.translation_protocols import TranslationProtocol
-from benchmarks.runs.samples import RunError, lock
+from benchmarks.runs.samples import RunError
 from benchmarks.runs.store import FID, RunDirectory
-from editar.io.atomic import replacing
+from editar.io.atomic import write_text
+from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import write_png
+from editar.io.locks import lock
 from metrics.functional.frechet import FeatureSums, fid
 from metrics.networks.backbones import FeatureBackbone
-from metrics.networks.weights import sha256
 from metrics.protocols.fid import reference_of_files, sums_of_files
 
 SCHEMA_VERSION = 1
@@ -47,7 +46,7 @@ def reference(
     folder: keeps the images, as the protocol prepares them, and the sums of each network.
     """
     prepared = [dataset.digest, protocol.fit, protocol.resampling, protocol.side]
-    key = hashlib.sha256(json.dumps(prepared).encode()).hexdigest()
+    key = json_digest(prepared)
     files = real_images(dataset, protocol, folder / f"{dataset.task}-{key[:16]}")
     return reference_of_files(files, network, folder)
 
@@ -59,8 +58,7 @@ def real_images(dataset: TranslationDataset, protocol: TranslationProtocol, fold
     with lock(folder):  # of several processes one writes them
         missing = [record for record in dataset.records if not files[record.sample_id].is_file()]
         for record in tqdm(missing, desc="real images", unit="image", leave=False, delay=2, mininterval=1):
-            path = files[record.sample_id]
-            write_png(protocol.image(dataset.row(record)), path, path.with_suffix(".part"))
+            write_png(protocol.image(dataset.row(record)), files[record.sample_id], writer="locked")
     return list(files.values())
 
 
@@ -85,7 +83,7 @@ def write_fid(
     groups: dict[str, list[Path]] = {}
     for name, sample in done.items():
         image = run.image_path(name)
-        if not image.is_file() or sha256(image) != sample.image_sha256:
+        if not image.is_file() or file_digest(image) != sample.image_sha256:
             raise RunError(f"{image} isn't the image that was made; delete it, and the next start makes it again")
         groups.setdefault(draws[name], []).append(image)
     scores = {draw: fid_of(files, network, reference, digest) for draw, files in sorted(groups.items())}
@@ -98,9 +96,7 @@ def write_fid(
         "draws": scores,
         "fid": sum(values) / len(values) if values and None not in values else None,
     }
-    temporary = path.with_name(f".{FID}.{os.getpid()}.part")  # several processes may end at once
-    with replacing(path, temporary, durable=False) as file:
-        file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode("utf-8"))
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def fid_of(files: list[Path], network: FeatureBackbone, reference: FeatureSums, digest: str) -> dict[str, Any]:
@@ -112,7 +108,7 @@ def fid_of(files: list[Path], network: FeatureBackbone, reference: FeatureSums, 
 
 def listed_digest(digests: Iterable[str]) -> str:
     """What `images_digest` gives for the files of these digests."""
-    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    return list_digest(sorted(digests))
 
 
 def is_of(path: Path, identity: Mapping[str, Any]) -> bool:

@@ -11,7 +11,6 @@ Keys:
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 
 from benchmarks.runs.fid import is_of, listed_digest
 from benchmarks.runs.store import FID, RunDirectory
+from editar.io.atomic import write_text
 from metrics.functional.frechet import paired_jackknife
 from metrics.networks.backbones import FeatureBackbone
 from metrics.protocols.fid import images_digest, prepared_batches
@@ -52,6 +52,4 @@ def write_fid_of_edits(run: RunDirectory, truths: Mapping[str, Path], network: F
         "fid": fid,
         "left_out": dict(zip(done, left_out, strict=True)),
     }
-    temporary = path.with_name(f".{FID}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -28,7 +28,6 @@ Schema 1. Keys:
                         memory}], one for each process that took part; see `Session` in benchmarks/runs/samples.py
 """
 
-import hashlib
 import json
 import platform
 import subprocess
@@ -38,10 +37,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runs.samples import RunError, Session, utc_now
-from editar.io.atomic import replacing
+from editar.io.atomic import write_text
+from editar.io.digests import json_digest
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 
 # Packages whose version can move a number; a method whose results hang on another puts its version into its settings.
 PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
@@ -120,7 +121,7 @@ def new_manifest(
 
 def fingerprint(manifest: Mapping[str, Any]) -> str:
     """SHA-256 over the identity: equal for two runs exactly if their numbers have to be equal."""
-    return hashlib.sha256(json.dumps(_identity(manifest), sort_keys=True).encode()).hexdigest()
+    return json_digest(_identity(manifest))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -152,9 +153,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Replaces the manifest: whenever process or machine die, there is the old one or the new one."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = folder / f".{MANIFEST}.part"  # the lock of the directory is held
-    with replacing(folder / MANIFEST, temporary, durable=True) as file:
-        file.write(text.encode("utf-8"))
+    write_text(folder / MANIFEST, text, durable=True, writer=LOCKED)
 
 
 def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from benchmarks.runs import memory
 from editar.io.atomic import WriteError
+from editar.io.locks import lock
 
 PARQUET = "samples.parquet"
 # An id becomes the name of a file, on any file system.
@@ -224,14 +225,6 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     "start with --fresh"
                 ) from error
             yield content
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Holds the run directory: what is read or written in it as a whole happens inside."""
-    with (folder / "lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

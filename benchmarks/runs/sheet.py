@@ -1,6 +1,5 @@
 """The image sheet of a benchmark: for a few samples, what the methods were shown and what each made of it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +41,7 @@ def write_sheet(
     choice = f"{len(chosen)} of {len(sample_ids)} samples, at equal distances in the order of their ids"
     sheet = draw_sheet(f"{title}, {task.protocol}: {choice}", [*inputs, *(run.method for run in runs)], rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(sheet, path, path.with_name(f".{path.name}.{os.getpid()}.part"))  # several shards may end at once
+    write_png(sheet, path)
     return path
 
 

@@ -8,7 +8,6 @@ which is equal for samples of the same source image, edit_type, edit_type_name; 
 A translation has fid.json too, see fid.py, and the ablation of distillation, see fid_of_edits.py.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.runs.manifest import MANIFEST, differences, read_manifest, write_manifest
+from benchmarks.runs.manifest import LOCKED, MANIFEST, differences, read_manifest, write_manifest
 from benchmarks.runs.samples import (
     PARQUET,
     InUse,
@@ -26,15 +25,16 @@ from benchmarks.runs.samples import (
     Sample,
     Session,
     all_logs_locked,
-    lock,
     log_paths,
     rank_of,
     read_logs,
     remembered,
     utc_now,
 )
-from editar.io.atomic import replacing
+from editar.io.atomic import remove_torn, replacing
+from editar.io.digests import bytes_digest
 from editar.io.image_files import is_whole_png, write_png
+from editar.io.locks import lock
 
 FID = "fid.json"
 
@@ -78,8 +78,7 @@ class RunDirectory:
 
     def write_image(self, sample_id: str, image: Image.Image, rank: int) -> str:
         """Saves an image as PNG, whole or not at all; returns the SHA-256 of the file."""
-        path = self.image_path(sample_id)
-        return write_png(image, path, path.with_name(f".{sample_id}.{rank}.part"))
+        return write_png(image, self.image_path(sample_id), writer=str(rank))
 
     def read_image(self, sample_id: str) -> Image.Image:
         """The saved image, RGB: scores are of what is on the disk, whether the run was interrupted or not.
@@ -91,14 +90,13 @@ class RunDirectory:
             data = path.read_bytes()
         except OSError as error:
             raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
-        if hashlib.sha256(data).hexdigest() != self.samples[sample_id].image_sha256:
+        if bytes_digest(data) != self.samples[sample_id].image_sha256:
             raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
         return Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB")
 
     def remove_torn_images(self, rank: int) -> None:
         """Removes what a killed process of this rank left half written. The rank's log must be held."""
-        for path in (self.folder / "images").glob(f".*.{rank}.part"):
-            path.unlink()
+        remove_torn(self.folder / "images", str(rank))
 
     def to_make(self, sample_id: str) -> bool:
         """Whether the image is still to be made: it was never there, its making failed, or the file is gone or cut
@@ -201,17 +199,17 @@ class RunDirectory:
             + [(name, pa.float64()) for name in self.columns]
             + [("undefined", pa.string()), ("counts", pa.string())]
         )
-        temporary = self.folder / f".{PARQUET}.part"  # the lock of the directory is held
-        with replacing(self.folder / PARQUET, temporary, durable=True) as file:
+        with replacing(self.folder / PARQUET, durable=True, writer=LOCKED) as file:
             write_samples(pa.Table.from_pylist(rows, schema), file)
 
     def _clear(self) -> None:
         """Removes the run, and nothing that isn't part of one."""
         with all_logs_locked(self.folder) as logs:
             files = [self.folder / MANIFEST, self.folder / PARQUET, self.folder / FID, *logs]
-            files += [*(self.folder / "images").glob("*.png"), *(self.folder / "images").glob(".*.part")]
+            files += (self.folder / "images").glob("*.png")
             for path in files:
                 path.unlink(missing_ok=True)
+            remove_torn(self.folder / "images")
 
     def _refuse_orphans(self) -> None:
         if (self.folder / PARQUET).exists() or log_paths(self.folder):

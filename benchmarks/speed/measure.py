@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+from editar.io.atomic import replacing_folder, write_text
+
 
 class Settings(Protocol):
     """A frozen dataclass. threads: torch's. out: a JSON file."""
@@ -39,8 +41,8 @@ def run_speed(
     returns."""
     if not settings.weights.is_dir():
         print(f"writing random weights to {settings.weights}", flush=True)
-        unfinished = settings.weights.with_name(settings.weights.name + ".part")
-        write_weights(unfinished).rename(settings.weights)
+        with replacing_folder(settings.weights) as folder:
+            write_weights(folder)
     report_speed(settings, measure, report)
 
 
@@ -54,7 +56,7 @@ def report_speed(
     print(report(figures))
     if settings.out is not None:
         settings.out.parent.mkdir(parents=True, exist_ok=True)
-        settings.out.write_text(json.dumps(figures, indent=1, default=str) + "\n")
+        write_text(settings.out, json.dumps(figures, indent=1, default=str) + "\n")
 
 
 def machine() -> dict[str, str]:

@@ -36,8 +36,8 @@ class Arguments:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code. What a user can mend is told in one message, with code 2."""
+    from editar.io.atomic import write_text
     from reports.runs import read_run
-    from reports.tables.comparison import write_text
     from reports.tables.two_runs import compare
 
     args = tyro.cli(Arguments, args=arguments, prog="python -m benchmarks.compare")

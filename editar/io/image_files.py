@@ -1,6 +1,5 @@
 """Images on disk: read with every check, written so that no half of one is ever seen."""
 
-import hashlib
 import io
 import os
 import warnings
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from editar.io.atomic import replacing
+from editar.io.atomic import write_bytes
+from editar.io.digests import bytes_digest
 
 # Decoders of plain raster formats only: others start programs (EPS) or are seldom fuzzed.
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -38,7 +38,7 @@ def read_image(path: Path, size: tuple[int, int]) -> tuple[Image.Image, str]:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.size != size:
                     raise ImageError(f"it is {_text(image.size)} pixels, not {_text(size)}")
-                return to_rgb(image), hashlib.sha256(data).hexdigest()
+                return to_rgb(image), bytes_digest(data)
     except ImageError:
         raise
     except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
@@ -64,8 +64,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def write_png(image: Image.Image, path: Path, temporary: Path) -> str:
-    """Writes `image` to `path` by way of `temporary` (same folder) and returns the SHA-256 of the file.
+def write_png(image: Image.Image, path: Path, *, writer: str | None = None) -> str:
+    """Writes `image` to `path` and returns the SHA-256 of the file. writer: see `editar.io.atomic.replacing`.
 
     Whenever the process dies, `path` is the whole image or not there. It isn't forced to the disk, which would cost
     more than making a small image: should the machine die, `is_whole_png` and the digest tell what is lost.
@@ -73,9 +73,8 @@ def write_png(image: Image.Image, path: Path, temporary: Path) -> str:
     """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    with replacing(path, temporary, durable=False) as file:
-        file.write(buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    write_bytes(path, buffer.getvalue(), writer=writer)
+    return bytes_digest(buffer.getvalue())
 
 
 def is_whole_png(path: Path) -> bool:

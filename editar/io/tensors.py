@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from editar.io.atomic import replacing
 
 NESTED_UNDER = ("model", "module", "state_dict")
 GROUP_BYTES = 2**28  # read from a file before it is mapped anew
@@ -117,6 +120,14 @@ def copies(
         read += tensor.nbytes
         del tensor  # it would keep the old mapping
     return taken
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, writer: str | None = None
+) -> None:
+    """Replaces a safetensors file, whole or not at all. writer: see `editar.io.atomic.replacing`."""
+    with replacing(path, writer=writer) as file:
+        save_file(dict(tensors), file.name, dict(metadata or {}))
 
 
 def fill(

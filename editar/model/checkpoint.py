@@ -8,18 +8,15 @@ by default. A T5 text encoder is a folder of its own in transformers' format: `t
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.io.tensors import CheckpointError, State, map_safetensors
+from editar.io.tensors import CheckpointError, State, map_safetensors, write_safetensors
 from editar.model.files import ConfigT, ModelFiles, NetworkT, Part, Parts, VQPart, WordTextPart
 from editar.model.official import (
     OFFICIAL_TEXT_TO_IMAGE,
@@ -37,6 +34,7 @@ from editar.model.vq import VQModel
 FORMAT = "editar-bench/1"
 FILES = ("vq.safetensors", "transformer.safetensors", "text.safetensors")
 T5_FOLDER = "t5"  # in a folder of ours
+WRITER = "model"  # nobody else writes into the folder of a model meanwhile
 # A folder in the model's, or a hub id: never a path that leads elsewhere.
 _SOURCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 LONGEST = 1 << 16  # tokens of a text
@@ -127,7 +125,8 @@ def _save_text(folder: Path, text: WordTextEncoder | T5TextEncoder, dtype: torch
         _save(folder / FILES[2], "text-words", text, dtype)
     else:
         text.save(folder / T5_FOLDER, dtype)
-        _write(folder / FILES[2], {}, _metadata("text-t5", {"source": T5_FOLDER, "length": text.length}))
+        metadata = _metadata("text-t5", {"source": T5_FOLDER, "length": text.length})
+        write_safetensors(folder / FILES[2], {}, metadata, writer=WRITER)
 
 
 def load_folder(folder: Path, text_source: str | Path | None = None) -> Parts:
@@ -189,13 +188,8 @@ def _save(
         stored[name] = tensor.detach().to("cpu", dtype).contiguous()
         if not stored[name].isfinite().all():
             raise CheckpointError(f"{path}: {name} is not finite as {dtype}; store the model as float32")
-    _write(path, stored, {**_metadata(kind, dataclasses.asdict(module.config)), **(more or {})})
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    save_file(tensors, unfinished, metadata)
-    os.replace(unfinished, path)
+    metadata = {**_metadata(kind, dataclasses.asdict(module.config)), **(more or {})}
+    write_safetensors(path, stored, metadata, writer=WRITER)
 
 
 def _read(path: Path, kinds: tuple[str, ...]) -> tuple[State, dict[str, str]]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from editar.io.tensors import copies, fill, map_pickle, map_safetensors
+from editar.io.tensors import copies, fill, map_pickle, map_safetensors, write_safetensors
 
 OFFICIAL_T5 = "google/flan-t5-xl"  # the paper's
 REMEMBERED = 64  # texts whose embeddings are kept, about 1 MB each
@@ -112,7 +111,7 @@ class T5TextEncoder:
                 if not path.name.endswith(".index.json"):
                     shutil.copy(path, folder / path.name)
         tensors = copies(self._mapped, self._mapped(), dtype=dtype)
-        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"}, writer="model")
 
     @torch.no_grad()
     def _encode(self, model: Any, texts: Sequence[str]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from editar.io.atomic import replacing
 from editar.training.distributed import Group
 
 
@@ -72,9 +73,8 @@ class FileStore:
         """Write beside the last one and rename, so that a kill while saving leaves the last good one."""
         assert run.stream is None and not run.ema, "a SharedStore keeps these"
         state = {"model": run.module.state_dict(), "optimizer": run.adam.state_dict(), "step": run.step}
-        temporary = self.path.with_name("last.pt.tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.path)
+        with replacing(self.path, writer="training") as file:
+            torch.save(state, file)
 
     def load(self, run: Run) -> None:
         device = next(run.module.parameters()).device

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections import defaultdict
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from editar.io.atomic import write_text
 from editar.training.distributed import Group
 
 # Dense bfloat16 peak by the makers' data sheets, in FLOP/s, for a part of the device's name.
@@ -115,6 +115,4 @@ def forget_after(log: Path, step: int, name: str = "step") -> None:
         return
     lines = log.read_text().splitlines()
     kept = [line for line in lines if line.endswith("}") and json.loads(line)[name] <= step]
-    unfinished = log.with_name(log.name + ".tmp")  # a kill here loses none of the lines before
-    unfinished.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(unfinished, log)
+    write_text(log, "".join(f"{line}\n" for line in kept), writer="training")  # a kill here loses none of the lines

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import torch
 import tyro
 
+from editar.io.atomic import write_text
 from editar.training.data.config import DataConfig
 from editar.training.loop import TrainConfig
 from editar.training.start import ModelConfig
@@ -117,9 +117,7 @@ def keep(config: Config, write: bool = True) -> None:
     if not write:
         return
     config.out.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(now, indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(now, indent=1) + "\n", writer="training")
 
 
 def _flat(values: Any, place: str = "") -> dict[str, Any]:

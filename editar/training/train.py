@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from editar.config import TransformerConfig
 from editar.decoding.decoder import Decoder
 from editar.images import to_image
+from editar.io.image_files import write_png
 from editar.model.checkpoint import FILES, save_folder, save_transformer
 from editar.model.files import Parts
 from editar.model.t5 import T5TextEncoder
@@ -81,7 +82,7 @@ def run(config: Config) -> None:
                 trained.transformer.to(group.device)
                 picture = preview(objective, trained, stream.last, config.previews)
                 (config.out / "previews").mkdir(exist_ok=True)
-                picture.save(config.out / "previews" / f"{training.step:07d}.png")
+                write_png(picture, config.out / "previews" / f"{training.step:07d}.png", writer="training")
 
     extras = Extras(
         group=group,

@@ -7,15 +7,14 @@ multiple of 2^-24 and split into two integers of 17 bits; products and sums of u
 where float64 arithmetic on integers does not round. The rounding is far below the network's own float32 error.
 """
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from editar.io.tensors import write_safetensors
 
 FRACTION_BITS = 24
 LOW_BITS = 17
@@ -88,14 +87,8 @@ class FeatureSums:
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-        os.close(handle)
-        try:
-            tensors = {name: value.cpu() for name, value in self.parts.items()}
-            save_file(tensors, unfinished, metadata={"images": str(self.images)})
-            os.replace(unfinished, path)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        tensors = {name: value.cpu() for name, value in self.parts.items()}
+        write_safetensors(path, tensors, {"images": str(self.images)})
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> "FeatureSums":

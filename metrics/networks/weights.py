@@ -13,6 +13,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from editar.io.digests import file_digest
+
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without an answer
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, in the order in which they are taken
@@ -151,10 +153,10 @@ def find(item: WeightFile | HubFolder, weights: Path | None = None) -> Found:
     mine = None if weights is None else weights / item.name
     if mine is not None and mine.exists():
         path = mine if isinstance(item, WeightFile) else _weights_in(mine)
-        digest = sha256(path)
+        digest = file_digest(path)
         return Found(path=path, digest=digest, official=_is_published(item, digest))
     path = _file(item, mine) if isinstance(item, WeightFile) else _folder(item, mine)
-    digest = sha256(path)
+    digest = file_digest(path)
     if not _is_published(item, digest):
         path.resolve().unlink()  # the hub's cache keeps the file behind a link
         path.unlink(missing_ok=True)
@@ -176,11 +178,6 @@ def locate(item: WeightFile | HubFolder, weights: Path | None = None) -> dict[st
 
     cached = {name: try_to_load_from_cache(item.repository, name, revision=item.revision) for name in item.all_files}
     return {f"{item.name}/{name}": Path(path) if isinstance(path, str) else None for name, path in cached.items()}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_published(item: WeightFile | HubFolder, digest: str) -> bool:

@@ -3,8 +3,6 @@
 Only the files that a caller names are read, never a folder: what else lies there cannot get into an FID.
 """
 
-import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from editar.io.digests import file_digest, json_digest, list_digest
 from metrics.functional.frechet import FeatureSums
 from metrics.networks.backbones import FeatureBackbone
-from metrics.networks.weights import sha256
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # other decoders start programs (EPS) or are seldom fuzzed
 MAX_PIXELS = 1 << 26
@@ -42,7 +40,7 @@ def reference_of_files(
     cache: a folder, made if need be; 100 MB a reference with the official network.
     """
     digest = images_digest(files)
-    key = hashlib.sha256(json.dumps([network.name, network.digest, digest]).encode()).hexdigest()
+    key = json_digest([network.name, network.digest, digest])
     path = cache / f"fid-{key}.safetensors"
     if not path.is_file():
         sums_of_files(files, network, workers).save(path)
@@ -52,7 +50,7 @@ def reference_of_files(
 def images_digest(files: Sequence[Path]) -> str:
     """sha256 over the sorted sha256 of the files' contents: neither names nor order matter, as they don't to FID."""
     _check(files)
-    return hashlib.sha256("\n".join(sorted(map(sha256, files))).encode()).hexdigest()
+    return list_digest(sorted(map(file_digest, files)))
 
 
 def prepared_batches(files: Sequence[Path], network: FeatureBackbone, workers: int = WORKERS) -> Iterator[Tensor]:

@@ -20,12 +20,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from editar.io.atomic import write_text
 from reports.benchmark import BENCHMARKS
 from reports.gallery.files import FILES, GalleryFiles, file_name
 from reports.runs import ReportError, Run, read_runs
 from reports.sheets.pictures import Shown
 from reports.tables import piebench
-from reports.tables.comparison import shown_columns, write_text
+from reports.tables.comparison import shown_columns
 from reports.tables.model import DIGITS, Column
 
 PAGE = Path(__file__).parent / "page"

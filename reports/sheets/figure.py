@@ -3,7 +3,6 @@
 Pictures go in pixel by pixel, small ones enlarged by whole numbers; in the PDF the texts stay text.
 """
 
-import os
 import tempfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFont
 
+from editar.io.atomic import write_bytes
 from reports.sheets.layout import Layout, Look, SheetBlock, SheetRow, lay_out
 from reports.sheets.pictures import enlarged
 from reports.sheets.sheet import FAINT, INK, paint
@@ -35,7 +35,7 @@ def write_figure(blocks: Sequence[SheetBlock], path: Path) -> list[Path]:
     dots = pixels / side * POINTS_PER_INCH
     paint(layout, pixels / side).save(png, format="PNG", dpi=(dots, dots))
     _write_pdf(layout, pdf)
-    return [_replace(path.with_suffix(suffix), file) for suffix, file in ((".png", png), (".pdf", pdf))]
+    return [write_bytes(path.with_suffix(kind), file.getvalue()) for kind, file in ((".png", png), (".pdf", pdf))]
 
 
 def _prepared(block: SheetBlock) -> SheetBlock:
@@ -91,10 +91,3 @@ def _write_pdf(layout: Layout, file: BytesIO) -> None:
 
 def _colour(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
     return rgb[0] / 255, rgb[1] / 255, rgb[2] / 255
-
-
-def _replace(path: Path, content: BytesIO) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content.getvalue())
-    os.replace(temporary, path)
-    return path

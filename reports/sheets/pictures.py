@@ -1,6 +1,5 @@
 """The pictures of a run directory, read with every check, and what a data set shows of a sample beside them."""
 
-import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from editar.io.digests import bytes_digest
 from reports.runs import Run
 
 NOT_REACHED = "not made yet"
@@ -46,7 +46,7 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
         data = (run.path / "images" / f"{sample_id}.png").read_bytes()
     except OSError:
         return CHANGED
-    if hashlib.sha256(data).hexdigest() != digest:
+    if bytes_digest(data) != digest:
         return CHANGED
     try:
         with warnings.catch_warnings():

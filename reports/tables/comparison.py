@@ -1,7 +1,6 @@
 """What the tables of all benchmarks share: rows of runs, published rows beside or below them, notes, files."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from editar.io.atomic import write_text
 from reports.runs import Run
 from reports.tables import markup
 from reports.tables.html import to_html
@@ -53,14 +53,6 @@ def write_pages(
     names = sorted(path.stem for pattern in TABLES for path in out.glob(pattern))
     written.append(write_text(out / DOCUMENT, markup.latex_document(names)))
     return written
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Replaces a file, whole or not at all; returns its path."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # several shards may end at once
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-    return path
 
 
 def shown_columns(manifest: dict[str, Any], columns: Sequence[Column]) -> tuple[Column, ...]:

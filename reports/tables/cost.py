@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from editar.io.atomic import write_text
 from reports.runs import Run
-from reports.tables.comparison import write_text
 from reports.tables.markup import csv_text, markdown_text
 
 FIELDS = (

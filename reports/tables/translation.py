@@ -4,7 +4,6 @@ What is of all images together has its own source: mIoU the counts in samples.pa
 benchmarks/runs/fid.py documents.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from editar.io.digests import list_digest
 from reports.plots.scores import clear_plots, write_bars
 from reports.runs import ReportError, Run, read_runs
 from reports.tables import comparison
@@ -146,8 +146,7 @@ def read_fid(run: Run) -> dict[str, Any]:
         known = {name: run.fid[name] for name in FID_KEYS}
     except (KeyError, TypeError) as error:
         raise ReportError(f"{path} cannot be read: there is no {error}; {AGAIN}") from error
-    digests = "\n".join(sorted(run.samples["image_sha256"]))
-    if known["generated"] != hashlib.sha256(digests.encode()).hexdigest():
+    if known["generated"] != list_digest(sorted(run.samples["image_sha256"])):
         raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
     if known["network"] != run.manifest["scoring"]["backbones"]["features"]:
         raise ReportError(f"{path} is of another network than manifest.json says; {AGAIN}")

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.runs.signals import EXIT_STATUS
 from tests.benchmarks.faults import METHODS, FilesUpTo, Interruption, Laboratory, calls
-from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting
+from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting, no_space_for
 
 RANDOM_KILLS = 50
 GO_ON = "start the same command again"
@@ -71,9 +71,9 @@ def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
 @pytest.mark.parametrize(
     ("temporary", "name"),
     [
-        ("images/.000000000001.0.part", "images/000000000001.png"),
-        (".samples.parquet.part", "samples.parquet"),
-        (".manifest.json.part", "manifest.json"),
+        ("images/.000000000001.png.0.part", "images/000000000001.png"),
+        (".samples.parquet.locked.part", "samples.parquet"),
+        (".manifest.json.locked.part", "manifest.json"),
     ],
 )
 def test_no_space_is_left(laboratory: Laboratory, temporary: str, name: str) -> None:
@@ -88,8 +88,7 @@ def test_no_space_is_left(laboratory: Laboratory, temporary: str, name: str) -> 
 def test_no_space_is_left_for_a_new_run(laboratory: Laboratory) -> None:
     out = laboratory.folder()
     (out / "again").mkdir()
-    (out / "again" / ".manifest.json.part").symlink_to("/dev/full")
-    assert laboratory.start(out) == 2
+    assert laboratory.start(out, partial(no_space_for, out / "again" / ".manifest.json.locked.part")) == 2
     assert "manifest.json can't be written (No space left on device)" in (out / "messages").read_text()
     laboratory.finish(out, "disk full")
 

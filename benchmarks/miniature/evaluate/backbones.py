@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, Perception, PerceptionConfig
 from editar.io.digests import file_digest
+from editar.io.tensors import write_safetensors
 from metrics.networks.backbones import Backbones, TranslationBackbones, check_precision
 
 NAME = "miniature-perception"
@@ -28,9 +27,7 @@ def save_perception(network: Perception, path: Path) -> None:
         name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    unfinished = path.with_name(path.name + ".part")
-    save_file(state, unfinished, {"config": json.dumps(dataclasses.asdict(network.config))})
-    os.replace(unfinished, path)
+    write_safetensors(path, state, {"config": json.dumps(dataclasses.asdict(network.config))})
 
 
 def load_perception(path: Path) -> tuple[Perception, str]:

@@ -5,9 +5,7 @@ starts from every other layer of its teacher (Sanh et al. 2019). Within a seed a
 those of the alignment, which are random), pairs, order and conditional dropout.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +24,8 @@ from benchmarks.miniature.train.tokens import Mixture, Sequences
 from benchmarks.miniature.train.transformer import MiniatureEditAR, miniature_loss
 from benchmarks.miniature.world.piebench import world_digest
 from editar.config import TransformerConfig
-from editar.io.digests import file_digest
+from editar.io.atomic import replacing_folder, write_text
+from editar.io.digests import file_digest, list_digest
 from editar.model.checkpoint import load_folder, save_folder
 from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
@@ -106,8 +105,7 @@ def make_examples(plan: Plan, folder: Path) -> Path:
 
 def examples_digest(plan: Plan, folder: Path) -> str:
     """SHA-256 over the shards that `make_examples` wrote."""
-    digests = (file_digest(shard_path(folder, index)) for index in range(plan.shards))
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return list_digest(file_digest(shard_path(folder, index)) for index in range(plan.shards))
 
 
 def start(plan: Plan, teacher: str, seed: int) -> MiniatureEditAR:
@@ -149,8 +147,8 @@ def train_student(plan: Plan, teacher: str, seed: int, examples: Path, folder: P
     module.cpu()
     whole = load_folder(EDITAR)
     parts = Parts(vq=whole.vq, transformer=module.transformer, text=module.text, sampling=whole.sampling)
-    save_folder(folder / "unfinished", parts)
-    os.replace(folder / "unfinished", finished)
+    with replacing_folder(finished) as unfinished:
+        save_folder(unfinished, parts)
     return finished
 
 
@@ -164,6 +162,4 @@ def _claim(folder: Path, facts: Mapping[str, Any]) -> None:
             raise ValueError(f"{folder} was made with another {', '.join(differing)}; remove it, or give another --out")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(wanted, indent=1) + "\n")

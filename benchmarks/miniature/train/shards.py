@@ -1,12 +1,13 @@
 """Shards of a training set: numbered .npz files in a folder, each there whole or not at all."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from editar.io.atomic import replacing
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -22,9 +23,8 @@ def write_missing(folder: Path, count: int, make: Callable[[int], Mapping[str, A
         if path.exists():
             continue
         arrays = make(index)
-        with (folder / "shard.tmp").open("wb") as file:
+        with replacing(path, writer="shards") as file:
             np.savez_compressed(file, **arrays)
-        os.replace(folder / "shard.tmp", path)
 
 
 def open_shards(folder: Path, count: int) -> list[Mapping[str, np.ndarray]]:

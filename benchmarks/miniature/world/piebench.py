@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from benchmarks.miniature.world.captions import PLACES, article, caption, descri
 from benchmarks.miniature.world.edits import Edit, random_edit
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import Scene, Thing
+from editar.io.atomic import replacing_folder
 
 SEED = 2501
 # A tenth of the official counts, type by type.
@@ -58,12 +57,9 @@ def ensure_written(root: Path, write: Callable[[Path], None]) -> Path:
     """Let `write` make the folder `root`, whole or not at all, unless it is there with this world's digest."""
     stamp = root / "world.sha256"
     if not stamp.is_file() or stamp.read_text() != world_digest():
-        building = root.with_name(f"{root.name}.{os.getpid()}.tmp")
-        shutil.rmtree(building, ignore_errors=True)
-        write(building)
-        (building / stamp.name).write_text(world_digest())
-        shutil.rmtree(root, ignore_errors=True)
-        os.replace(building, root)
+        with replacing_folder(root) as building:
+            write(building)
+            (building / stamp.name).write_text(world_digest())
     return root
 
 

@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from editar.io.atomic import replacing
 
 FOLDER = Path(__file__).parent
 LANES = 16
@@ -81,9 +82,8 @@ def _library(source: str, constants: list[str]) -> Path:
     library = folder / f"{Path(source).stem}-{key}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as own:  # another process may be compiling the same one
-            _output([*command, str(FOLDER / source), "-o", f"{own}/{library.name}"])
-            os.replace(f"{own}/{library.name}", library)
+        with replacing(library) as file:  # another process may be compiling the same one
+            _output([*command, str(FOLDER / source), "-o", file.name])
     return library
 
 
