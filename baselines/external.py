@@ -48,6 +48,7 @@ from PIL import Image
 from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, shown
 from baselines.needs import NeededFile, Needs
 from editar.io.digests import file_digest
+from editar.io.image_files import decode_image
 
 FOLDER = "{folder}"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -188,12 +189,7 @@ class External:
 
     def _read(self, path: Path, request: Request) -> Image.Image:
         side, wanted = self.recipe.answer_side, shown(request).size
-        with Image.open(path, formats=("PNG",)) as image:
-            if side is None and image.size != wanted:  # from the header: nothing of another size is decoded
-                raise NoAnswer(f"answers/{path.name} is {image.size}, the image of the request {wanted}")
-            if side is not None and image.size != (side, side):
-                raise NoAnswer(f"answers/{path.name} is {image.size}, the recipe's answer_side {side}")
-            answer = image.convert("RGB")
+        answer = decode_image(path, formats=("PNG",), size=wanted if side is None else (side, side)).convert("RGB")
         return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)
 
 

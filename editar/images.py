@@ -3,27 +3,22 @@
 Tensors are (B, 3, side, side), RGB float32 in [-1, 1].
 """
 
-import io
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 
-# Pillow's own limit; Pillow alone would only warn up to twice that.
-MAX_PIXELS = 89_478_485
-MAX_PNG_TEXT = 64 * 2**20
+from editar.io import image_files
+from editar.io.image_files import ImageError, to_rgb
+
 # Decoders of raster images only: those of Pillow's others start programs (EPS) or are seldom fuzzed.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SHOWN = 500  # characters of a path that errors show
-
-
-class ImageError(ValueError):
-    """An image that is refused; the message names it and says why."""
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -34,38 +29,19 @@ def open_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{str(path)[:SHOWN]}: {error.strerror}") from error
     if not found:
         raise ImageError(f"{str(path)[:SHOWN]}: there is no such file")
-    return _decoded(path, str(path), ImageOps.exif_transpose)
+    return _decoded(Path(path), str(path), upright=True)
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
     """The bytes of an image file, decoded as they lie, like the maps that belong to them; `name` is for the error."""
-    # Some images of MultiGen-20M carry long PNG texts, which Pillow refuses by default.
-    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_PNG_TEXT)
-    return _decoded(io.BytesIO(data), name, Image.Image.copy)
+    return _decoded(data, name)
 
 
-def _decoded(file: str | Path | io.BytesIO, name: str, load: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _decoded(source: bytes | Path, name: str, **options: Any) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                return load(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name}: refused, more than {MAX_PIXELS} pixels; make it smaller") from error
-    except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
-        raise ImageError(f"{name}: not a readable image; the formats are {', '.join(FORMATS)}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB, with transparency composited on white."""
-    if image.width * image.height > MAX_PIXELS:  # nothing is decoded before this check
-        raise ImageError(f"refused an image of {image.width}x{image.height}: more than {MAX_PIXELS} pixels")
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+        return image_files.decode_image(source, formats=FORMATS, **options)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

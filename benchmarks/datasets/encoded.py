@@ -1,13 +1,11 @@
 """Images, captions and train ids as parquet rows hold them, decoded with every check."""
 
-import io
-import warnings
-
 import numpy as np
 import pyarrow as pa
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from editar.io.image_files import FORMATS, MAX_BYTES
+from editar.io import image_files
+from editar.io.image_files import FORMATS, MAX_BYTES, ImageError
 
 # A few images of MultiGen-20M are TIFF.
 HUB_FORMATS = (*FORMATS, "TIFF")
@@ -40,22 +38,10 @@ def decode_image(data: bytes) -> Image.Image:
     """
     if len(data) > MAX_BYTES:
         raise CellError(f"it has {len(data)} bytes; more than {MAX_BYTES} are not read")
-    # Some of MultiGen-20M's PNG files carry long texts; both published evaluations raise Pillow's limit for them.
-    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_BYTES)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=HUB_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise CellError(f"it has {image.width}x{image.height} pixels; more than {MAX_PIXELS} are refused")
-                if image.mode not in _MODES:
-                    raise CellError(f"it is of Pillow's mode {image.mode!r}; it must have 8 bits a channel")
-                image.load()
-                return image.copy()  # without the file
-    except CellError:
-        raise
-    except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
-        raise CellError(f"it can't be read as an image ({type(error).__name__}: {error})") from error
+        return image_files.decode_image(data, formats=HUB_FORMATS, max_pixels=MAX_PIXELS, modes=_MODES)
+    except ImageError as error:
+        raise CellError(str(error)) from error
 
 
 def decode_rgb(data: bytes) -> Image.Image:

@@ -8,7 +8,6 @@ which is equal for samples of the same source image, edit_type, edit_type_name; 
 A translation has fid.json too, see fid.py, and the ablation of distillation, see fid_of_edits.py.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,7 +32,7 @@ from benchmarks.runs.samples import (
 )
 from editar.io.atomic import remove_torn, replacing
 from editar.io.digests import bytes_digest
-from editar.io.image_files import is_whole_png, write_png
+from editar.io.image_files import decode_image, is_whole_png, to_rgb, write_png
 from editar.io.locks import lock
 
 FID = "fid.json"
@@ -92,7 +91,7 @@ class RunDirectory:
             raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
         if bytes_digest(data) != self.samples[sample_id].image_sha256:
             raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
-        return Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB")
+        return to_rgb(decode_image(data))
 
     def remove_torn_images(self, rank: int) -> None:
         """Removes what a killed process of this rank left half written. The rank's log must be held."""

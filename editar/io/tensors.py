@@ -103,6 +103,11 @@ def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict of a safetensors file, or of a pickle as `map_pickle` reads it. Raises CheckpointError."""
+    return map_safetensors(path)[0] if path.suffix == ".safetensors" else map_pickle(path)[0]
+
+
 def copies(
     mapped: Callable[[], State], names: Iterable[str], *, dtype: torch.dtype, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:

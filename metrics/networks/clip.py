@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.tensor_files import read_tensors
+from editar.io.tensors import read_tensors
 from metrics.networks.vit import Block, ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 from metrics.networks.weights import Found
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.tensor_files import read_tensors
+from editar.io.tensors import read_tensors
 from metrics.networks.weights import Found
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)

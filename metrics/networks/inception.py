@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metrics.networks.tensor_files import check_torchscript
+from editar.io.torchscript import check_torchscript
 from metrics.networks.weights import Found
 
 SIDE = 299

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metrics.networks.tensor_files import read_tensors
+from editar.io.tensors import read_tensors
 from metrics.networks.weights import Found
 
 # LPIPS' own shift and scale, for inputs in [-1, 1].

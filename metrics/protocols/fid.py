@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from editar.io.digests import file_digest, json_digest, list_digest
+from editar.io.image_files import ImageError, decode_image
 from metrics.functional.frechet import FeatureSums
 from metrics.networks.backbones import FeatureBackbone
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # other decoders start programs (EPS) or are seldom fuzzed
 MAX_PIXELS = 1 << 26
 WORKERS = min(16, os.cpu_count() or 1)  # more would wait for Python's lock
 
@@ -79,12 +78,9 @@ def prepared_batches(files: Sequence[Path], network: FeatureBackbone, workers: i
 
 def _prepare(path: Path, network: FeatureBackbone) -> np.ndarray:
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # of the header: nothing is decoded yet
-                raise ValueError(f"it has {image.width}x{image.height} pixels; more than {MAX_PIXELS} are refused")
-            return network.prepare(image)
-    except Exception as error:  # Pillow raises many kinds on a damaged file
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        return network.prepare(decode_image(path, max_pixels=MAX_PIXELS))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
 
 
 def _stack(prepared: list[np.ndarray]) -> Tensor:

@@ -1,7 +1,5 @@
 """The pictures of a run directory, read with every check, and what a data set shows of a sample beside them."""
 
-import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,11 +8,12 @@ import pandas as pd
 from PIL import Image
 
 from editar.io.digests import bytes_digest
+from editar.io.image_files import ImageError, decode_image, to_rgb
 from reports.runs import Run
 
 NOT_REACHED = "not made yet"
 CHANGED = "the file is gone or isn't the image that was made"
-LARGEST_SIDE = 4096  # pixels; nothing that a benchmark makes comes near it
+MAX_PIXELS = 4096**2  # nothing that a benchmark makes comes near it
 ENLARGED_BELOW = 256  # pixels along a side
 
 
@@ -49,14 +48,9 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
     if bytes_digest(data) != digest:
         return CHANGED
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                if max(image.size) > LARGEST_SIDE:
-                    return f"it has {image.width}x{image.height} pixels; more than {LARGEST_SIDE} are not shown"
-                return image.convert("RGB")
-    except Exception as fault:  # Pillow raises many kinds on a damaged file
-        return f"it can't be read as an image ({type(fault).__name__}: {fault})"
+        return to_rgb(decode_image(data, max_pixels=MAX_PIXELS))
+    except ImageError as fault:
+        return str(fault)
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

@@ -132,7 +132,7 @@ def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, 
     ("arguments", "message"),
     [
         (["edit", "{tmp}/none.jpg", "red"], "none.jpg: there is no such file"),
-        (["edit", "{tmp}/broken", "red"], "WEBP; {tmp}/broken/b.png: not a readable image"),
+        (["edit", "{tmp}/broken", "red"], "WEBP; {tmp}/broken/b.png: it can't be read as an image"),
         (["edit", "{tmp}/empty", "red"], "empty: no images in this folder"),
         (["edit", "{tmp}/twins", "red"], "several images are called a"),
         (["edit", "{photo}", " "], "the text is empty"),

@@ -169,7 +169,11 @@ def test_unusable_rows_are_skipped_and_told_with_their_place(tmp_path):
     assert sorted(numbers(found)) == sorted(set(range(16)) - {3, 5, 8})
     skipped = sorted(fault for batch in batches(config, 14, size=1) for fault in batch.skipped)
     assert len(skipped) == 3
-    for place, problem in [("line 4: ", "not a readable image"), ("line 6: ", "no such file"), ("line 9: ", "no JSON")]:
+    for place, problem in [
+        ("line 4: ", "can't be read as an image"),
+        ("line 6: ", "no such file"),
+        ("line 9: ", "no JSON"),
+    ]:
         assert any(place in fault and problem in fault and "pairs.jsonl" in fault for fault in skipped)
 
 

@@ -142,7 +142,7 @@ def test_an_unreadable_file_is_named(
     network: OfficialInception, files: list[Path], tmp_path: Path, workers: int, content: bytes | None
 ) -> None:
     (tmp_path / "bad.png").write_bytes(content or files[0].read_bytes()[:2000])  # None: cut off
-    with pytest.raises(ValueError, match=r"bad\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"bad\.png: it can't be read as an image"):
         sums_of_files([*files[:6], tmp_path / "bad.png"], network, workers)
 
 

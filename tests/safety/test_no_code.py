@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from editar.io.tensors import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle, read_tensors
 from editar.model.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
 from editar.training.tensor_reader import METADATA, TensorReader
 from metrics.networks.inception import OfficialInception
-from metrics.networks.tensor_files import read_tensors
 from metrics.networks.weights import Found
 
 ROOT = Path(__file__).parents[2]

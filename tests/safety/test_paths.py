@@ -137,12 +137,12 @@ class Network:
 def test_bombs_and_programs_are_no_images(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bomb(9_000))
-    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: it has 9000x9000 pixels"):
+    with pytest.raises(ValueError, match=r"a\.png: it has 9000x9000 pixels; more than 67108864 are refused"):
         next(prepared_batches([path], Network(), workers=0))  # type: ignore[arg-type]
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "EPS")  # whose decoder is Ghostscript
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(ImageError, match="not a readable image; the formats are BMP, GIF"):
+    with pytest.raises(ImageError, match="can't be read as an image .*; the formats are BMP, GIF"):
         open_image(path)
 
 

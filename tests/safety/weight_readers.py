@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
 from baselines.external import read_recipe
-from editar.io.tensors import CheckpointError, map_pickle
+from editar.io.tensors import CheckpointError, map_pickle, read_tensors
 from editar.model.checkpoint import FILES, FORMAT, read_model
 from editar.model.official import official_transformer_config, official_vq_config
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader
-from metrics.networks.tensor_files import read_tensors
 from tests.safety.strategies import (
     JSON,
     SCALARS,
