@@ -1,10 +1,10 @@
-"""FID, the Frechet distance of two Gaussians fitted to features of images (Heusel et al. 2017), from mergeable sums.
+"""FID, the Frechet distance of two Gaussians fitted to features of images (Heusel et al. 2017), from exact sums.
 
     |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)),    C with n - 1, as numpy.cov and clean-fid have it.
 
-The sums are exact, so that shards merged in any order give every bit of what one pass gives. A feature is rounded to a
-multiple of 2^-24 and split into two integers of 17 bits; products and sums of up to 2^18 images then stay below 2^53,
-where float64 arithmetic on integers does not round. The rounding is far below the network's own float32 error.
+The sums are exact: neither the order of the images nor their division into batches changes a bit. A feature is rounded
+to a multiple of 2^-24 and split into two integers of 17 bits; products and sums of up to 2^18 images then stay below
+2^53, where float64 arithmetic on integers does not round. The rounding is far below the network's own float32 error.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,9 @@ class FeatureSums:
             raise ValueError(f"features {tuple(features.shape)} must be (B, {self.dimension})")
         if not (features.abs() < LARGEST).all():  # NaN fails too
             raise ValueError(f"features must be finite and below {LARGEST:.0f}: look at the network's weights")
-        self._count(len(features))
+        if self.images + len(features) > MOST_IMAGES:
+            raise ValueError(f"sums of features are exact for at most {MOST_IMAGES} images")
+        self.images += len(features)
         whole = (features.to(self.parts["sum"]) * 2**FRACTION_BITS).round()
         high = (whole / 2**LOW_BITS).floor()
         low = whole - high * 2**LOW_BITS
@@ -64,14 +66,6 @@ class FeatureSums:
         self.parts["high"].addmm_(high.T, high)
         self.parts["cross"].addmm_(high.T, low)
         self.parts["low"].addmm_(low.T, low)
-
-    def merge(self, other: "FeatureSums") -> None:
-        """Add another shard's images."""
-        if other.dimension != self.dimension:
-            raise ValueError(f"sums of {other.dimension} and {self.dimension} features don't merge")
-        self._count(other.images)
-        for name, value in other.parts.items():
-            self.parts[name] += value.to(self.parts[name].device)
 
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
         """(D,) and (D, D) float64 on the CPU. Raises ValueError below two images."""
@@ -98,11 +92,6 @@ class FeatureSums:
             for name in sums.parts:
                 sums.parts[name] = file.get_tensor(name).to(device)
         return sums
-
-    def _count(self, images: int) -> None:
-        if self.images + images > MOST_IMAGES:
-            raise ValueError(f"sums of features are exact for at most {MOST_IMAGES} images")
-        self.images += images
 
 
 def fid(generated: FeatureSums, reference: FeatureSums, reference_digest: str) -> FidScore:

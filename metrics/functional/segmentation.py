@@ -1,76 +1,16 @@
-"""Mean intersection over union of predicted and true labels, as mergeable counts.
+"""Counts of pixels, from which the images of a whole data set together get a mean intersection over union.
 
 IoU of a class = pixels that have it in both maps / pixels that have it in either; the mean is over the classes that
-occur in either map of the whole data set (mmsegmentation's IoUMetric). Pixels labelled 255 count nowhere.
+occur in either map of the whole data set (mmsegmentation's IoUMetric). Pixels labelled 255 count nowhere. Integers: the
+sums over images are exact in any order. reports/tables/statistics.py makes the mean of them, and its interval.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 IGNORED = 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationScores:
-    """mean_iou and iou in 0..1, None where no class or not this class occurs; present: classes in the mean."""
-
-    mean_iou: float | None
-    iou: list[float | None]
-    present: int
-    images: int
-
-
-class SegmentationSums:
-    """Counts (3, C) int64 over any number of images: pixels of each class in both maps, in predictions, in labels.
-
-    Integers: merging shards in any order gives exactly what one pass gives.
-    """
-
-    def __init__(self, classes: int) -> None:
-        self.counts = torch.zeros(3, classes, dtype=torch.int64)
-        self.images = 0
-
-    def update(self, predictions: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> None:
-        """Add a batch: predictions and labels (B, H, W), see `class_counts`."""
-        self.add(class_counts(predictions, labels, self.counts.shape[1], names))
-
-    def add(self, counts: Tensor) -> None:
-        """Add images by their `class_counts` (B, 3, C)."""
-        self.counts += counts.sum(0)
-        self.images += len(counts)
-
-    def merge(self, other: "SegmentationSums") -> None:
-        """Add another shard's images."""
-        if other.counts.shape != self.counts.shape:
-            raise ValueError(f"sums over {other.counts.shape[1]} and {self.counts.shape[1]} classes don't merge")
-        self.counts += other.counts
-        self.images += other.images
-
-    def compute(self) -> SegmentationScores:
-        both, predicted, labelled = self.counts
-        union = predicted + labelled - both
-        iou = both.double() / union
-        present = union > 0
-        return SegmentationScores(
-            mean_iou=iou[present].mean().item() if present.any() else None,
-            iou=[value if occurs else None for value, occurs in zip(iou.tolist(), present.tolist(), strict=True)],
-            present=int(present.sum()),
-            images=self.images,
-        )
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {"images": self.images, "counts": self.counts.tolist()}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> "SegmentationSums":
-        counts = torch.tensor(stored["counts"], dtype=torch.int64)
-        sums = cls(counts.shape[1])
-        sums.counts, sums.images = counts, int(str(stored["images"]))
-        return sums
 
 
 def class_counts(predictions: Tensor, labels: Tensor, classes: int, names: Sequence[str] | None = None) -> Tensor:

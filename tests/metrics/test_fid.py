@@ -1,4 +1,4 @@
-"""FID's sums and distance against scipy, clean-fid and torch-fidelity on the same features; exact merging."""
+"""FID's sums and distance against scipy, clean-fid and torch-fidelity on the same features; exact sums."""
 
 from pathlib import Path
 from typing import Any
@@ -104,20 +104,19 @@ def test_gaussians_with_diagonal_covariances_have_a_closed_form() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 40), min_size=2, max_size=4), st.sampled_from([1e-4, 1.0, 300.0]))
-def test_merged_shards_equal_one_pass_exactly(seed: int, splits: list[int], scale: float) -> None:
+def test_order_and_batches_change_no_bit(seed: int, splits: list[int], scale: float) -> None:
     values = scale * features(40, 7, seed).clamp(max=3)
-    one_pass = sums_of(values)
-    merged = FeatureSums(7)
+    at_once, in_parts = sums_of(values), FeatureSums(7)
     for part in reversed(values.tensor_split(sorted(splits))):
-        merged.merge(sums_of(part, 3))
-    assert merged.images == one_pass.images == 40
-    for name, value in one_pass.parts.items():
-        assert torch.equal(merged.parts[name], value)
+        in_parts.update(part)
+    assert in_parts.images == at_once.images == 40
+    for name, value in at_once.parts.items():
+        assert torch.equal(in_parts.parts[name], value)
     reference = sums_of(features(40, 7, seed + 1))
-    assert fid(merged, reference, "") == fid(one_pass, reference, "")
+    assert fid(in_parts, reference, "") == fid(at_once, reference, "")
 
 
-def test_plain_float64_sums_would_not_merge_exactly() -> None:
+def test_plain_float64_sums_would_not_be_exact() -> None:
     values = features(40, 7, 0).double()
     parts = sum(part.T @ part for part in reversed(values.split(7)))
     assert not torch.equal(parts, values.T @ values)
@@ -134,11 +133,9 @@ def test_sums_survive_a_file_exactly(tmp_path: Path) -> None:
 
 
 def test_the_largest_sums_are_still_exact() -> None:
-    """2^18 images just below the bound, by merging: the last bit of every part is there."""
+    """2^18 images just below the bound: the last bit of every part is there."""
     value = 2.0**10 - 2.0**-13
-    sums = sums_of(torch.full((2, 1), value))
-    for _ in range(17):
-        sums.merge(sums)
+    sums = sums_of(torch.full((2**18, 1), value), 2**17)
     assert sums.images == 2**18
     mean, covariance = sums.mean_and_covariance()
     assert (mean.item(), covariance.item()) == (value, 0)
@@ -153,8 +150,6 @@ def test_unfit_features_are_refused() -> None:
             sums.update(torch.tensor([[0.0, bad, 0.0]]))
     with pytest.raises(ValueError, match=r"\(2, 4\) must be \(B, 3\)"):
         sums.update(torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="4 and 3 features"):
-        sums.merge(FeatureSums(4))
     sums.update(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="at least 2 images on either side, not 1"):
         fid(sums, sums_of(torch.zeros(2, 3)), "")
