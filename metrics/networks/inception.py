@@ -21,10 +21,13 @@ class OfficialInception:
     """
 
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
+        from cleanfid.resize import build_resizer
+
         self.name = weights.label("inception-2015-12-05")
         self.official = weights.official
         self.digest = weights.digest
         self.device = device
+        self.resize = build_resizer("clean")
         self.batch = 8 if device == "cpu" else 64
         try:
             # The file's own entry resizes in another way; its part `layers` expects images of 299 x 299 in [-1, 1).
@@ -36,11 +39,9 @@ class OfficialInception:
             raise ValueError(f"{weights.path} is not Inception's TorchScript file: {error}") from None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """Any image to float32 (3, 299, 299) in [0, 255]: PIL's bicubic on each channel in float, clipped."""
-        planes = [
-            plane.convert("F").resize((SIDE, SIDE), Image.Resampling.BICUBIC) for plane in image.convert("RGB").split()
-        ]
-        return np.stack([np.asarray(plane) for plane in planes]).clip(0, 255)
+        """Any image to float32 (3, 299, 299) in [0, 255] by clean-fid's own resizing, which defines the score: PIL's
+        bicubic on each channel in float, clipped."""
+        return np.ascontiguousarray(self.resize(np.asarray(image.convert("RGB"))).transpose(2, 0, 1))
 
     @torch.inference_mode()
     def features(self, prepared: Tensor) -> Tensor:

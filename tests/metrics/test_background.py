@@ -1,4 +1,4 @@
-"""PSNR, MSE and SSIM against torchmetrics and against slow float64 versions."""
+"""PSNR, MSE and SSIM against torchmetrics, scikit-image and slow float64 versions."""
 
 import math
 
@@ -7,9 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import mean_squared_error, structural_similarity
+from skimage.metrics import peak_signal_noise_ratio as skimage_psnr
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from metrics.functional import background
+from tests.photographs import photographs
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,6 +51,42 @@ def test_ssim_equals_the_slow_float64_version() -> None:
     a = images(1, 2, 14, 13)
     b = (a + 0.1 * images(1, 2, 14, 13, seed=1)).clamp(max=1)
     assert background.ssim(a, b).item() == pytest.approx(slow_ssim(a[0].numpy(), b[0].numpy()), rel=1e-5)
+
+
+def edited_photographs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Four photographs (4, 3, 96, 128) in [0, 1], and what blur, noise, a shift and other colours make of them."""
+    sources = photographs(4, 96, 128) / 255
+    blurred, noisy, shifted, coloured = sources
+    changed = [
+        torch.nn.functional.avg_pool2d(blurred, 5, 1, 2),
+        (noisy + 0.1 * (images(3, 96, 128) - 0.5)).clamp(0, 1),
+        shifted.roll((1, 2), (-2, -1)),
+        coloured.flip(0),
+    ]
+    return sources, torch.stack(changed)
+
+
+def test_ssim_equals_scikit_image() -> None:
+    """Its Gaussian window has the same 11 taps and its (co)variances are divided by n as well. At borders it repeats
+    the last pixel where torchmetrics mirrors, but leaves them out of the mean: given images that are mirrored by five
+    pixels, its mean is that of the full canvas. It computes in float64; ours is float32 arithmetic on second moments.
+    """
+    for source, edit in zip(*edited_photographs(), strict=True):
+        mirrored = [np.pad(x.double().numpy(), ((0, 0), (5, 5), (5, 5)), mode="reflect") for x in (edit, source)]
+        expected = structural_similarity(
+            *mirrored, data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        assert background.ssim(edit[None], source[None]).item() == pytest.approx(expected, abs=1e-5)
+        assert expected < 0.98
+
+
+def test_psnr_and_mse_equal_scikit_image() -> None:
+    sources, edits = edited_photographs()
+    errors = background.mse(edits, sources)
+    for source, edit, error, psnr in zip(sources, edits, errors, background.psnr(errors), strict=True):
+        pair = source.double().numpy(), edit.double().numpy()
+        assert error.item() == pytest.approx(mean_squared_error(*pair), rel=1e-6)
+        assert psnr.item() == pytest.approx(skimage_psnr(*pair, data_range=1), rel=1e-6)
 
 
 def test_ssim_takes_the_moments_of_a_source_from_the_caller() -> None:

@@ -14,6 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 from benchmarks.tools.random_weights import write_clip_tokenizer
 from metrics.networks.clip import OfficialClip
 from metrics.networks.weights import Found
+from tests.photographs import photographs
 
 TOWER = {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 3}
 
@@ -36,19 +37,15 @@ def found(folder: Path, name: str = "model.safetensors") -> Found:
     return Found(path=folder / name, digest="2" * 64, official=True)
 
 
-def pixels(*shape: int) -> Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
 def unit(output: Any) -> Tensor:
     return F.normalize(getattr(output, "pooler_output", output), dim=-1)
 
 
-@pytest.mark.parametrize("shape", [(3, 28, 28), (3, 64, 64), (3, 50, 33), (3, 40, 90)])
+@pytest.mark.parametrize("shape", [(28, 28), (64, 64), (50, 33), (40, 90)])
 @torch.inference_mode()
 def test_image_embeddings_equal_transformers(folder: Path, shape: tuple[int, ...]) -> None:
     """From the uint8 tensors that torchmetrics hands to the image processor."""
-    images = pixels(3, *shape)
+    images = photographs(3, *shape)
     processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     prepared = processor(images=list(images), return_tensors="pt")["pixel_values"]
     expected = unit(CLIPModel.from_pretrained(folder).eval().get_image_features(pixel_values=prepared))
@@ -78,14 +75,14 @@ def test_text_embeddings_equal_transformers(folder: Path, tmp_path: Path, end_to
 def test_more_images_than_one_batch_give_what_each_gives_alone(folder: Path) -> None:
     clip = OfficialClip(found(folder))
     clip.batch = 2
-    images = pixels(5, 3, 28, 28) / 255
+    images = photographs(5, 28, 28) / 255
     torch.testing.assert_close(clip.image_embedding(images), torch.cat([clip.image_embedding(x[None]) for x in images]))
 
 
 @torch.inference_mode()
 def test_bfloat16_images_are_near_float32_and_texts_equal(folder: Path) -> None:
     full, half = OfficialClip(found(folder)), OfficialClip(found(folder), precision="bfloat16")
-    images = pixels(4, 3, 28, 28) / 255
+    images = photographs(4, 28, 28) / 255
     cosines = (full.image_embedding(images) * half.image_embedding(images)).sum(-1)
     assert 0.999 < cosines.min() < 1 - 1e-7
     assert torch.equal(full.text_embedding(TEXTS), half.text_embedding(TEXTS))
@@ -97,7 +94,7 @@ def test_the_old_pickled_format_loads_too(folder: Path, tmp_path: Path) -> None:
 
     copy = shutil.copytree(folder, tmp_path / "clip", ignore=shutil.ignore_patterns("model.safetensors"))
     torch.save(load_file(folder / "model.safetensors"), copy / "pytorch_model.bin")
-    images = pixels(1, 3, 28, 28) / 255
+    images = photographs(1, 28, 28) / 255
     old = OfficialClip(found(copy, "pytorch_model.bin")).image_embedding(images)
     torch.testing.assert_close(old, OfficialClip(found(folder)).image_embedding(images))
 

@@ -13,6 +13,7 @@ from transformers import DPTConfig, DPTForDepthEstimation
 
 from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
 from metrics.networks.weights import DPT_LARGE, Found, find
+from tests.photographs import photographs
 
 # As Intel published it, but for the size: written before transformers 4.26, it names the old class and a single number.
 PREPARATION = {
@@ -56,14 +57,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent
 
 
-def pixels(batch: int, height: int, width: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (batch, 3, height, width), generator=generator, dtype=torch.uint8)
-
-
 @torch.inference_mode()
 def test_depth_equals_transformers_on_images_resized_by_pil(weights: Path) -> None:
-    images = pixels(2, 50, 40)
+    images = photographs(2, 50, 40)
     network = OfficialDepth(find(DPT_LARGE, weights))
     depth = network.depth(images / 255)
     assert depth.shape == (2, 64, 64) and depth.std() > 0  # twice the side, as patches are half as large as DPT's

@@ -4,28 +4,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
+from skimage.feature import canny
 from torch import Tensor
 from torchmetrics.classification import BinaryF1Score
 from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure, StructuralSimilarityIndexMeasure
 
 from metrics.functional.edges import EDGE_COLUMNS, EDGES, MS_SSIM_SIDE, NO_EDGES, TOO_SMALL, score_edges
+from tests.photographs import photographs
 
 SIDE = 176
 
 
-def scenes(batch: int, seed: int, side: int = SIDE) -> Tensor:
-    """Smooth 8-bit images with a bright disc: edges at the disc and some others."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 3, 9, 9, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
-    axis = torch.linspace(-1, 1, side)
-    disc = (axis[:, None] - 0.2) ** 2 + axis**2 < torch.rand(batch, 1, 1, 1, generator=generator)
-    return (torch.where(disc, 1 - images, images) * 255).round() / 255
+def scenes(batch: int, first: int = 0) -> Tensor:
+    return photographs(batch, SIDE, SIDE, first) / 255
 
 
 @pytest.mark.parametrize("variant", EDGES)
 def test_edges_are_zero_or_one_and_each_image_has_its_own(variant: str) -> None:
-    images = scenes(3, 0)
+    images = scenes(3)
     edges = EDGES[variant](images)
     assert edges.shape == (3, 1, SIDE, SIDE) and edges.dtype == torch.float32
     assert set(edges.unique().tolist()) == {0, 1}
@@ -50,9 +47,25 @@ def test_the_kornia_variant_has_the_thresholds_of_the_protocol() -> None:
     assert torch.equal(EDGES["kornia"](images), Canny(low_threshold=0.1, high_threshold=0.2)(images)[1])
 
 
+def test_the_kornia_variant_has_the_edges_of_scikit_image() -> None:
+    """Of the grey image, smoothed by a Gaussian of 1 pixel, with the same thresholds. Not the same pixels: kornia cuts
+    the Gaussian to 5 taps and compares gradients with the nearest neighbours, where scikit-image interpolates between
+    them. Within a pixel of the other's edges lie 97.7% to 99.8% of each one's.
+    """
+    images = photographs(4, 300, 300) / 255
+    for image, edges in zip(images, EDGES["kornia"](images), strict=True):
+        red, green, blue = image.double().numpy()
+        theirs = canny(
+            0.299 * red + 0.587 * green + 0.114 * blue, low_threshold=0.1, high_threshold=0.2, mode="reflect"
+        )
+        ours = edges[0].numpy() == 1
+        for one, other in ((ours, theirs), (theirs, ours)):
+            assert (one & binary_dilation(other, np.ones((3, 3)))).sum() > 0.97 * one.sum() > 1000
+
+
 @pytest.mark.parametrize("variant", EDGES)
 def test_scores_equal_torchmetrics_image_by_image(variant: str) -> None:
-    references = EDGES[variant](scenes(3, 0))
+    references = EDGES[variant](scenes(3))
     edges = EDGES[variant](scenes(3, 1))
     edges[1] = torch.where(torch.arange(SIDE) < 90, references[1], edges[1])
     edges[2] = references[2]

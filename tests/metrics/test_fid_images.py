@@ -14,6 +14,7 @@ from benchmarks.tools.random_weights import write_inception
 from metrics.networks.inception import OfficialInception
 from metrics.networks.weights import INCEPTION, Found, find
 from metrics.protocols.fid import images_digest, prepared_batches, reference_of_files, sums_of_files
+from tests.photographs import photograph
 
 
 class SmallLayers(nn.Module):
@@ -45,11 +46,10 @@ def network(weights: Path) -> OfficialInception:
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Ten images of several sizes, modes and formats; the folder also holds what must never be read."""
     folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
     files = []
     for i, (width, height) in enumerate([(512, 512), (512, 512), (96, 64), (299, 299), (320, 400)] * 2):
-        coarse = generator.integers(0, 256, (8, 8, 4), dtype=np.uint8)
-        image = Image.fromarray(coarse, "RGBA").resize((width, height), Image.Resampling.BICUBIC)
+        image = photograph(i, width, height)
+        image.putalpha(image.convert("L"))
         image = image.convert(["RGB", "RGB", "L", "RGB", "RGBA"][i % 5])
         files.append(folder / f"{i}.{'jpg' if i == 1 else 'png'}")
         image.save(files[-1])

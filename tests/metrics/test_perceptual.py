@@ -7,6 +7,7 @@ from torchvision.models import squeezenet1_1
 
 from metrics.networks.lpips import OfficialLpips
 from metrics.networks.weights import Found
+from tests.photographs import photographs
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return Found(path=path, digest="3" * 64, official=True)
 
 
-def pixels(batch: int, height: int, width: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (batch, 3, height, width), generator=generator).float() / 255
+def pixels(batch: int, height: int, width: int, first: int) -> Tensor:
+    return photographs(batch, height, width, first) / 255
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 98)])
