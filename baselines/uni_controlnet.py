@@ -20,8 +20,8 @@ from baselines.unified.settings import SamplerSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from baselines.stable_diffusion.networks import StableDiffusion
     from baselines.unified.local_adapter import GlobalAdapter, LocalAdapter
-    from baselines.unified.stable_diffusion import StableDiffusion
 
 CHECKPOINT = CheckpointFile(
     name="uni.ckpt",
@@ -53,9 +53,8 @@ class UniControlNet:
         self._parts: tuple[StableDiffusion, LocalAdapter, GlobalAdapter] | None = None
 
     def load(self) -> None:
-        from baselines.unified.checkpoint import Sizes
+        from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
         from baselines.unified.local_adapter import read_adapters
-        from baselines.unified.stable_diffusion import read_stable_diffusion
         from editar.io.tensors import map_pickle
 
         files = self._files()

@@ -17,7 +17,7 @@ from baselines.unified.files import CheckpointFile, Files, find_files, refuse_mi
 from baselines.unified.settings import SamplerSettings
 
 if TYPE_CHECKING:
-    from baselines.unified.stable_diffusion import StableDiffusion
+    from baselines.stable_diffusion.networks import StableDiffusion
     from baselines.unified.unicontrol_branch import UniControlBranch
 
 CHECKPOINT = CheckpointFile(
@@ -42,8 +42,7 @@ class UniControl:
         self._parts: tuple[StableDiffusion, UniControlBranch] | None = None
 
     def load(self) -> None:
-        from baselines.unified.checkpoint import Sizes
-        from baselines.unified.stable_diffusion import read_stable_diffusion
+        from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
         from baselines.unified.unicontrol_branch import read_branch
         from editar.io.tensors import map_pickle
 
@@ -67,7 +66,7 @@ class UniControl:
             raise ValueError(f"the requests are of the tasks {sorted(tasks)}; give those of one task at a time")
         expert, instruction = TASKS[tasks.pop()]
         with torch.inference_mode():
-            task = branch.embed_task(model.encode([instruction])[:, 0])
+            task = branch.embed_task(model.embed([instruction])[:, 0])
             hint = branch.embed_hint(hints(requests).to(self.device), expert, task).repeat(2, 1, 1, 1)
             text = guided_text(model, requests, SETTINGS)
             return generate(

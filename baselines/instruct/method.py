@@ -15,7 +15,7 @@ from baselines.unified.files import Files
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from baselines.inversion.stable_diffusion import StableDiffusion
+    from baselines.stable_diffusion.networks import StableDiffusion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,24 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from baselines.instruct.files import Folders
-from baselines.inversion.stable_diffusion import StableDiffusion, read_scheduler_config
-from baselines.unified.checkpoint import EMA, Sizes
+from baselines.stable_diffusion.ldm import EMA, Sizes, read_stable_diffusion
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, read_scheduler_config
 from baselines.unified.files import Files
-from baselines.unified.stable_diffusion import read_stable_diffusion
 from editar.io.tensors import map_pickle
-
-# What Stable Diffusion 1 was trained with; a checkpoint has it as tables, if at all.
-LDM_SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
-}
 
 
 def scheduler_config(found: Files | Folders) -> dict[str, Any]:
@@ -46,7 +33,10 @@ def read(found: Files | Folders, averaged: bool, device: str, dtype: str) -> Sta
         model = StableDiffusion.from_folder(found.base, device, dtype, unet=found.unet, text_encoder=found.text_encoder)
         place: Path = found.unet
     else:
-        model, place = _read_checkpoint(found, averaged, device, dtype), found.checkpoint
+        place = found.checkpoint
+        state, _ = map_pickle(place)
+        average = averaged and has_average(state)
+        model = read_stable_diffusion(state, Sizes.of(state, place), place, found.tokenizer, device, dtype, ema=average)
     inputs, needed = model.unet.config.in_channels, 2 * model.vae.config.latent_channels
     if inputs != needed:
         raise ValueError(
@@ -54,23 +44,3 @@ def read(found: Files | Folders, averaged: bool, device: str, dtype: str) -> Sta
             "weights that were tuned for editing"
         )
     return model
-
-
-def _read_checkpoint(files: Files, averaged: bool, device: str, dtype: str) -> StableDiffusion:
-    path = files.checkpoint
-    state, _ = map_pickle(path)
-    sizes = Sizes.of(state, path)
-    average = averaged and has_average(state)
-    parts = read_stable_diffusion(state, sizes, path, files.tokenizer, device, ema=average)
-    parts.tokenizer.model_max_length = sizes.text_positions
-    for network in (parts.unet, parts.vae, parts.text_encoder):
-        nn.Module.to(network, getattr(torch, dtype))  # diffusers' own `to` warns of casts, though nothing is to be kept
-    return StableDiffusion(
-        unet=parts.unet,
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        scheduler_config=dict(LDM_SCHEDULE),
-        device=device,
-        dtype=dtype,
-    )

@@ -13,7 +13,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from baselines.inversion.stable_diffusion import StableDiffusion
+from baselines.stable_diffusion.networks import StableDiffusion
 
 # From the noise predicted with instruction and image, with the image alone, and from a third prediction without the
 # image, and from the guidance by the text and by the image, to the noise that is stepped with.

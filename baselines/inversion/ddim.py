@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.diffusion import DTYPES
-from baselines.inversion.stable_diffusion import StableDiffusion
+from baselines.stable_diffusion.networks import StableDiffusion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from torch import Tensor
 from baselines.checkpoints import find
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.inversion.stable_diffusion import StableDiffusion, base
 from baselines.method import EditRequest, MethodContext, NoAnswer
 from baselines.needs import Needs
+from baselines.stable_diffusion.networks import StableDiffusion, base
 
 
 class InversionMethod(ABC):

@@ -1,2 +1,1 @@
-"""What UniControl and Uni-ControlNet share: Stable Diffusion 1.5 out of a checkpoint in the layout of CompVis'
-latent-diffusion (LDM), the way such a file is found and read, and the samplers' settings."""
+"""What UniControl and Uni-ControlNet share: how their files are found, their control branches and samplers."""

@@ -12,9 +12,8 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from baselines.unified.checkpoint import Sizes, empty, fill
-from baselines.unified.names import unet_name
-from baselines.unified.stable_diffusion import build_trunk
+from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill
+from baselines.stable_diffusion.ldm_names import unet_name
 
 PREFIX = "local_adapter."
 GLOBAL_PREFIX = "global_adapter."

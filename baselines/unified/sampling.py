@@ -14,9 +14,10 @@ from torch import Tensor
 
 from baselines.diffusion import noise
 from baselines.method import TranslateRequest
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion
 from baselines.unified.settings import SamplerSettings
-from baselines.unified.stable_diffusion import PIXELS, StableDiffusion
 
+PIXELS = 8  # along one side, for each of the latents'
 # From latents (2B, 4, h, w), time step () and texts (2B, L, C) to what is added to the UNet's twelve skip connections
 # and to its middle. The first half of each batch has the negative prompts, the second the captions.
 Control = Callable[[Tensor, Tensor, Tensor], tuple[Sequence[Tensor], Tensor]]
@@ -30,8 +31,8 @@ def hints(requests: Sequence[TranslateRequest]) -> Tensor:
 
 def guided_text(model: StableDiffusion, requests: Sequence[TranslateRequest], settings: SamplerSettings) -> Tensor:
     """(2B, 77, C): the negative prompt for each, then the prompts."""
-    prompts = model.encode([settings.prompt(request.caption) for request in requests])
-    return torch.cat([model.encode([settings.negative_prompt]).expand_as(prompts), prompts])
+    prompts = model.embed([settings.prompt(request.caption) for request in requests])
+    return torch.cat([model.embed([settings.negative_prompt]).expand_as(prompts), prompts])
 
 
 def generate(
@@ -55,7 +56,14 @@ def generate(
 
     width, height = requests[0].condition.size
     start = noise([request.seed for request in requests], (4, height // PIXELS, width // PIXELS))
-    return model.decode(sample(predict, start.to(model.device), settings))
+    return decode(model, sample(predict, start.to(model.device), settings))
+
+
+def decode(model: StableDiffusion, latents: Tensor) -> list[Image.Image]:
+    """Latents (B, 4, S/8, S/8) to RGB images of S x S; both authors' scripts cut fractions off, not round."""
+    pixels = model.vae.decode(latents / model.vae.config.scaling_factor).sample
+    levels = (pixels * 127.5 + 127.5).clamp(0, 255).to(torch.uint8)
+    return [Image.fromarray(each.permute(1, 2, 0).cpu().numpy()) for each in levels]
 
 
 def sample(predict: Callable[[Tensor, Tensor], Tensor], start: Tensor, settings: SamplerSettings) -> Tensor:
@@ -72,9 +80,7 @@ def sample(predict: Callable[[Tensor, Tensor], Tensor], start: Tensor, settings:
 
 def ddim(steps: int) -> DDIMScheduler:
     scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        **LDM_SCHEDULE,
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,

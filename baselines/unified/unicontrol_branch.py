@@ -9,9 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from baselines.unified.checkpoint import Sizes, empty, fill
-from baselines.unified.names import unet_name
-from baselines.unified.stable_diffusion import build_trunk
+from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill
+from baselines.stable_diffusion.ldm_names import unet_name
 
 PREFIX = "control_model."
 EXPERTS = 13

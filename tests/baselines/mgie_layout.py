@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baselines.edit_head import EditHeadSizes
+from baselines.mgie.edit_head import EditHeadSizes
 
 TINY = EditHeadSizes(hidden=12, width=16, feed_forward=24, layers=2, features=16)
 

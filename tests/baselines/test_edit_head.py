@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.edit_head import EditHead, EditHeadSizes, read_edit_head
-from baselines.unified.checkpoint import empty
+from baselines.mgie.edit_head import EditHead, EditHeadSizes, read_edit_head
+from baselines.stable_diffusion.ldm import empty
 from editar.io.tensors import CheckpointError
 from tests.baselines.mgie_layout import TINY, head_shapes, random_mllm, write_mllm
 

@@ -22,7 +22,7 @@ from baselines.instruct_pix2pix import (
     instruct_pix2pix,
 )
 from baselines.method import MethodContext
-from baselines.unified.names import ema_name, unet_name
+from baselines.stable_diffusion.ldm_names import ema_name, unet_name
 from editar.io.tensors import CheckpointError
 from tests.baselines import edit_reference as slow
 from tests.baselines.ldm_layout import (

@@ -11,9 +11,9 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
 
-from baselines.edit_head import read_edit_head
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
-from baselines.mgie import LLAVA_7B, MGIE, ROW
+from baselines.mgie.edit_head import read_edit_head
+from baselines.mgie.method import LLAVA_7B, MGIE, ROW
 from editar.io.tensors import CheckpointError
 from tests.baselines.mgie_layout import TINY, write_mllm
 from tests.baselines.test_instruct_pix2pix import FEW, context, edits, pixels, write_folder

@@ -15,10 +15,9 @@ from transformers import CLIPTokenizer
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext, Unsupported
+from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
 from baselines.uni_controlnet import UniControlNet, combined_hints
-from baselines.unified.checkpoint import Sizes
 from baselines.unified.local_adapter import read_adapters
-from baselines.unified.stable_diffusion import read_stable_diffusion
 from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative

@@ -13,9 +13,8 @@ from transformers import CLIPTokenizer
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext, Unsupported
+from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
 from baselines.unicontrol import UniControl
-from baselines.unified.checkpoint import Sizes
-from baselines.unified.stable_diffusion import read_stable_diffusion
 from baselines.unified.unicontrol_branch import read_branch
 from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow

@@ -11,11 +11,10 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTokenizer
 
-from baselines.unified.checkpoint import Sizes
-from baselines.unified.names import unet_name, vae_name
-from baselines.unified.sampling import ddim, sample
+from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
+from baselines.stable_diffusion.ldm_names import unet_name, vae_name
+from baselines.unified.sampling import ddim, decode, sample
 from baselines.unified.settings import SamplerSettings
-from baselines.unified.stable_diffusion import read_stable_diffusion
 from editar.io.tensors import CheckpointError
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative
@@ -85,7 +84,7 @@ def test_texts_and_pixels_are_those_of_the_published_architecture(tokenizer: Pat
     assert tokens["input_ids"].shape == (2, 77)
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        encoded, images = model.encode(texts), model.decode(latents)
+        encoded, images = model.embed(texts), decode(model, latents)
     expected = slow.text_encoder(exact, tokens["input_ids"])
     assert relative(encoded, expected) < 1e-4
     # The encoder is causal: its state at the first token, UniControl's task feature, is the same for all texts.

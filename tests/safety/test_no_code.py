@@ -144,7 +144,7 @@ def _depth(folder: Path) -> None:
 
 
 def _diffusers(folder: Path) -> None:
-    from baselines.inversion.stable_diffusion import StableDiffusion
+    from baselines.stable_diffusion.networks import StableDiffusion
 
     blocks = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2, "layers_per_block": 1}
     config = {

@@ -25,7 +25,7 @@ from baselines.recipes import MGIE as RECIPE
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from baselines.edit_head import EditHead
+    from baselines.mgie.edit_head import EditHead
 
 ROW = replace(INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
 
@@ -90,8 +90,8 @@ class MGIE:
         return read_recipe(RECIPE, LLAVA_7B=str(llava.resolve()), MGIE_7B=str(own.resolve()))
 
     def load(self) -> None:
-        from baselines.edit_head import read_edit_head
-        from baselines.unified.checkpoint import fill
+        from baselines.mgie.edit_head import read_edit_head
+        from baselines.stable_diffusion.ldm import fill
         from editar.io.tensors import map_pickle
 
         folder = find(MGIE_7B, self.weights)

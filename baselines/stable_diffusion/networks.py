@@ -25,6 +25,14 @@ STABLE_DIFFUSION_14 = Checkpoint(
         "unet/diffusion_pytorch_model.safetensors": 3_438_167_534,
     },
 )
+# What it was trained with; a checkpoint in LDM's layout has it as tables, if at all.
+LDM_SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+}
 
 
 def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:

@@ -1,13 +1,19 @@
-"""LDM checkpoints: their widths, and modules filled with their tensors. Every key of a part has to be accounted for."""
+"""Stable Diffusion out of an LDM checkpoint: its widths, and modules of diffusers and transformers filled with its
+tensors. Every key of a part has to be accounted for."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from baselines.stable_diffusion.ldm_names import ema_name, text_name, unet_name, vae_name
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion
 from editar.io.tensors import CheckpointError, Uninitialised
 
 UNET = "model.diffusion_model."
@@ -108,3 +114,99 @@ def fill(
 def _as_linear(tensor: Tensor, dimensions: int) -> Tensor:
     """LDM's VAE attends with convolutions of one pixel, diffusers' with linear maps."""
     return tensor[..., 0, 0] if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) and dimensions == 2 else tensor
+
+
+def read_stable_diffusion(
+    state: Mapping[str, Tensor],
+    sizes: Sizes,
+    path: Path,
+    tokenizer: Path,
+    device: str,
+    dtype: str = "float32",
+    *,
+    ema: bool = False,
+) -> StableDiffusion:
+    """path: of the checkpoint, for messages. tokenizer: the folder with its files. ema: whether the UNet is the moving
+    average of the training's, which a checkpoint may have beside the last one."""
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=sizes.vocabulary,
+            hidden_size=sizes.text_width,
+            intermediate_size=sizes.text_mlp,
+            num_hidden_layers=sizes.text_layers,
+            num_attention_heads=sizes.text_width // 64,
+            max_position_embeddings=sizes.text_positions,
+            hidden_act="quick_gelu",
+        )
+    )
+    positions = ("text_model.embeddings.position_ids",)
+    networks = (
+        _read_unet(state, sizes, path, ema),
+        fill(empty(lambda: build_vae(sizes)), state, path, VAE, vae_name),
+        fill(text, state, path, TEXT, text_name, unused=positions),
+    )
+    for network in networks:
+        nn.Module.to(network, getattr(torch, dtype))  # diffusers' own `to` warns of casts, though nothing is to be kept
+    unet, vae, text_encoder = networks
+    return StableDiffusion(
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=read_tokenizer(tokenizer, sizes.text_positions),
+        scheduler_config=dict(LDM_SCHEDULE),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _read_unet(state: Mapping[str, Tensor], sizes: Sizes, path: Path, ema: bool) -> UNet2DConditionModel:
+    unet = empty(lambda: build_unet(sizes))
+    if ema:
+        return fill(unet, state, path, EMA, ema_name, unused=("decay", "num_updates"))
+    return fill(unet, state, path, UNET, unet_name)
+
+
+def read_tokenizer(folder: Path, length: int) -> CLIPTokenizer:
+    """From vocab.json and merges.txt alone, whose digests are recorded, whatever else the folder holds.
+
+    length: tokens that a text is padded or cut to.
+    """
+    lines = (folder / "merges.txt").read_text("utf-8").split("\n")
+    merges: list[Any] = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)
+
+
+def build_unet(sizes: Sizes) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        in_channels=sizes.unet_inputs,
+        block_out_channels=sizes.unet,
+        layers_per_block=2,
+        cross_attention_dim=sizes.text_width,
+        attention_head_dim=8,  # diffusers' name for the number of heads
+    )
+
+
+def build_vae(sizes: Sizes) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=sizes.vae,
+        layers_per_block=2,
+        latent_channels=4,
+    )
+
+
+def build_trunk(sizes: Sizes) -> ControlNetModel:
+    """The copy of the UNet's encoder and middle that a control branch is built on. What follows and precedes it in a
+    ControlNet, zero convolutions and the hint's embedding, are identities: the unified methods have their own."""
+    trunk = ControlNetModel(
+        block_out_channels=sizes.unet,
+        layers_per_block=2,
+        cross_attention_dim=sizes.text_width,
+        attention_head_dim=8,
+    )
+    trunk.controlnet_cond_embedding = nn.Identity()
+    trunk.controlnet_down_blocks = nn.ModuleList(nn.Identity() for _ in sizes.features)
+    trunk.controlnet_mid_block = nn.Identity()
+    return trunk

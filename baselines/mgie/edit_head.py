@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from baselines.unified.checkpoint import empty, fill
+from baselines.stable_diffusion.ldm import empty, fill
 from editar.io.tensors import CheckpointError, map_pickle
 
 HEADS = 4  # leave no trace in the shapes
