@@ -6,12 +6,10 @@ the memory test, so that a busy machine disturbs all of them; two dtypes togethe
 """
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from benchmarks.speed.decode_cost import (
     Bandwidth,
     bandwidth,
+    decoding_peak,
     deviation,
     parts,
     seconds,
@@ -29,9 +28,8 @@ from benchmarks.speed.decode_cost import (
     token_bytes,
     weight_bytes,
 )
-from benchmarks.speed.decode_memory import decoding_peak
 from benchmarks.speed.decode_report import report
-from benchmarks.speed.measure import machine, report_speed
+from benchmarks.speed.measure import SpeedSettings, report_speed, take_turns
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.cpu.int8 import Int8Linear
@@ -42,11 +40,11 @@ from editar.decoding.sampling import guide
 from editar.model.transformer import EditARTransformer
 
 PUBLISHED = SamplingConfig()
-PLAIN, OURS = "plain decoder, ", "ours, "
+PLAIN, OURS, MEMORY = "plain decoder, ", "ours, ", "memory"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeSpeed:
+class DecodeSpeed(SpeedSettings):
     """Seconds and bytes a token of both decoders, the ratio to the memory's limit, and how the cost grows."""
 
     size: str = "XL"
@@ -63,11 +61,8 @@ class DecodeSpeed:
     """Images decoded together, in the table of how the cost grows."""
     grids: tuple[int, ...] = (16, 32, 48)
     """Resolutions in it: 256, 512 and 768 pixels."""
-    threads: int = 2
     device: str = "cpu"
     seed: int = 0
-    out: Path | None = None
-    """Write the figures as JSON to this file too."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -88,7 +83,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     model = random_model(config, device, settings.seed)
     work = Work.random(config, settings.compared, device, settings.seed)
     places = positions(config, settings.positions, settings.tokens)
-    turns = partial(take_turns, places=places, settings=settings, device=device)
+    turns = partial(at_places, places=places, settings=settings, device=device)
     model32 = laid_out(model, config.grid)
     ways, bandwidths = turns(
         {
@@ -125,8 +120,6 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     print("batches and resolutions", flush=True)
     growth = [cell(laid_out(model, grid), width, settings) for grid in settings.grids for width in settings.widths]
     return {
-        "machine": _machine(device),
-        "settings": asdict(settings),
         "sequence": [config.image_tokens, config.text_length, config.image_tokens],
         "positions": places,
         "bandwidths": [asdict(measured) for measured in bandwidths],
@@ -245,27 +238,24 @@ def mean_bytes(model: EditARTransformer, places: list[int]) -> float:
     return sum(token_bytes(model, 1, 2, place) for place in places) / len(places)
 
 
-def take_turns(
+def at_places(
     timed: dict[str, Callable[[int, int], float]], places: list[int], settings: DecodeSpeed, device: torch.device
 ) -> tuple[dict[str, dict[str, Any]], list[Bandwidth]]:
     """Seconds a token of each way, by position the median of the rounds, and the memory's bandwidth beside it.
 
     timed: from a position and a number of tokens to seconds a token.
     """
-    taken: dict[str, list[list[float]]] = {name: [] for name in timed}
-    bandwidths = []
+    turns: list[dict[str, list[Any]]] = []
     for place in tqdm(places, desc="positions"):
-        for at in taken.values():
-            at.append([])
-        for _ in range(settings.rounds):
-            bandwidths.append(bandwidth(device))
-            for name, seconds_a_token in timed.items():
-                taken[name][-1].append(seconds_a_token(place, settings.tokens))
+        ways_here: dict[str, Callable[[], Any]] = {MEMORY: partial(bandwidth, device)}
+        ways_here |= {name: partial(seconds_of, place, settings.tokens) for name, seconds_of in timed.items()}
+        turns.append(take_turns(ways_here, settings.rounds))
     ways: dict[str, dict[str, Any]] = {}
-    for name, rounds in taken.items():
-        at_places = [median(at) for at in rounds]
-        ways[name] = {"seconds_at": at_places, "seconds": sum(at_places) / len(places), "rounds": rounds}
-    return ways, bandwidths
+    for name in timed:
+        rounds = [turn[name] for turn in turns]
+        seconds_at = [median(times) for times in rounds]
+        ways[name] = {"seconds_at": seconds_at, "seconds": sum(seconds_at) / len(places), "rounds": rounds}
+    return ways, [measured for turn in turns for measured in turn[MEMORY]]
 
 
 @torch.inference_mode()
@@ -279,8 +269,3 @@ def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
         token = plain.step(token, fed)
     float(token)
     return (time.perf_counter() - start) / tokens
-
-
-def _machine(device: torch.device) -> dict[str, str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {**machine(), "device": name}

@@ -1,13 +1,17 @@
-"""What a token of decoding reads, what the memory could deliver, and where the time goes."""
+"""What a token of decoding reads, what the memory could deliver, where the time goes, and the peak of memory."""
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.runs.memory import GPU, MAIN, held_bytes, kind, peak_bytes, reset_peak
+from benchmarks.speed.measure import take_turns
 from editar.config import SamplingConfig
 from editar.decoding.cache import attend_to_cache
 from editar.decoding.cpu.int8 import Int8Linear
@@ -21,6 +25,7 @@ from editar.model.transformer import EditARTransformer
 MATRIX = (7168, 1280)  # GPT-XL's w1 and w3
 STEP = "whole step"
 MATRICES = 32  # 0.6 GB: more than any cache of a processor
+LAYERS = 2  # of the prefill: what it works with is free again after each, and a whole one may take minutes
 
 
 def seconds(action: Callable[[], object], device: torch.device, rounds: int = 5) -> float:
@@ -132,11 +137,8 @@ def parts(batch: Batch, positions: list[int], settings: SamplingConfig, rounds: 
     }
     taken: dict[str, list[float]] = {name: [] for name in (STEP, *actions)}
     for position in positions:
-        turns: dict[str, list[float]] = {name: [] for name in taken}
-        for _ in range(rounds):
-            turns[STEP].append(step_seconds(batch, position, tokens=2))
-            for name, action in actions.items():
-                turns[name].append(seconds(action, device, rounds=1))
+        ways = {name: partial(seconds, action, device, rounds=1) for name, action in actions.items()}
+        turns = take_turns({STEP: partial(step_seconds, batch, position, tokens=2), **ways}, rounds)
         for name, times in turns.items():
             taken[name].append(median(times))
     return {name: sum(times) / len(times) for name, times in taken.items()}
@@ -166,3 +168,34 @@ def deviation(reference_V: Tensor, logits_V: Tensor) -> dict[str, float]:
         "largest": float((difference / spread).abs().max()),
         "same_maximum": float((reference_V.argmax(-1) == logits_V.argmax(-1)).float().mean()),
     }
+
+
+@torch.inference_mode()
+def decoding_peak(model: EditARTransformer, width: int, settings: SamplingConfig) -> int | None:
+    """Bytes that decoding `width` images takes at most besides the weights: the whole cache, and what is worked with.
+
+    None where the system does not tell: on a CPU without Linux, or beside a GPU, whose memory is then looked at.
+    """
+    device, config = model.tok_embeddings.weight.device, model.config
+    if kind() != (GPU if device.type == "cuda" else MAIN):
+        return None
+    _give_back()
+    reset_peak()
+    before = held_bytes()
+    batch = Batch(model, width, settings)
+    jump(batch, config.image_tokens - 2)  # every slot has its memory
+    batch.advance(config.image_tokens - 2)
+    every_layer = batch.model.layers
+    batch.model.layers = every_layer[:LAYERS]  # the others' caches stay where they are
+    batch.start(
+        torch.zeros(width, config.image_tokens, dtype=torch.int64, device=device),
+        torch.zeros(width, config.text_length, config.text_dim, device=device),
+        batch.uniforms_BN.clone(),
+    )
+    return peak_bytes() - before
+
+
+def _give_back() -> None:
+    """Main memory that was freed counts as held until the C library gives it back; glibc's does so when asked."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speed.measure import run_speed
+from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed, take_turns
 from benchmarks.speed.metrics import SIDE, make_workload
 from benchmarks.tools.random_weights import write_inception
 from metrics.networks.backbones import FeatureBackbone
@@ -32,7 +33,7 @@ IN_TURN, AHEAD, NETWORK = "in turn", "read ahead", "network alone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FidSpeed:
+class FidSpeed(SpeedSettings):
     """Seconds per image of FID's sums, and the network's share of them."""
 
     weights: Path = Path("runs/speed/inception")
@@ -47,14 +48,12 @@ class FidSpeed:
     """Threads that decode and resize."""
     device: str = "cpu"
     seed: int = 0
-    out: Path | None = None
-    """Write the figures as JSON to this file too."""
 
     def run(self) -> None:
-        run_speed(self, write_inception, self._measure, report)
+        report_speed(self, self._measure, report)
 
     def _measure(self) -> dict[str, Any]:
-        network = OfficialInception(find(INCEPTION, self.weights), device=self.device)
+        network = OfficialInception(find(INCEPTION, ensure_weights(self.weights, write_inception)), device=self.device)
         with tempfile.TemporaryDirectory() as folder:
             return measure(self, network, write_images(Path(folder), self.images, self.seed))
 
@@ -95,12 +94,8 @@ def measure(settings: FidSpeed, network: FeatureBackbone, files: list[Path]) -> 
         AHEAD: lambda watched: sums_of_files(files, watched, settings.workers),
         NETWORK: lambda watched: [watched.features(batch) for batch in ready],
     }
-    for way in ways.values():
-        timed(way, network)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(settings.rounds):
-        for name, way in ways.items():
-            seconds[name].append(timed(way, network))
+    turns = take_turns({name: partial(timed, way, network) for name, way in ways.items()}, 1 + settings.rounds)
+    seconds = {name: times[1:] for name, times in turns.items()}  # the first round warms up
     wall = {name: statistics.median(w for w, _ in times) / len(files) for name, times in seconds.items()}
     return {
         "seconds": seconds,

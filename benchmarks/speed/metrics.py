@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed.measure import run_speed
+from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed, take_turns
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
 from metrics.networks.backbones import PRECISIONS, official_backbones
@@ -31,7 +32,7 @@ Values = dict[str, list[dict[str, float]]]  # method to one row of columns per i
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricsSpeed:
+class MetricsSpeed(SpeedSettings):
     """Images and methods per second of both ways, and how far bfloat16 networks move each column."""
 
     weights: Path = Path("runs/speed/weights")
@@ -41,13 +42,10 @@ class MetricsSpeed:
     methods: int = 3
     rounds: int = 3
     """Timed rounds after one that warms up; the median counts."""
-    threads: int = 2
     seed: int = 0
-    out: Path | None = None
-    """Write the figures as JSON to this file too."""
 
     def run(self) -> None:
-        run_speed(self, write_official_layout, lambda: measure(self), report)
+        report_speed(self, lambda: measure(self), report)
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,19 @@ def make_workload(images: int, methods: int, seed: int, side: int = SIDE) -> Wor
 
 def measure(settings: MetricsSpeed) -> dict[str, Any]:
     """Seconds per image and method of each way (the median over the rounds), ratios, and deviations."""
+    weights = ensure_weights(settings.weights, write_official_layout)
     work = make_workload(settings.images, settings.methods, settings.seed)
-    ways: dict[str, Callable[[], Values]] = {RELEASED: _released_way(settings.weights, work)}
+    ways: dict[str, Callable[[], Values]] = {RELEASED: _released_way(weights, work)}
     for precision in PRECISIONS:
-        ways[f"ours, {precision}"] = _our_way(settings.weights, precision, work)
+        ways[f"ours, {precision}"] = _our_way(weights, precision, work)
     values = {way: score() for way, score in ways.items()}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(settings.rounds):
-        for way, score in ways.items():
-            start = time.perf_counter()
-            score()
-            seconds[way].append((time.perf_counter() - start) / settings.images / settings.methods)
+
+    def seconds_of(score: Callable[[], Values]) -> float:
+        start = time.perf_counter()
+        score()
+        return (time.perf_counter() - start) / settings.images / settings.methods
+
+    seconds = take_turns({way: partial(seconds_of, score) for way, score in ways.items()}, settings.rounds)
     typical = {way: statistics.median(times) for way, times in seconds.items()}
     return {
         "seconds": seconds,

@@ -1,16 +1,18 @@
 """`python -m benchmarks.speed scale`: what a benchmark costs by itself as it grows, in seconds and in memory.
 
-A method and scoring networks that cost nothing go the way of `benchmarks.piebench` at growing numbers of records, each
-number in a process of its own: read the data set, make and score the images of all methods, merge, start again with
-all done, render the tables. Time per sample and memory should be the same for every number.
+A method and scoring networks that cost nothing go the way of `benchmarks.piebench` on tiny images, at growing numbers
+of records, each number in a process of its own: read the data set, make and score the images of all methods, merge,
+start again with all done, render the tables. Time per sample and memory should be the same for every number.
 """
 
 import gc
+import hashlib
+import json
 import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,24 +20,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
+from baselines.method import EditRequest
 from benchmarks.cli import BenchmarkArguments, run_methods
-from benchmarks.datasets.piebench import read_piebench
+from benchmarks.datasets.piebench import EDIT_TYPES, IMAGES, MAPPING, read_piebench
 from benchmarks.runs import memory
 from benchmarks.runs.edit_task import EditTask
 from benchmarks.runs.manifest import read_manifest
-from benchmarks.speed.measure import report_speed
-from benchmarks.speed.scale_parts import SIDE, SyntheticMethod, cheap_backbones, write_records
+from benchmarks.speed.measure import SpeedSettings, report_speed
+from metrics.networks.backbones import Backbones
 from reports.tables.piebench import render
 
+SIDE = 16  # pixels; SSIM's window has 11
 BENCHMARK = "piebench"
 MiB = 2**20
 WARM = 32  # records
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleSpeed:
+class ScaleSpeed(SpeedSettings):
     """Seconds and memory of a whole PIE-Bench with a synthetic method, at growing numbers of records."""
 
     records: tuple[int, ...] = (500, 1000, 2500, 5000)
@@ -43,8 +51,6 @@ class ScaleSpeed:
     methods: int = 15
     batch_size: int = 8
     threads: int = 1
-    out: Path | None = None
-    """Write the figures as JSON to this file too."""
 
     def __post_init__(self) -> None:
         for flag, least in (("--records", min(self.records, default=0)), ("--methods", self.methods)):
@@ -139,3 +145,81 @@ def report(figures: dict[str, Any]) -> str:
         wall = sum(each["seconds"] for each in steps)
         lines.append(f"{run['records']:8}{samples:9}{run['held_bytes'] / MiB:6.0f} MiB{''.join(cells)}{wall:8.0f} s")
     return "\n".join(lines)
+
+
+def write_records(root: Path, count: int) -> Path:
+    """A PIE-Bench of `count` records with images of noise and a mask of some rows; returns `root`."""
+    entries = {}
+    for number in range(count):
+        name = f"{number % len(EDIT_TYPES)}/{number:012d}.png"
+        path = root / IMAGES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(number)).save(path)
+        entries[f"{number:012d}"] = {
+            "image_path": name,
+            "original_prompt": f"a picture of [noise] {number}",
+            "editing_prompt": f"a picture of [other noise] {number}",
+            "editing_instruction": f"change the noise of picture {number}",
+            "editing_type_id": str(number % len(EDIT_TYPES)),
+            "blended_word": "",
+            "mask": [each for row in range(4, 8) for each in (SIDE * row + 4, 8)],
+        }
+    (root / MAPPING).write_text(json.dumps(entries), encoding="utf-8")
+    return root
+
+
+def noise(seed: int) -> np.ndarray:
+    """uint8 (SIDE, SIDE, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+class SyntheticMethod:
+    """Answers with noise of the sample's seed and its own number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def settings(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        return [Image.fromarray(noise(request.seed ^ self.number)) for request in requests]
+
+
+class _Network:
+    """The mean colours of 4 x 4 parts, in the place of a network's features."""
+
+    official = False
+
+    def __init__(self, name: str) -> None:
+        self.name = f"mean-colours-{name}"
+        self.digest = hashlib.sha256(self.name.encode()).hexdigest()
+
+    def colours(self, images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images, 4)
+
+
+class _Structure(_Network):
+    def keys(self, images: Tensor) -> Tensor:
+        return self.colours(images).flatten(2).transpose(1, 2)
+
+
+class _Perceptual(_Network):
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [self.colours(images)]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
+        return (features_a[0] - features_b[0]).square().mean((1, 2, 3))
+
+
+class _Clip(_Network):
+    def image_embedding(self, images: Tensor) -> Tensor:
+        return F.normalize(self.colours(images).flatten(1), dim=-1)
+
+    def text_embedding(self, texts: Sequence[str]) -> Tensor:
+        rows = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)[np.arange(48) % 32] for text in texts]
+        return F.normalize(torch.from_numpy(np.stack(rows)).float(), dim=-1)
+
+
+def cheap_backbones() -> Backbones:
+    return Backbones(structure=_Structure("keys"), perceptual=_Perceptual("patches"), clip=_Clip("whole"))

@@ -6,6 +6,7 @@ GPT-XL with random weights on sequences of 2167 tokens, as a share of what the d
 """
 
 import copy
+import itertools
 import json
 import statistics
 import tempfile
@@ -24,7 +25,7 @@ from torch import Tensor
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.world.edits import random_edit
 from benchmarks.miniature.world.render import render
-from benchmarks.speed.measure import report_speed
+from benchmarks.speed.measure import SpeedSettings, report_speed, take_turns
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
 from editar.model.checkpoint import load_folder
@@ -43,7 +44,7 @@ NAIVE, OURS, CACHED = "naive loop", "ours", "ours, cached tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSpeed:
+class TrainSpeed(SpeedSettings):
     """Samples per second of training."""
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,10 +63,7 @@ class TrainSpeed:
     """On a CPU: pairs of images, so that they come round again."""
     compiled: bool = True
     """On a GPU: torch.compile of the layers, the trainer's `model.compiled`."""
-    threads: int = 2
     seed: int = 0
-    out: Path | None = None
-    """Write the figures as JSON to this file too."""
 
     def run(self) -> None:
         if self.device == "cpu":
@@ -108,15 +106,13 @@ def measure(settings: TrainSpeed, parts: Parts) -> dict[str, Any]:
         (folder / "pairs").mkdir()
         pairs = write_pairs(folder / "pairs", settings.pairs, settings.seed)
         cache = TokenCache(folder / "cache", parts.vq)
-        ways: dict[str, Callable[[Path], float]] = {
-            NAIVE: lambda out: naive(settings, parts, pairs),
-            OURS: lambda out: ours(settings, parts, pairs, out, None),
-            CACHED: lambda out: ours(settings, parts, pairs, out, cache),
+        runs = (folder / f"run-{number}" for number in itertools.count())
+        ways: dict[str, Callable[[], float]] = {
+            NAIVE: lambda: naive(settings, parts, pairs),
+            OURS: lambda: ours(settings, parts, pairs, next(runs), None),
+            CACHED: lambda: ours(settings, parts, pairs, next(runs), cache),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for round_ in range(settings.rounds + 1):
-            for name, way in ways.items():
-                rates[name].append(way(folder / f"{name} {round_}"))
+        rates = take_turns(ways, 1 + settings.rounds)
     rate = {name: statistics.median(values[1:]) for name, values in rates.items()}
     return {
         "rounds": rates,

@@ -1,14 +1,16 @@
 """The decoding benchmark in small: its opponent decodes right, its bytes are the tensors', its report adds up."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from benchmarks.runs import memory
 from benchmarks.speed import decode_cost
 from benchmarks.speed.decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
-from benchmarks.speed.decode_cost import deviation, jump, token_bytes, weight_bytes
-from benchmarks.speed.decode_memory import decoding_peak
+from benchmarks.speed.decode_cost import decoding_peak, deviation, jump, token_bytes, weight_bytes
 from benchmarks.speed.decode_report import report
+from benchmarks.speed.measure import machine
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.decoder import Batch, Decoder
@@ -102,7 +104,7 @@ def test_the_whole_benchmark_in_small(monkeypatch):
     assert figures["deviations"]["bfloat16"]["typical"] < 0.1
     assert figures["deviations"]["bfloat16, int8 weights"]["typical"] < 0.2
     assert [(c["pixels"], c["width"]) for c in figures["growth"]] == [(64, 1), (64, 2), (128, 1), (128, 2)]
-    lines = report(figures).splitlines()
+    lines = report({"machine": machine("cpu"), "settings": asdict(settings), **figures}).splitlines()
     plain, ours = (next(line for line in lines if line.startswith(name)).split() for name in list(ways)[2:4])
     assert plain[-2] == "1.00"
     for column, way in ((-2, "plain decoder, bfloat16"), (-1, "plain decoder, float32")):

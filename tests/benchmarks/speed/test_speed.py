@@ -1,7 +1,7 @@
 """The speed benchmarks without their full-size networks: workload, deviations, shares, reports and command line."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.speed.__main__ import main
 from benchmarks.speed.fid import AHEAD, IN_TURN, NETWORK, FidSpeed, measure, write_images
 from benchmarks.speed.fid import report as report_fid
-from benchmarks.speed.measure import run_speed
+from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed
 from benchmarks.speed.metrics import RELEASED, deviations, make_workload, report
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS
 
@@ -92,17 +92,11 @@ def test_the_fid_benchmark_does_the_same_work_in_three_ways(tmp_path: Path) -> N
     assert len(lines) == 5 and lines[2].startswith(IN_TURN) and lines[2].endswith("1.00")
 
 
-@dataclass(frozen=True)
-class Settings:
-    weights: Path
-    out: Path
-    threads: int = torch.get_num_threads()
-
-
 def test_a_measurement_makes_its_weights_once_and_writes_what_it_ran_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = Settings(weights=tmp_path / "weights", out=tmp_path / "new" / "figures.json")
+    settings = SpeedSettings(out=tmp_path / "new" / "figures.json", threads=torch.get_num_threads())
+    weights = tmp_path / "weights"
 
     def write(folder: Path) -> Path:
         folder.mkdir()
@@ -110,10 +104,11 @@ def test_a_measurement_makes_its_weights_once_and_writes_what_it_ran_on(
         return folder
 
     for _ in range(2):  # a second writing would fail, and no half-written folder stays
-        run_speed(settings, write, lambda: {"ratio": 2.0}, lambda figures: f"ratio {figures['ratio']}")
-        assert [path.name for path in settings.weights.iterdir()] == ["made"]
+        assert [path.name for path in ensure_weights(weights, write).iterdir()] == ["made"]
+        report_speed(settings, lambda: {"ratio": 2.0}, lambda figures: f"ratio {figures['ratio']}")
         assert "ratio 2.0" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "weights"]
+    assert settings.out is not None
     figures = json.loads(settings.out.read_text())
     assert figures["ratio"] == 2.0 and figures["settings"]["threads"] == settings.threads
     assert figures["machine"]["torch"] == torch.__version__
