@@ -8,7 +8,9 @@ needs `decoder` and `perception`, which needs nothing; `transformer` reads the s
 two can run side by side.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,25 +20,17 @@ from benchmarks.miniature.evaluate.backbones import save_perception
 from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.train import perception_training, tokenizer, transformer
-from benchmarks.miniature.train.export import save_curve, write_digests
+from benchmarks.miniature.train.stages import check_stages, run_stages, save_curve, trained_weights, write_digests
 from benchmarks.miniature.train.tokens import CROWDED, GENERAL, HARD, make_shards
 from editar.config import SamplingConfig
 from editar.model.checkpoint import save_folder
 from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
+from editar.model.vq import VQModel
 
 STAGES = (
-    "encoder",
-    "refining",
-    "decoder",
-    "perception",
-    "adapting",
-    "tokens",
-    "transformer",
-    "binding",
-    "finishing",
-    "export",
-)
+    *tokenizer.STAGES, "perception", "adapting", "tokens", "transformer", "binding", "finishing", "export",
+)  # fmt: skip
 SAMPLING = SamplingConfig(guidance=1.15, top_k=1)
 
 
@@ -55,47 +49,50 @@ class Arguments:
     """CPU threads; 0: torch's choice."""
 
     def __post_init__(self):
-        for stage in self.stages:
-            if stage not in STAGES:
-                raise ValueError(f"--stages {stage}: must be one of {' '.join(STAGES)}")
+        check_stages(self.stages, STAGES)
 
 
 def main(arguments: Arguments) -> None:
-    """Run the stages in their order, whatever order they were named in."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     folder, device = arguments.folder, arguments.device
-    for stage in STAGES:
-        if stage not in arguments.stages:
-            continue
-        print(f"stage {stage}", flush=True)
-        if stage in tokenizer.STAGES:
-            tokenizer.train_tokenizer(folder / "tokenizer", stage, device)
-        elif stage == "perception":
-            perception_training.train_perception(folder / "perception", device)
-        elif stage == "adapting":
-            vq = tokenizer.load_tokenizer(folder / "tokenizer").to(device)
-            perception_training.adapt_perception(folder / "perception", vq, folder / "adapting", device)
-        elif stage == "tokens":
-            vq, text = tokenizer.load_tokenizer(folder / "tokenizer").to(device), WordTextEncoder(transformer.TEXT)
-            make_shards(vq, text, GENERAL, transformer.SHARDS, folder / "tokens")
-            make_shards(vq, text, CROWDED, transformer.BINDING_SHARDS, folder / "tokens-crowded")
-            make_shards(vq, text, HARD, transformer.FINISHING_SHARDS, folder / "tokens-hard")
-        elif stage == "transformer":
-            centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
-            transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
-        elif stage == "binding":
-            transformer.bind_transformer(folder / "transformer", folder / "tokens-crowded", folder / "binding", device)
-        elif stage == "finishing":
-            transformer.finish_transformer(folder / "binding", folder / "tokens-hard", folder / "finishing", device)
-        else:
-            export(folder, arguments.out)
+
+    def vq() -> VQModel:
+        return tokenizer.load_tokenizer(folder / "tokenizer").to(device)
+
+    def tokens() -> None:
+        encoder, text = vq(), WordTextEncoder(transformer.TEXT)
+        make_shards(encoder, text, GENERAL, transformer.SHARDS, folder / "tokens")
+        make_shards(encoder, text, CROWDED, transformer.BINDING_SHARDS, folder / "tokens-crowded")
+        make_shards(encoder, text, HARD, transformer.FINISHING_SHARDS, folder / "tokens-hard")
+
+    def train_transformer() -> None:
+        centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
+        transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
+
+    stages: dict[str, Callable[[], None]] = {
+        stage: partial(tokenizer.train_tokenizer, folder / "tokenizer", stage, device) for stage in tokenizer.STAGES
+    }
+    stages |= {
+        "perception": lambda: perception_training.train_perception(folder / "perception", device),
+        "adapting": lambda: perception_training.adapt_perception(
+            folder / "perception", vq(), folder / "adapting", device
+        ),
+        "tokens": tokens,
+        "transformer": train_transformer,
+        "binding": lambda: transformer.bind_transformer(
+            folder / "transformer", folder / "tokens-crowded", folder / "binding", device
+        ),
+        "finishing": lambda: transformer.finish_transformer(
+            folder / "binding", folder / "tokens-hard", folder / "finishing", device
+        ),
+        "export": lambda: export(folder, arguments.out),
+    }
+    run_stages(stages, arguments.stages, arguments.threads)
 
 
 def export(folder: Path, out: Path) -> None:
     """Write what has been trained so far: weights (float16), training curves and digests."""
     trained = transformer.MiniatureEditAR()
-    trained.load_state_dict(_last(folder / "finishing"))
+    trained.load_state_dict(trained_weights(folder / "finishing"))
     parts = Parts(
         vq=tokenizer.load_tokenizer(folder / "tokenizer"),
         transformer=trained.transformer,
@@ -104,25 +101,12 @@ def export(folder: Path, out: Path) -> None:
     )
     save_folder(out / "editar", parts, dtype=torch.float16)
     network = Perception(PerceptionConfig())
-    network.load_state_dict(_last(folder / "adapting"))
+    network.load_state_dict(trained_weights(folder / "adapting"))
     save_perception(network, out / "perception.safetensors")
-    for name in (
-        *(f"tokenizer/{stage}" for stage in tokenizer.STAGES),
-        "perception",
-        "adapting",
-        "transformer",
-        "binding",
-        "finishing",
-    ):
-        save_curve(folder / name, out / "curves")
+    for name in STAGES:
+        if name not in ("tokens", "export"):
+            save_curve(folder / "tokenizer" / name if name in tokenizer.STAGES else folder / name, out / "curves")
     write_digests(out)
-
-
-def _last(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / "last.pt"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: train this stage first (--stages {folder.name})")
-    return torch.load(path, map_location="cpu", weights_only=True)["model"]
 
 
 if __name__ == "__main__":

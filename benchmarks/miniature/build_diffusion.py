@@ -12,13 +12,14 @@ InstructPix2Pix do not need one another.
 
 import json
 import shutil
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import tyro
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.train.clip_words import write_tokenizer
@@ -36,9 +37,9 @@ from benchmarks.miniature.train.diffusion_training import (
 )
 from benchmarks.miniature.train.diffusion_validation import validate
 from benchmarks.miniature.train.edit_pairs import make_pair_shards
-from benchmarks.miniature.train.export import save_curve, write_digests
 from benchmarks.miniature.train.instruct_training import load_instruct, train_instruct
 from benchmarks.miniature.train.latents import load_tokenizer, make_shards
+from benchmarks.miniature.train.stages import Measured, check_stages, run_stages, save_curve, write_digests
 
 TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)
 STAGES = ("vae", "latents", "unet", *CONTROLS, "pairs", INSTRUCT, "export")
@@ -60,39 +61,33 @@ class Arguments:
     """CPU threads; 0: torch's choice."""
 
     def __post_init__(self):
-        for stage in self.stages:
-            if stage not in STAGES:
-                raise ValueError(f"--stages {stage}: must be one of {' '.join(STAGES)}")
+        check_stages(self.stages, STAGES)
 
 
 def main(arguments: Arguments, plan: Plan | None = None) -> None:
-    """Run the stages in their order, whatever order they were named in, and say how long each took; plan: instead of
-    the miniature's own."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    """plan: instead of the miniature's own."""
     plan, folder, device = plan or Plan(), arguments.folder, arguments.device
-    for stage in STAGES:
-        if stage not in arguments.stages:
-            continue
-        print(f"stage {stage}", flush=True)
-        started = time.perf_counter()
-        if stage == "vae":
-            train_vae(plan, folder, device)
-        elif stage == "latents":
-            make_shards(load_vae(plan, folder).to(device), folder / "latents", plan.shards, plan.scenes)
-        elif stage == "unet":
-            train_unet(plan, folder, device)
-        elif stage in CONTROLS:
-            train_control(plan, folder, stage, device)
-        elif stage == "pairs":
-            make_pair_shards(load_vae(plan, folder).to(device), folder / stage, plan.pair_shards, plan.scenes)
-        elif stage == INSTRUCT:
-            train_instruct(plan, folder, device)
-        else:
-            export(plan, folder, arguments.out)
-        measured = validate(plan, folder, stage, device) if stage in TRAINED else {}
-        values = "".join(f", {name} {value:.4f}" for name, value in measured.items())
-        print(f"stage {stage}: {(time.perf_counter() - started) / 60:.1f} minutes{values}", flush=True)
+
+    def vae() -> AutoencoderKL:
+        return load_vae(plan, folder).to(device)
+
+    def trained(stage: str, train: Callable[[], None]) -> Callable[[], Measured]:
+        def run() -> Measured:
+            train()
+            return validate(plan, folder, stage, device)
+
+        return run
+
+    stages: dict[str, Callable[[], Measured]] = {
+        "vae": trained("vae", lambda: train_vae(plan, folder, device)),
+        "latents": lambda: make_shards(vae(), folder / "latents", plan.shards, plan.scenes),
+        "unet": trained("unet", lambda: train_unet(plan, folder, device)),
+        **{stage: trained(stage, partial(train_control, plan, folder, stage, device)) for stage in CONTROLS},
+        "pairs": lambda: make_pair_shards(vae(), folder / "pairs", plan.pair_shards, plan.scenes),
+        INSTRUCT: trained(INSTRUCT, lambda: train_instruct(plan, folder, device)),
+        "export": lambda: export(plan, folder, arguments.out),
+    }
+    run_stages(stages, arguments.stages, arguments.threads)
 
 
 def export(plan: Plan, folder: Path, out: Path) -> None:

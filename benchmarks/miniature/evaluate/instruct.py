@@ -25,7 +25,7 @@ from baselines.method import EditRequest, MethodContext
 from benchmarks.miniature.evaluate.backbones import load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, pil
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.world.batches import to_tensor
+from benchmarks.miniature.world.batches import through
 from benchmarks.miniature.world.edits import KINDS
 from benchmarks.miniature.world.scene import SIDE
 
@@ -73,9 +73,9 @@ def main(arguments: Arguments) -> None:
 
 @torch.inference_mode()
 def _restore(vae: AutoencoderKL, images: Sequence[Image.Image]) -> list[Image.Image]:
-    pixels = to_tensor([np.asarray(image) for image in images])
-    parts = [vae.decode(vae.encode(part).latent_dist.mean).sample for part in pixels.split(_BATCH)]
-    restored = torch.cat(parts).add(1).mul(127.5).round().clamp(0, 255).byte()
+    pixels = [np.asarray(image) for image in images]
+    restored = through(lambda part: vae.decode(vae.encode(part).latent_dist.mean).sample, pixels, "cpu")
+    restored = restored.add(1).mul(127.5).round().clamp(0, 255).byte()
     return pil(list(restored.permute(0, 2, 3, 1).numpy()))
 
 

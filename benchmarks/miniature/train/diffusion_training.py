@@ -7,6 +7,7 @@ with one caption in ten left out; the same with everything but the ControlNet or
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from benchmarks.miniature.train.diffusion import (
     standardise,
 )
 from benchmarks.miniature.train.latents import Encoded, load_tokenizer, read_shards, read_words, training_scenes
+from benchmarks.miniature.train.stages import trained_weights
 from benchmarks.miniature.world.batches import TASKS, to_tensor
 from benchmarks.miniature.world.render import render
 from editar.training.loop import TrainConfig, train
@@ -152,13 +154,8 @@ def train_control(plan: Plan, folder: Path, stage: str, device: str) -> None:
 def _train(module: nn.Module, error: Callable[..., Tensor], plan: Plan, stage: str, folder: Path) -> None:
     """`error(module, batch, timesteps, noise)` per image is what is minimised."""
     config, device = plan.training(stage), str(next(module.parameters()).device)
-    task = stage.rsplit("-", 1)[1] if stage in CONTROLS else None
-    data = read_shards(folder / "latents", plan.shards, task)
+    data = read_shards(folder / "latents", plan.shards, task_of(stage))
     no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
-
-    def batch(step: int) -> Encoded:
-        rows = torch.Generator().manual_seed((config.seed << 32) + step)
-        return data.pick(torch.randint(len(data.words), (config.batch_size,), generator=rows), device)
 
     def loss(module: nn.Module, batch: Encoded, step: int) -> dict[str, Tensor]:
         left_out = (torch.rand(len(batch.words), 1) < CAPTION_DROPOUT).to(device)
@@ -167,7 +164,12 @@ def _train(module: nn.Module, error: Callable[..., Tensor], plan: Plan, stage: s
         noise = torch.randn(batch.latents.shape).to(device)
         return {"loss": error(module, batch, timesteps, noise).mean()}
 
-    train(module, loss, batch, config, folder / stage)
+    train(module, loss, partial(data.draw, config.seed, config.batch_size, device), config, folder / stage)
+
+
+def task_of(stage: str) -> str | None:
+    """The task of one of CONTROLS, None of other stages."""
+    return stage.rsplit("-", 1)[1] if stage in CONTROLS else None
 
 
 def make_control(plan: Plan, base: TextToImage, stage: str) -> ControlNetModel | T2IAdapter:
@@ -202,11 +204,7 @@ def load_control(plan: Plan, folder: Path, stage: str) -> ControlNetModel | T2IA
 
 def finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
     """The weights of a stage that has been trained to its end; raises ValueError if it has not."""
-    path, steps = folder / stage / "last.pt", plan.training(stage).steps
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
-    if state["step"] != steps:
-        raise ValueError(f"{path} is at step {state['step']} of {steps}; train it to its end first (--stages {stage})")
-    return state["model"]
+    return trained_weights(folder / stage, plan.training(stage).steps)
 
 
 def frozen(module: Any) -> Any:

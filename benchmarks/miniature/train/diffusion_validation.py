@@ -17,10 +17,11 @@ from benchmarks.miniature.train.diffusion_training import (
     load_vae,
     noise_error,
     spread_timesteps,
+    task_of,
 )
-from benchmarks.miniature.train.edit_pairs import join_pairs, make_pairs
+from benchmarks.miniature.train.edit_pairs import Pairs, make_pairs
 from benchmarks.miniature.train.instruct_training import edit_noise_error, load_instruct
-from benchmarks.miniature.train.latents import join, load_tokenizer, make_shard
+from benchmarks.miniature.train.latents import Encoded, load_tokenizer, make_shard
 from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.edits import KINDS
 from benchmarks.miniature.world.piebench import held_out_edits
@@ -44,8 +45,7 @@ def validate(plan: Plan, folder: Path, stage: str, device: str = "cpu") -> dict[
         return {"psnr": _psnr(torch.cat([_restore(vae, part) for part in images.split(_BATCH)]), images)}
     base = load_text_to_image(plan, folder).to(device)
     control = load_control(plan, folder, stage).to(device) if stage in CONTROLS else None
-    task = stage.rsplit("-", 1)[1] if stage in CONTROLS else None
-    data = join([make_shard(vae, load_tokenizer(folder / "tokenizer"), held_out)], task)
+    data = Encoded.join([make_shard(vae, load_tokenizer(folder / "tokenizer"), held_out)], maps=task_of(stage))
     return _noise_errors(
         data.latents, lambda rows, *rest: noise_error(base, control, data.pick(rows, device), *rest), device
     )
@@ -58,7 +58,7 @@ def _instruct_error(plan: Plan, folder: Path, vae: AutoencoderKL, device: str) -
     by_type = held_out_edits({type_id: each for type_id in KINDS if type_id != "0"}, SEED)
     edits = [edit for first in range(each) for edit in by_type[first::each]]  # all types at every noise level
     pairs = make_pairs(vae, load_tokenizer(folder / "tokenizer"), [(edit.source, [edit]) for edit in edits])
-    data = join_pairs([pairs])
+    data = Pairs.join([pairs])
     return _noise_errors(
         data.target, lambda rows, *rest: edit_noise_error(model, data.pick(rows, device), *rest), device
     )

@@ -1,17 +1,16 @@
 """The training set of the miniature's InstructPix2Pix: latents before and after an edit, and its instruction."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from benchmarks.miniature.train.latents import encode, load_tokenizer, read_words
-from benchmarks.miniature.train.shards import open_shards, write_missing
+from benchmarks.miniature.train.shards import Rows, open_shards, write_missing
 from benchmarks.miniature.train.tokens import GENERAL, scenes_with_edits
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.render import render
@@ -21,7 +20,7 @@ SEED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class Pairs(Rows):
     """n edits: latents of source and target (n, C, 8, 8), words of the instruction (n, LENGTH).
 
     On file and in a shard they are float16 and int16; `pick` gives float32 and int64.
@@ -30,14 +29,6 @@ class Pairs:
     source: Tensor
     target: Tensor
     words: Tensor
-
-    def pick(self, rows: Tensor, device: str) -> "Pairs":
-        """Some rows, as the networks take them."""
-        return Pairs(
-            source=self.source[rows].to(device).float(),
-            target=self.target[rows].to(device).float(),
-            words=self.words[rows].to(device).long(),
-        )
 
 
 def make_pairs(
@@ -70,11 +61,4 @@ def make_pair_shards(vae: AutoencoderKL, folder: Path, count: int, scenes: int) 
 
 def read_pairs(folder: Path, count: int) -> Pairs:
     """All pairs of `count` shards. Raises FileNotFoundError that names the missing ones."""
-    return join_pairs(open_shards(folder, count))
-
-
-def join_pairs(shards: Sequence[Mapping[str, np.ndarray]]) -> Pairs:
-    """Shards as one."""
-    return Pairs(
-        **{f.name: torch.from_numpy(np.concatenate([shard[f.name] for shard in shards])) for f in fields(Pairs)}
-    )
+    return Pairs.join(open_shards(folder, count))

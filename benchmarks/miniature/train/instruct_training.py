@@ -9,6 +9,7 @@ on learning from the text-to-image model's.
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -70,17 +71,13 @@ def train_instruct(plan: Plan, folder: Path, device: str) -> None:
     data = read_pairs(folder / "pairs", plan.pair_shards)
     no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
 
-    def batch(step: int) -> Pairs:
-        rows = torch.Generator().manual_seed((config.seed << 32) + step)
-        return data.pick(torch.randint(len(data.words), (config.batch_size,), generator=rows), device)
-
     def loss(model: TextToImage, batch: Pairs, step: int) -> dict[str, Tensor]:
         count = len(batch.words)
         batch = leave_out(batch, no_words, torch.rand(count).to(device))
         noise = torch.randn(batch.target.shape).to(device)
         return {"loss": edit_noise_error(model, batch, spread_timesteps(count).to(device), noise).mean()}
 
-    train(model, loss, batch, config, folder / INSTRUCT)
+    train(model, loss, partial(data.draw, config.seed, config.batch_size, device), config, folder / INSTRUCT)
 
 
 def load_instruct(plan: Plan, folder: Path) -> TextToImage:

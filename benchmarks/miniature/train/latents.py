@@ -1,7 +1,7 @@
 """The training set of the miniature's diffusion: latents, captions and condition maps, made shard by shard."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,18 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from benchmarks.miniature.train.clip_words import write_tokenizer
-from benchmarks.miniature.train.shards import open_shards, write_missing
-from benchmarks.miniature.world.batches import TASKS, condition, to_tensor, training_edits
+from benchmarks.miniature.train.shards import Rows, open_shards, write_missing
+from benchmarks.miniature.world.batches import TASKS, condition, through, training_edits
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import Scene
 
 SEED = 4
 MAP_CHANNELS = {"depth": 1, "canny": 1, "segmentation": 3}
-BATCH = 64  # images encoded at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
+class Encoded(Rows):
     """n scenes: latents (n, C, 8, 8), words (n, LENGTH), and the maps (n, channels, 64, 64) of one task or None.
 
     On file and in a shard they are float16, int16 and uint8; `pick` gives float32, int64 and float32 in [0, 1].
@@ -34,14 +33,6 @@ class Encoded:
     latents: Tensor
     words: Tensor
     maps: Tensor | None = None
-
-    def pick(self, rows: Tensor, device: str) -> "Encoded":
-        """Some rows, as the networks take them."""
-        return Encoded(
-            latents=self.latents[rows].to(device).float(),
-            words=self.words[rows].to(device).long(),
-            maps=None if self.maps is None else self.maps[rows].to(device).float() / 255,
-        )
 
 
 def training_scenes(seed: int, step: int) -> Iterator[Scene]:
@@ -65,13 +56,8 @@ def read_words(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 @torch.inference_mode()
 def encode(vae: AutoencoderKL, pictures: Sequence[np.ndarray]) -> Tensor:
     """uint8 pictures -> the means of their latents, (n, C, 8, 8) float32."""
-    device = vae.device
-    with torch.autocast(device.type, torch.bfloat16):
-        parts = [
-            vae.encode(to_tensor(list(pictures[i : i + BATCH])).to(device)).latent_dist.mean.float().cpu()
-            for i in range(0, len(pictures), BATCH)
-        ]
-    return torch.cat(parts)
+    with torch.autocast(vae.device.type, torch.bfloat16):
+        return through(lambda images: vae.encode(images).latent_dist.mean.float(), pictures, vae.device)
 
 
 def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -101,13 +87,4 @@ def read_shards(folder: Path, count: int, task: str | None = None) -> Encoded:
 
     Raises FileNotFoundError that names the missing ones.
     """
-    return join(open_shards(folder, count), task)
-
-
-def join(shards: Sequence[Mapping[str, np.ndarray]], task: str | None = None) -> Encoded:
-    """Shards as one, with the maps of `task` if there is one."""
-
-    def joined(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([shard[name] for shard in shards]))
-
-    return Encoded(latents=joined("latents"), words=joined("words"), maps=joined(task) if task else None)
+    return Encoded.join(open_shards(folder, count), maps=task)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception, PerceptionConfig
-from benchmarks.miniature.world.batches import to_tensor, training_edits
+from benchmarks.miniature.train.stages import trained_weights
+from benchmarks.miniature.world.batches import through, to_tensor, training_edits
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.render import depth, render, segmentation, silhouette
 from benchmarks.miniature.world.scene import BACKGROUNDS, CELL, SIDE, Scene
@@ -95,11 +96,7 @@ class Restored:
 def restore(tokenizer: VQModel, images: list[np.ndarray]) -> Tensor:
     """uint8 pictures through the tokenizer, (n, 3, 64, 64) in [-1, 1]."""
     device = next(tokenizer.parameters()).device
-    parts = [
-        tokenizer.decode(tokenizer.encode(to_tensor(images[i : i + 64]).to(device))).cpu().clamp(-1, 1)
-        for i in range(0, len(images), 64)
-    ]
-    return torch.cat(parts)
+    return through(lambda part: tokenizer.decode(tokenizer.encode(part)), images, device).clamp(-1, 1)
 
 
 def perception_batch(network: Perception, restored: Restored | None, config: TrainConfig, step: int) -> Labelled:
@@ -153,26 +150,25 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
     return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
 
 
-def train_perception(folder: Path, device: str = "cpu") -> Perception:
+def train_perception(folder: Path, device: str = "cpu") -> None:
     """Train from scratch on the world's own pictures, or from where `folder` stopped."""
     torch.manual_seed(TRAINING.seed)
-    return _train(Perception(PerceptionConfig()), lambda: None, TRAINING, folder, device)
+    _train(Perception(PerceptionConfig()), lambda: None, TRAINING, folder, device)
 
 
-def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> Perception:
+def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> None:
     """Go on from the end of `train_perception`, with pictures that have been through the tokenizer in every batch."""
     network = Perception(PerceptionConfig())
-    network.load_state_dict(torch.load(trained / "last.pt", map_location="cpu", weights_only=True)["model"])
-    return _train(network, cache(lambda: Restored(tokenizer)), ADAPTING, folder, device)  # made when a step needs it
+    network.load_state_dict(trained_weights(trained))
+    _train(network, cache(lambda: Restored(tokenizer)), ADAPTING, folder, device)  # made when a step needs it
 
 
 def _train(
     network: Perception, restored: Callable[[], Restored | None], config: TrainConfig, folder: Path, device: str
-) -> Perception:
+) -> None:
     network = network.to(device).to(memory_format=torch.channels_last)
 
     def batch(step: int) -> Labelled:
         return perception_batch(network, restored(), config, step).to(device)
 
     train(network, perception_loss, batch, config, folder)
-    return network

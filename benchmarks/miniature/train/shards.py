@@ -1,13 +1,51 @@
-"""Shards of a training set: numbered .npz files in a folder, each there whole or not at all."""
+"""Shards of a training set: numbered .npz files in a folder, each there whole or not at all, and their rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from editar.io.atomic import replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Tensors with one row an example; a field may be None. Subclasses say which there are."""
+
+    @classmethod
+    def join(cls, shards: Sequence[Mapping[str, np.ndarray]], **names: str | None) -> Self:
+        """Shards as one. names: of the arrays, by field, where they are called otherwise; None leaves the field out."""
+        arrays = {field.name: field.name for field in fields(cls)} | names
+        return cls(**{name: joined(shards, array) if array else None for name, array in arrays.items()})
+
+    def pick(self, rows: Tensor, device: str = "cpu") -> Self:
+        """Some rows, as the networks take them: float16 as float32, int16 as int64, uint8 as float32 in [0, 1]."""
+
+        def take(tensor: Tensor) -> Tensor:
+            part = tensor[rows].to(device)
+            if tensor.dtype == torch.uint8:
+                return part.float() / 255
+            return part.to({torch.float16: torch.float32, torch.int16: torch.int64}.get(tensor.dtype, tensor.dtype))
+
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: None if each is None else take(each) for name, each in tensors.items()})
+
+    def draw(self, seed: int, size: int, device: str, step: int) -> Self:
+        """`size` rows, a function of (seed, step) alone."""
+        count = len(getattr(self, fields(self)[0].name))
+        generator = torch.Generator().manual_seed((seed << 32) + step)
+        return self.pick(torch.randint(count, (size,), generator=generator), device)
+
+
+def joined(shards: Sequence[Mapping[str, np.ndarray]], name: str) -> Tensor:
+    """An array of all shards as one tensor; uint16 becomes int64."""
+    array = np.concatenate([shard[name] for shard in shards])
+    return torch.from_numpy(array.astype(np.int64) if array.dtype == np.uint16 else array)
 
 
 def shard_path(folder: Path, index: int) -> Path:

@@ -6,7 +6,7 @@ features leave a layer norm, and the loss has one weight for all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.miniature.evaluate.perception import Perception
-from benchmarks.miniature.train.shards import open_shards, write_missing
+from benchmarks.miniature.train.shards import joined, open_shards, write_missing
 from benchmarks.miniature.train.tokens import Mixture, Sequences, draw_pairs, tokenised
 from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.scene import GRID
@@ -70,14 +70,10 @@ class Examples:
     def read(cls, folder: Path, count: int, teacher: str) -> "Examples":
         """teacher: NONE, DINO or CLIP."""
         shards = open_shards(folder, count)
-
-        def joined(name: str) -> Tensor:
-            return torch.from_numpy(np.concatenate([shard[name] for shard in shards]).astype(np.int32)).long()
-
-        sequences = Sequences(**{field.name: joined(field.name) for field in fields(Sequences)})
+        sequences = Sequences.join(shards)
         if teacher == NONE:
             return cls(sequences=sequences, teacher=None)
-        raw = torch.from_numpy(np.concatenate([shard[teacher] for shard in shards]))
+        raw = joined(shards, teacher)
         spread, mean = torch.std_mean(raw.float(), dim=(0, 1))
         return cls(sequences=sequences, teacher=((raw - mean) / spread.clamp(min=1e-6)).half())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.miniature.train.stages import trained_weights
 from benchmarks.miniature.world.batches import tokenizer_batch
 from editar.config import VQConfig
 from editar.model.vq import VQModel
@@ -74,7 +75,6 @@ def load_tokenizer(folder: Path) -> VQModel:
     model = VQModel(CONFIG)
     initialise(model, codebook(folder)["codes"])
     for stage, names in zip(STAGES, (_ENCODER, _ENCODER, _DECODER), strict=True):
-        path = folder / stage / "last.pt"
-        if path.exists():
-            _Part(model, names).load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+        if (folder / stage / "last.pt").exists():
+            _Part(model, names).load_state_dict(trained_weights(folder / stage))
     return model.eval().to(memory_format=torch.channels_last)

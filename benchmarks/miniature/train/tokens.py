@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.miniature.train.shards import shard_path, write_missing
-from benchmarks.miniature.world.batches import TASKS, condition, to_tensor
+from benchmarks.miniature.train.shards import Rows, shard_path, write_missing
+from benchmarks.miniature.world.batches import TASKS, condition, through
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.edits import Edit, random_edit_of
 from benchmarks.miniature.world.render import render
@@ -52,7 +52,7 @@ def scenes_with_edits(rng: np.random.Generator, mixture: Mixture, count: int) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequences:
+class Sequences(Rows):
     """Token sequences: condition and target (n, 64), words (n, 40), changed cells (n, 64) bool, task (n,)."""
 
     condition: Tensor
@@ -60,9 +60,6 @@ class Sequences:
     words: Tensor
     changed: Tensor
     task: Tensor
-
-    def pick(self, rows: Tensor) -> "Sequences":
-        return Sequences(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as uint16."""
@@ -121,14 +118,11 @@ def tokenised(
 
 
 @torch.inference_mode()
-def encode(tokenizer: VQModel, images: list[np.ndarray], batch: int = 64) -> Tensor:
+def encode(tokenizer: VQModel, images: list[np.ndarray]) -> Tensor:
     """uint8 images -> token indices (n, 64)."""
     device = next(tokenizer.parameters()).device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu"):
-        parts = [
-            tokenizer.encode(to_tensor(images[i : i + batch]).to(device)).cpu() for i in range(0, len(images), batch)
-        ]
-    return torch.cat(parts)
+        return through(tokenizer.encode, images, device)
 
 
 def make_shards(
@@ -167,7 +161,4 @@ class Shards:
     def _load(self, path: Path) -> Sequences:
         while not path.exists():
             time.sleep(1)
-        arrays = np.load(path, allow_pickle=False)
-        return Sequences(
-            **{f.name: torch.from_numpy(arrays[f.name].astype(np.int32)).long() for f in fields(Sequences)}
-        )
+        return Sequences.join([np.load(path, allow_pickle=False)])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.miniature.train.stages import trained_weights
 from benchmarks.miniature.train.tokenizer import CONFIG as TOKENIZER
 from benchmarks.miniature.train.tokens import Sequences, Shards
 from benchmarks.miniature.world.captions import VOCABULARY
@@ -102,7 +103,7 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
 
 def train_transformer(
     tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu", steps: int | None = None
-) -> MiniatureEditAR:
+) -> None:
     """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's.
 
     steps: only the first so many of the stage's.
@@ -115,26 +116,26 @@ def train_transformer(
     if EMBEDDINGS_FROM_CODEBOOK:
         start_from_codebook(module.transformer, centroids)
     shards = Shards(tokens, SHARDS, STEPS_PER_SHARD)
-    return _train(module, shards, config, folder, device, lambda step: (False, False))
+    _train(module, shards, config, folder, device, lambda step: (False, False))
 
 
-def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
     """Go on from the end of `train_transformer` in `trained`: crowded scenes, where instructions tell things apart."""
     shards = Shards(tokens, BINDING_SHARDS, STEPS_PER_SHARD)
     module = _trained(trained)
     config = stage("binding")
-    return _train(module, shards, config, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
+    _train(module, shards, config, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
 
 
-def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> MiniatureEditAR:
+def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
     """Go on from the end of `bind_transformer` in `bound`, with more of the edits that are learned last."""
     shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    return _train(_trained(bound), shards, stage("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
+    _train(_trained(bound), shards, stage("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
 
 
 def _trained(folder: Path) -> MiniatureEditAR:
     module = MiniatureEditAR()
-    module.load_state_dict(torch.load(folder / "last.pt", map_location="cpu", weights_only=True)["model"])
+    module.load_state_dict(trained_weights(folder))
     return module
 
 
@@ -145,11 +146,10 @@ def _train(
     folder: Path,
     device: str,
     options: Callable[[int], tuple[bool, bool]],
-) -> MiniatureEditAR:
+) -> None:
     module = module.to(device)
 
     def loss(module: MiniatureEditAR, batch: Sequences, step: int) -> dict[str, Tensor]:
         return miniature_loss(module, batch, *options(step))
 
     train(module, loss, lambda step: shards.batch(config.seed, step, config.batch_size), config, folder)
-    return module

@@ -1,6 +1,6 @@
 """Training data of the miniature: batches drawn from the world by (seed, step) alone, never a held-out scene."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from benchmarks.miniature.world.render import PALETTE, depth, render, segmentati
 from benchmarks.miniature.world.scene import Scene
 
 TASKS = ("depth", "canny", "segmentation")
+BATCH = 64  # images that go through a network together
 
 
 def training_edits(seed: int, step: int) -> Iterator[Edit]:
@@ -26,6 +27,12 @@ def training_edits(seed: int, step: int) -> Iterator[Edit]:
 def to_tensor(images: list[np.ndarray]) -> Tensor:
     """uint8 (64, 64, 3) arrays -> float32 (B, 3, 64, 64) in [-1, 1], channels last in memory."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def through(network: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], device: str | torch.device) -> Tensor:
+    """What a network makes of uint8 images (n, 64, 64, 3), BATCH at a time; on the CPU."""
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return torch.cat([network(to_tensor(list(part)).to(device)).cpu() for part in parts])
 
 
 def condition(scene: Scene, task: str) -> np.ndarray:
