@@ -30,19 +30,23 @@ class Verdict:
 @torch.inference_mode()
 def judge(network: Perception, images: Tensor, edits: list[Edit]) -> list[Verdict]:
     """One verdict an image; `images` (B, 3, 64, 64) in [-1, 1] are results of `edits`."""
-    out = {name: logits.float() for name, logits in network.predict(network.features(images)).items()}
-    return [_verdict({name: logits[i] for name, logits in out.items()}, edit) for i, edit in enumerate(edits)]
+    return [_verdict(heads, edit) for heads, edit in zip(_heads(network, images), edits, strict=True)]
 
 
 @torch.inference_mode()
 def head_accuracy(network: Perception, images: Tensor, scenes: list[Scene]) -> dict[str, float]:
     """Share of right readings, attribute by attribute, on pictures (B, 3, 64, 64) in [-1, 1] of known scenes."""
-    out = {name: logits.float() for name, logits in network.predict(network.features(images)).items()}
     right: dict[str, list[bool]] = defaultdict(list)
-    for i, scene in enumerate(scenes):
-        for name, (read, true) in read_scene({head: logits[i] for head, logits in out.items()}, scene).items():
+    for heads, scene in zip(_heads(network, images), scenes, strict=True):
+        for name, (read, true) in read_scene(heads, scene).items():
             right[name.split(" ")[0]].append(read == true)
     return {attribute: sum(found) / len(found) for attribute, found in right.items()}
+
+
+def _heads(network: Perception, images: Tensor) -> list[dict[str, Tensor]]:
+    """The logits of every head, image by image."""
+    out = network.predict(network.features(images))
+    return [{name: logits[i].float() for name, logits in out.items()} for i in range(len(images))]
 
 
 def read_scene(heads: dict[str, Tensor], scene: Scene) -> dict[str, tuple[str, str]]:

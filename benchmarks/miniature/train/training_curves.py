@@ -8,12 +8,10 @@ before there was a trainer. Seed, data and settings are the same, so the curves 
 which hangs on the machine and its threads, or the trainer is another one.
 """
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 import tyro
 
@@ -22,7 +20,6 @@ from benchmarks.miniature.train import tokenizer, transformer
 
 NAME = "training-curves"
 COLUMNS = ("loss", "gradient_norm")
-Curve = Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,35 +46,31 @@ def main(arguments: Arguments) -> None:
     print(compare(before, after, arguments.out))
 
 
-def read_curve(path: Path) -> dict[int, dict[str, float]]:
+def read_curve(path: Path) -> pd.DataFrame:
     """A metrics.jsonl by step."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {int(line["step"]): line for line in lines}
+    return pd.read_json(path, lines=True).astype({"step": int}).set_index("step")
 
 
-def compare(before: Curve, after: Curve, out: Path) -> str:
+def compare(before: pd.DataFrame, after: pd.DataFrame, out: Path) -> str:
     """Write the steps that both curves have as CSV and plot into `out`; returns their largest difference in words."""
-    steps = sorted(before.keys() & after.keys())
-    if not steps:
+    both = before.join(after, how="inner", lsuffix="_before", rsuffix="_after")
+    if both.empty:
         raise ValueError("the curves have no step in common; take more --steps")
+    both = both[[f"{name}_{when}" for name in COLUMNS for when in ("before", "after")]]
     out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{NAME}.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", *(f"{name}_{when}" for name in COLUMNS for when in ("before", "after"))])
-        for step in steps:
-            writer.writerow([step, *(curve[step][name] for name in COLUMNS for curve in (before, after))])
-    _plot(steps, before, after, out / f"{NAME}.png")
-    largest = max(abs(before[step]["loss"] - after[step]["loss"]) for step in steps)
-    return f"{len(steps)} points up to step {steps[-1]}: the losses differ by {largest:.2g} at most"
+    both.to_csv(out / f"{NAME}.csv")
+    _plot(both, out / f"{NAME}.png")
+    largest = (both["loss_before"] - both["loss_after"]).abs().max()
+    return f"{len(both)} points up to step {both.index[-1]}: the losses differ by {largest:.2g} at most"
 
 
-def _plot(steps: Sequence[int], before: Curve, after: Curve, path: Path) -> None:
+def _plot(both: pd.DataFrame, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(COLUMNS), figsize=(8, 3), dpi=100, layout="constrained")
     for axis, name in zip(axes, COLUMNS, strict=True):
-        axis.plot(steps, [before[step][name] for step in steps], color="0.7", lw=5, label="former loop")
-        axis.plot(steps, [after[step][name] for step in steps], color="tab:blue", lw=1.5, label="trainer")
+        axis.plot(both[f"{name}_before"], color="0.7", lw=5, label="former loop")
+        axis.plot(both[f"{name}_after"], color="tab:blue", lw=1.5, label="trainer")
         axis.set(xlabel="step", title=name.replace("_", " "))
     axes[0].legend()
     figure.savefig(path)

@@ -37,12 +37,12 @@ ADD_COLUMNS = {"on the left": 0, "in the middle": 3, "on the right": 5}
 class Edit:
     """One change: the scenes before and after, what was asked, and which thing it is about (None: the whole scene)."""
 
-    type_id: str
-    kind: str
+    type_id: str = ""
+    kind: str = ""
     source: Scene
     target: Scene
     instruction: str
-    blend_words: tuple[str, str] | None
+    blend_words: tuple[str, str] | None = None
     before: Thing | None = None
     after: Thing | None = None
 
@@ -84,58 +84,37 @@ def random_edit_of(rng: np.random.Generator, scene: Scene, types: str = "1234567
             return replace(edit, type_id=type_id, kind=KINDS[type_id])
 
 
-def _edit(source: Scene, target: Scene, instruction: str, blend=None, before=None, after=None) -> Edit:
-    return Edit(
-        type_id="",
-        kind="",
-        source=source,
-        target=target,
-        instruction=instruction,
-        blend_words=blend,
-        before=before,
-        after=after,
-    )
-
-
-def _swap(scene: Scene, before: Thing, after: Thing, instruction: str, blend=None) -> Edit | None:
+def _swap(scene: Scene, before: Thing, after: Thing, instruction: str, blend: tuple[str, str]) -> Edit | None:
     """`before` becomes `after`; None where two things would then bear one name, or nothing would be seen to change."""
     others = [thing for thing in scene.things if thing != before]
     if any(name(thing) == name(after) for thing in others) or before == after:
         return None
     target = replace(scene, things=(*others, after))
-    return _edit(scene, target, instruction, blend, before, after)
+    return Edit(source=scene, target=target, instruction=instruction, blend_words=blend, before=before, after=after)
+
+
+def _attribute(rng, scene, attribute: str, options: tuple[str, ...], phrases: tuple[str, str]) -> Edit | None:
+    """Another value of one attribute of a thing; phrases: with places for its name and the new value."""
+    before = choose(rng, scene.things)
+    old = getattr(before, attribute)
+    new = choose(rng, options, old)
+    after = replace_thing(before, **{attribute: new})
+    text = choose(rng, phrases).format(name=name(before), new=article(new) if attribute == "shape" else new)
+    return _swap(scene, before, after, text, (old, new) if attribute == "colour" else (before.shape, after.shape))
 
 
 def _shape(rng, scene):
-    before = choose(rng, scene.things)
-    after = replace_thing(before, shape=choose(rng, SHAPES, before.shape))
-    text = choose(
-        rng,
-        (
-            f"change the {name(before)} to {article(after.shape)}",
-            f"replace the {name(before)} with {article(after.shape)}",
-        ),
-    )
-    return _swap(scene, before, after, text, (before.shape, after.shape))
+    return _attribute(rng, scene, "shape", SHAPES, ("change the {name} to {new}", "replace the {name} with {new}"))
 
 
 def _colour(rng, scene):
-    before = choose(rng, scene.things)
-    after = replace_thing(before, colour=choose(rng, COLOURS, before.colour))
-    text = choose(
-        rng, (f"make the {name(before)} {after.colour}", f"change the colour of the {name(before)} to {after.colour}")
-    )
-    return _swap(scene, before, after, text, (before.colour, after.colour))
+    phrases = ("make the {name} {new}", "change the colour of the {name} to {new}")
+    return _attribute(rng, scene, "colour", COLOURS, phrases)
 
 
 def _material(rng, scene):
-    before = choose(rng, scene.things)
-    after = replace_thing(before, material=choose(rng, MATERIALS, before.material))
-    text = choose(
-        rng,
-        (f"make the {name(before)} {after.material}", f"change the material of the {name(before)} to {after.material}"),
-    )
-    return _swap(scene, before, after, text, (before.shape, after.shape))
+    phrases = ("make the {name} {new}", "change the material of the {name} to {new}")
+    return _attribute(rng, scene, "material", MATERIALS, phrases)
 
 
 def _content(rng, scene):
@@ -183,21 +162,22 @@ def _add(rng, scene):
     if taken:
         return None
     text = choose(rng, (f"add {describe(after)} {where}", f"put {describe(after)} {where}"))
-    return _edit(scene, replace(scene, things=(*scene.things, after)), text, None, None, after)
+    return Edit(source=scene, target=replace(scene, things=(*scene.things, after)), instruction=text, after=after)
 
 
 def _delete(rng, scene):
     before = choose(rng, scene.things)
     others = tuple(thing for thing in scene.things if thing != before)
     text = choose(rng, (f"remove the {name(before)}", f"delete the {name(before)}", f"take away the {name(before)}"))
-    return _edit(scene, replace(scene, things=others), text, None, before, None)
+    return Edit(source=scene, target=replace(scene, things=others), instruction=text, before=before)
 
 
 def _background(rng, scene):
     target = replace(scene, background=choose(rng, BACKGROUNDS, scene.background))
     texts = [f"change the background to {_the_place(target)}", f"place it {PLACES[target.background]}"]
     texts += {"snow": ["make it snow"] * 2, "night": ["make it night"] * 2}.get(target.background, [])
-    return _edit(scene, target, choose(rng, texts), (scene.background, target.background))
+    blend = (scene.background, target.background)
+    return Edit(source=scene, target=target, instruction=choose(rng, texts), blend_words=blend)
 
 
 def _the_place(scene: Scene) -> str:
@@ -210,7 +190,7 @@ def _style(rng, scene):
     target = replace(scene, style=choose(rng, STYLES, "photo"))
     phrase = {"sketch": "a sketch", "sepia": "an old sepia photo"}.get(target.style, target.style)
     text = choose(rng, (f"turn it into {phrase}", f"make it look like {phrase}"))
-    return _edit(scene, target, text, None)
+    return Edit(source=scene, target=target, instruction=text)
 
 
 _MAKERS: dict[str, Callable[[np.random.Generator, Scene], Edit | None]] = {

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,16 +17,17 @@ COMMITTED = Path(__file__).parents[3] / "reports" / "miniature" / "training-curv
 def test_the_steps_that_both_curves_have_are_compared(tmp_path):
     before = {step: {"loss": 3.0 - step / 100, "gradient_norm": 1.0} for step in (25, 50, 75)}
     after = {step: {"loss": 3.0 - step / 100 + 0.001, "gradient_norm": 2.0} for step in (25, 50)}
-    assert compare(before, after, tmp_path) == "2 points up to step 50: the losses differ by 0.001 at most"
+    former, trainer = (pd.DataFrame.from_dict(curve, orient="index").rename_axis("step") for curve in (before, after))
+    assert compare(former, trainer, tmp_path) == "2 points up to step 50: the losses differ by 0.001 at most"
     rows = list(csv.DictReader((tmp_path / "training-curves.csv").open()))
     assert [row["step"] for row in rows] == ["25", "50"]
     assert float(rows[1]["loss_before"]) == 2.5 and float(rows[1]["gradient_norm_after"]) == 2.0
     assert Image.open(tmp_path / "training-curves.png").width == 800
     with pytest.raises(ValueError, match="no step in common"):
-        compare(before, {10: before[25]}, tmp_path)
+        compare(former, trainer.rename(index={25: 10, 50: 20}), tmp_path)
     curve = tmp_path / "metrics.jsonl"
     curve.write_text("".join(json.dumps({"step": float(step), **line}) + "\n" for step, line in before.items()))
-    assert read_curve(curve)[50]["loss"] == 2.5
+    assert read_curve(curve)["loss"][50] == 2.5
 
 
 def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
@@ -33,5 +35,5 @@ def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
     committed = read_curve(WEIGHTS / "curves" / "transformer.jsonl")
     assert len(rows) >= 3
     for row in rows:
-        assert float(row["loss_before"]) == committed[int(row["step"])]["loss"]
+        assert float(row["loss_before"]) == committed["loss"][int(row["step"])]
         assert float(row["loss_after"]) == pytest.approx(float(row["loss_before"]), rel=1e-3)
