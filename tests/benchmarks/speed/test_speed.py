@@ -99,7 +99,7 @@ def test_a_measurement_makes_its_weights_once_and_writes_what_it_ran_on(
     weights = tmp_path / "weights"
 
     def write(folder: Path) -> Path:
-        folder.mkdir()
+        assert folder.is_dir()
         (folder / "made").touch()
         return folder
 
