@@ -12,7 +12,7 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
-from baselines.mgie.method import MGIE
+from baselines.mgie.mgie import MGIE
 from baselines.seed_x import SeedXEdit
 from baselines.t2i_adapter import t2i_adapter
 from baselines.uni_controlnet import UniControlNet

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint
 from baselines.instruct.files import Published
-from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.method import MethodContext
 from baselines.unified.files import CheckpointFile
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from baselines.inversion.attention import Layer, attention_layers, controlled
+from baselines.inversion.base import InversionMethod
 from baselines.inversion.ddim import DiffusionSettings, invert, sample
-from baselines.inversion.method import InversionMethod
 from baselines.method import EditRequest, MethodContext
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from baselines.checkpoints import find
 from baselines.inversion.attention import Layer, controlled
+from baselines.inversion.base import InversionMethod
 from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
-from baselines.inversion.method import InversionMethod
 from baselines.method import EditRequest, MethodContext
 from baselines.needs import Needs
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.inversion.attention import Layer, attention_layers, controlled
+from baselines.inversion.base import InversionMethod
 from baselines.inversion.ddim import DiffusionSettings, sample
-from baselines.inversion.method import InversionMethod
 from baselines.inversion.words import find_word, read_prompt, refinement, replacement
 from baselines.method import EditRequest, MethodContext
 

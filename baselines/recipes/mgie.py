@@ -3,7 +3,7 @@
 LLAVA: the code. WEIGHTS: LLaVA-7B-v1, a folder. MLLM: MGIE's mllm.pt. FOLDER: of the requests, see exchange.py.
 
 For every request the hidden states (8, 4096), float16, with which LLaVA predicts [IMG0] .. [IMG7]; the edit head and
-the diffusion model come after, in `baselines/mgie/method.py`. Does what apple/ml-mgie's demo.ipynb does up to there,
+the diffusion model come after, in `baselines/mgie/mgie.py`. Does what apple/ml-mgie's demo.ipynb does up to there,
 with LLaVA's own class: Apple's only adds the edit head to it, and a Stable Diffusion whose repository is gone.
 """
 

@@ -23,7 +23,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.train.clip_words import write_tokenizer
-from benchmarks.miniature.train.diffusion import make_scheduler
+from benchmarks.miniature.train.diffusion_networks import make_scheduler
 from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
     INSTRUCT,

@@ -37,7 +37,7 @@ from editar.training.data.mixture import loader
 from editar.training.distributed import Group
 from editar.training.loop import Extras, TrainConfig, Values, train
 from editar.training.start import compile_layers, frozen
-from editar.training.tokens import TokenCache
+from editar.training.token_cache import TokenCache
 from editar.training.train import Objective, Stream, Student, work
 
 NAIVE, OURS, CACHED = "naive loop", "ours", "ours, cached tokens"

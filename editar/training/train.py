@@ -27,7 +27,7 @@ from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import Config, keep
 from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start
 from editar.training.teachers import Teacher
-from editar.training.tokens import TokenCache
+from editar.training.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from torchdata.stateful_dataloader import StatefulDataLoader

@@ -12,7 +12,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct.sampling import GUIDANCE, euler_ancestral
 from baselines.instruct_pix2pix import (
     INSTRUCT_DIFFUSION,

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from baselines import METHODS
-from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, MAGICBRUSH, instruct_diffusion, instruct_pix2pix, magicbrush
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
 from tests.baselines.tiny_diffusion import SCHEDULER, SIDE, filled, requests, tiny_unet, write_base

@@ -13,7 +13,7 @@ from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionInstructPi
 
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
 from baselines.mgie.edit_head import read_edit_head
-from baselines.mgie.method import LLAVA_7B, MGIE, ROW
+from baselines.mgie.mgie import LLAVA_7B, MGIE, ROW
 from editar.io.tensors import CheckpointError
 from tests.baselines.mgie_layout import TINY, write_mllm
 from tests.baselines.test_instruct_pix2pix import FEW, context, edits, pixels, write_folder

@@ -24,7 +24,7 @@ from editar.training.distributed import Group
 from editar.training.loss import editar_loss
 from editar.training.settings import Config, parse
 from editar.training.start import ModelConfig, checkpoint_activations, compile_layers, load_start
-from editar.training.tokens import TokenCache
+from editar.training.token_cache import TokenCache
 from editar.training.train import Objective, Student, work
 from tests.editar.training_sets import write_jsonl
 

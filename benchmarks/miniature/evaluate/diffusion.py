@@ -28,7 +28,7 @@ from PIL import Image
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception
 from benchmarks.miniature.evaluate.judge import head_accuracy
 from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.train.diffusion import ADAPTER_CHANNELS
+from benchmarks.miniature.train.diffusion_networks import ADAPTER_CHANNELS
 from benchmarks.miniature.train.diffusion_training import CONTROLS
 from benchmarks.miniature.world.batches import condition, to_tensor
 from benchmarks.miniature.world.captions import caption

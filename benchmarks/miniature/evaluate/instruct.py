@@ -2,7 +2,7 @@
 
     python -m benchmarks.miniature.evaluate.instruct [--text 3 5 7.5] [--image 1 1.5 2] [--steps 50] [--count 8]
 
-What is measured is in `edit_scores.py`, on other edits than the embedded PIE-Bench's and `evaluate.py`'s. The edits are
+What is measured is in `edit_scores.py`, on other edits than the embedded PIE-Bench's and `editar.py`'s. The edits are
 made by the row of the tables, its numbers of steps and scales of guidance replaced.
 """
 
@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from tqdm import tqdm
 
-from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext
 from benchmarks.miniature.evaluate.backbones import load_perception

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, ControlNetModel, T2IAdapter
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
-from benchmarks.miniature.train.diffusion import (
+from benchmarks.miniature.train.diffusion_networks import (
     ADAPTER_CHANNELS,
     DiffusionConfig,
     TextToImage,

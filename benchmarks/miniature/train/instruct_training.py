@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.miniature.train.diffusion import TextToImage, silence_unknown_words
+from benchmarks.miniature.train.diffusion_networks import TextToImage, silence_unknown_words
 from benchmarks.miniature.train.diffusion_training import (
     INSTRUCT,
     SCHEDULER,

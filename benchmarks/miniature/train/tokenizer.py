@@ -11,7 +11,7 @@ from benchmarks.miniature.world.batches import tokenizer_batch
 from editar.config import VQConfig
 from editar.model.vq import VQModel
 from editar.training.loop import TrainConfig, train
-from editar.training.tokenizer import decoder_loss, encoder_loss, initialise, patch_codebook
+from editar.training.vq_training import decoder_loss, encoder_loss, initialise, patch_codebook
 
 CONFIG = VQConfig(
     channels=16, multipliers=(1, 2, 4, 6), res_blocks=1, latent_channels=64, codebook_size=2560, norm_groups=2

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.inversion.base import InversionMethod
 from baselines.inversion.ddim import sample
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
-from baselines.inversion.method import InversionMethod
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings, autocorrelation, divergence
 from baselines.inversion.pnp_inversion import PnPInversion

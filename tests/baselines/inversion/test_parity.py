@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from baselines.inversion.base import InversionMethod
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
-from baselines.inversion.method import InversionMethod
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
 from baselines.inversion.pnp_inversion import PnPInversion

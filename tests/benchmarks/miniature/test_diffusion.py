@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.miniature.build_diffusion import STAGES, Arguments, main
 from benchmarks.miniature.train.clip_words import LENGTH, write_tokenizer
-from benchmarks.miniature.train.diffusion import (
+from benchmarks.miniature.train.diffusion_networks import (
     DiffusionConfig,
     TextToImage,
     make_adapter,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from baselines.checkpoints import Checkpoint, find
 from baselines.external import External, Recipe, ask, read_recipe
-from baselines.instruct.method import Instructed, InstructedDiffusion
+from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext, NoAnswer, Request
 from baselines.needs import Needs

@@ -55,7 +55,7 @@ def make_vae(config: DiffusionConfig) -> AutoencoderKL:
         scaling_factor=1.0,  # see `standardise`
         mid_block_add_attention=False,
     )
-    # As editar/training/tokenizer.py starts its tokenizer: torch's default halves the signal in every convolution.
+    # As editar/training/vq_training.py starts its tokenizer: torch's default halves the signal in every convolution.
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
