@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from baselines.method import EditRequest, MethodContext
 from benchmarks.runs.generate import Asker
-from editar.training.data.config import Source
+from editar.training.data.mixture import Source
 from editar.training.settings import parse
 
 ROOT = Path(__file__).parents[1]

@@ -32,8 +32,7 @@ from editar.model.checkpoint import load_folder
 from editar.model.files import Parts
 from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run
-from editar.training.data.config import DataConfig, Source
-from editar.training.data.mixture import loader
+from editar.training.data.mixture import DataConfig, Source, loader
 from editar.training.distributed import Group
 from editar.training.loop import Extras, TrainConfig, Values, train
 from editar.training.start import compile_layers, frozen

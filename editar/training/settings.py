@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from editar.io.atomic import write_text
-from editar.training.data.config import DataConfig
+from editar.training.data.mixture import DataConfig
 from editar.training.loop import TrainConfig
 from editar.training.start import ModelConfig
 from editar.training.teachers import DistillationConfig
