@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from baselines.checkpoints import Checkpoint
 from baselines.diffusion import Control, ControlledDiffusion
 from baselines.method import MethodContext
+from editar.prompts import TASKS
 
-TASKS = ("depth", "canny", "segmentation")
 _SIZES = {"diffusion_pytorch_model.safetensors": 1_450_000_000}  # as the hub shows it, rounded
 
 

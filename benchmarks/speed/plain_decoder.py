@@ -28,13 +28,6 @@ class PlainDecoder:
         self.keys, self.values = weight.new_zeros(shape), weight.new_zeros(shape)
         self.mask = torch.ones(length, length, dtype=torch.bool, device=weight.device).tril()
 
-    def generate(self, condition_BN: Tensor, text_BLE: Tensor) -> Tensor:
-        """The target tokens, (B, N)."""
-        tokens = [self.prefill(condition_BN, text_BLE)]
-        for fed in range(condition_BN.shape[1] - 1):
-            tokens.append(self.step(tokens[-1], fed))
-        return torch.cat(tokens, dim=1)
-
     def prefill(self, condition_BN: Tensor, text_BLE: Tensor) -> Tensor:
         """Run all that is before the target; its first tokens, (B, 1)."""
         images = len(condition_BN)

@@ -27,33 +27,24 @@ def compile_blocks(model: CachedTransformer, token_R: Tensor) -> None:
     model.restart()
 
 
-class GraphedSteps:
-    def __init__(self, graphs: dict[int, torch.cuda.CUDAGraph]) -> None:
-        self._graphs = graphs
-
-    @classmethod
-    def capture(cls, model: CachedTransformer, step: Callable[[], None]) -> "GraphedSteps | None":
-        """Graphs of a step for every size of the model's cache; None, with a warning, where that does not work."""
-        graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        try:
-            pool = torch.cuda.graph_pool_handle()  # they never run at once, and may share what they work in
-            for slots in model.sizes:
-                model.restart()
-                model.resize(slots)
-                graphs[slots] = torch.cuda.CUDAGraph()
-                _warm(step)
-                with torch.cuda.graph(graphs[slots], pool=pool):
-                    step()
-        except RuntimeError as error:
-            warnings.warn(f"decoding is slower than it could be: no CUDA graph, for {_name(error)}", stacklevel=2)
-            return None
-        finally:
+def capture_steps(model: CachedTransformer, step: Callable[[], None]) -> dict[int, torch.cuda.CUDAGraph] | None:
+    """A graph of a step for every size of the model's cache; None, with a warning, where that does not work."""
+    graphs: dict[int, torch.cuda.CUDAGraph] = {}
+    try:
+        pool = torch.cuda.graph_pool_handle()  # they never run at once, and may share what they work in
+        for slots in model.sizes:
             model.restart()
-        return cls(graphs)
-
-    def run(self, slots: int) -> None:
-        """One step, with as many slots in use."""
-        self._graphs[slots].replay()
+            model.resize(slots)
+            graphs[slots] = torch.cuda.CUDAGraph()
+            _warm(step)
+            with torch.cuda.graph(graphs[slots], pool=pool):
+                step()
+    except RuntimeError as error:
+        warnings.warn(f"decoding is slower than it could be: no CUDA graph, for {_name(error)}", stacklevel=2)
+        return None
+    finally:
+        model.restart()
+    return graphs
 
 
 def _warm(step: Callable[[], None]) -> None:

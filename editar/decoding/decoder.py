@@ -10,7 +10,7 @@ from torch import Tensor
 
 from editar.config import SamplingConfig
 from editar.decoding.cpu.step import FusedTransformer, can_fuse
-from editar.decoding.cuda import GraphedSteps, compile_blocks
+from editar.decoding.cuda import capture_steps, compile_blocks
 from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import draw_uniforms, guide, sample
 from editar.model.transformer import EditARTransformer
@@ -96,10 +96,10 @@ class Batch:
         self.uniforms_BN = torch.zeros(self.tokens_BN.shape, device=device)
         self._fed_R = torch.zeros(width * rows_each, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(1, dtype=torch.int64, device=device)
-        self.steps: GraphedSteps | None = None
+        self.graphs: dict[int, torch.cuda.CUDAGraph] | None = None
         if cuda:
             compile_blocks(self.model, self._fed_R)
-            self.steps = GraphedSteps.capture(self.model, self.step)
+            self.graphs = capture_steps(self.model, self.step)
 
     def start(self, condition_BN: Tensor, text_BLE: Tensor, uniforms_BN: Tensor) -> None:
         """Read conditions and texts, and draw the first token of each image."""
@@ -122,8 +122,8 @@ class Batch:
     def advance(self, fed: int) -> None:
         """Draw the token that follows `fed` fed ones and the last drawn one."""
         slots = self.model.make_room(fed)
-        if self.steps is not None:
-            self.steps.run(slots)
+        if self.graphs is not None:
+            self.graphs[slots].replay()
         else:
             self.step()
 

@@ -14,8 +14,6 @@ from torch import Tensor
 from editar.decoding.cache import LayerCache, attend_to_cache
 from editar.model.transformer import Block, EditARTransformer
 
-StepBlock = Callable[..., Tensor]
-
 
 def step_block(
     block: Block,
@@ -38,13 +36,11 @@ class CachedTransformer:
 
     cache: type[LayerCache] = LayerCache
 
-    def __init__(
-        self, model: EditARTransformer, images: int, rows_each: int, *, stride: int = 64, step: StepBlock = step_block
-    ) -> None:
+    def __init__(self, model: EditARTransformer, images: int, rows_each: int, *, stride: int = 64) -> None:
         config, weight = model.config, model.tok_embeddings.weight
         self.model = model
         self.images, self.rows_each, self.stride = images, rows_each, stride
-        self.step_block = step
+        self.step_block: Callable[..., Tensor] = step_block
         self.layers = [self.cache(config, images, rows_each, like=weight) for _ in range(config.layers)]
         self.slot = torch.ones(1, dtype=torch.int64, device=weight.device)  # where the next fed token is kept
         self._slots = torch.arange(config.image_tokens, device=weight.device)

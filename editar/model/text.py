@@ -5,7 +5,6 @@ Shape suffixes: B batch, L positions, E width.
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,22 +14,6 @@ from editar.config import WordTextConfig
 
 PAD, UNKNOWN, END = 0, 1, 2  # the ids before the vocabulary's words
 WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
-
-
-class TextEncoder(Protocol):
-    """Anything that turns B texts into embeddings (B, length, dim), padded and cut to `length` positions."""
-
-    @property
-    def length(self) -> int: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    def __call__(self, texts: Sequence[str]) -> Tensor: ...
-
-    def cut_off(self, text: str) -> str:
-        """The end of a text that does not fit into the positions; "" if all of it does."""
-        ...
 
 
 class _WordBlock(nn.Module):

@@ -174,27 +174,19 @@ class Quantizer(nn.Module):
 
     codebook_used: Tensor
 
-    def __init__(self, size: int, dim: int, *, commitment: float = 0.25) -> None:
+    def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        self.commitment = commitment
         self.embedding = nn.Embedding(size, dim)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)  # about unit norm; what counts is the direction
         self.register_buffer("codebook_used", torch.zeros(CODEBOOK_USED_SLOTS))
 
-    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """latents (B, D, h, w) -> quantized (B, D, h, w) unit norm, indices (B, h*w) int64, loss (scalar).
-
-        The gradient passes straight through to the (normalised) latents. The loss pulls the codes towards the
-        latents and, `commitment` times as strongly, the latents towards the codes (LlamaGen; no entropy term).
-        """
+    @torch.no_grad()
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents (B, D, h, w) -> indices (B, h*w) int64, row by row."""
         with torch.autocast(latents.device.type, enabled=False):
-            z_BhwD = F.normalize(latents.float().permute(0, 2, 3, 1), dim=-1)
+            z_MD = F.normalize(latents.float().permute(0, 2, 3, 1), dim=-1).reshape(-1, latents.shape[1])
             codes_ND = F.normalize(self.embedding.weight.float(), dim=-1)
-            indices = _nearest(z_BhwD.detach().reshape(-1, z_BhwD.shape[-1]), codes_ND.detach())
-            quantized = F.embedding(indices, codes_ND).view(z_BhwD.shape)
-            loss = F.mse_loss(quantized, z_BhwD.detach()) + self.commitment * F.mse_loss(z_BhwD, quantized.detach())
-            quantized = z_BhwD + (quantized - z_BhwD).detach()
-        return quantized.permute(0, 3, 1, 2), indices.view(latents.shape[0], -1), loss
+            return _nearest(z_MD, codes_ND).view(latents.shape[0], -1)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """indices (...) int64 in [0, size) -> normalised codes (..., D) float32."""
@@ -238,11 +230,7 @@ class VQModel(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) in [-1, 1] -> indices (B, h*w) int64, row by row."""
-        return self.quantize(self.latents(images))[1]
-
-    def decode_latents(self, quantized: Tensor) -> Tensor:
-        """quantized latents (B, D, h, w) -> images (B, 3, H, W), about [-1, 1]."""
-        return self.decoder(self.post_quant_conv(quantized))
+        return self.quantize(self.latents(images))
 
     def decode(self, indices: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """indices (B, h*w) int64 -> images (B, 3, H, W), about [-1, 1], not clipped; grid (h, w), square if None."""
@@ -251,9 +239,4 @@ class VQModel(nn.Module):
         if height * width != count:
             raise ValueError(f"{count} indices an image don't fill a grid of {height}x{width}; pass grid=(h, w)")
         codes = self.quantize.lookup(indices).view(indices.shape[0], height, width, -1)
-        return self.decode_latents(codes.permute(0, 3, 1, 2))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """images (B, 3, H, W) -> reconstruction (B, 3, H, W), indices (B, h*w), codebook loss (scalar)."""
-        quantized, indices, loss = self.quantize(self.latents(images))
-        return self.decode_latents(quantized), indices, loss
+        return self.decoder(self.post_quant_conv(codes.permute(0, 3, 1, 2)))

@@ -94,29 +94,29 @@ def _value(hint: Any, value: Any, place: str) -> Any:
     raise ValueError(f"{place} is {value!r}; it must be a {getattr(hint, '__name__', hint)}")
 
 
-def keep(config: Config, write: bool = True) -> None:
-    """Write the settings into the run's folder. Raises ValueError if it holds a run with others: they'd mix.
+def keep(settings: Mapping[str, Any], folder: Path, free: frozenset[str] = frozenset(), *, write: bool = True) -> None:
+    """Write settings into a run's folder. Raises ValueError if it holds a run with others: they'd mix.
 
-    write: False in all processes but one.
+    free: dotted names of those that may differ. write: False in all processes but one.
     """
-    path = config.out / "settings.json"
-    now = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    path = folder / "settings.json"
+    now = json.loads(json.dumps(settings, default=str))
     if path.is_file():
         try:
             then = json.loads(path.read_text("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} can't be read ({error}); remove it, or give another --out") from error
         differing = sorted(
-            name for name in {*_flat(now), *_flat(then)} - FREE if _flat(now).get(name) != _flat(then).get(name)
+            name for name in {*_flat(now), *_flat(then)} - free if _flat(now).get(name) != _flat(then).get(name)
         )
         if differing:
             raise ValueError(
-                f"{config.out} holds a run with other settings ({', '.join(differing)}): go on with those in "
+                f"{folder} holds a run with other settings ({', '.join(differing)}): go on with those in "
                 "settings.json, or give another --out"
             )
     if not write:
         return
-    config.out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(now, indent=1) + "\n", writer="training")
 
 

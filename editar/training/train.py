@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from editar.training.distributed import Group, join, leave, share_out, whole
 from editar.training.log import Work, forget_after
 from editar.training.loop import Extras, Values, train
 from editar.training.loss import conditional_dropout, editar_loss
-from editar.training.settings import Config, keep
+from editar.training.settings import FREE, Config, keep
 from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start
 from editar.training.teachers import Teacher
 from editar.training.token_cache import TokenCache
@@ -56,7 +56,7 @@ def run(config: Config) -> None:
             f"training.batch_size is {config.training.batch_size}, which can't be shared out evenly to {group.size} "
             f"processes with training.accumulate {config.training.accumulate}"
         )
-    keep(config, write=group.first)
+    keep(asdict(config), config.out, FREE, write=group.first)
     torch.manual_seed(config.training.seed)  # of what no file initialises, alike in all processes
     dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
     parts = frozen(load_start(config.model), group.device, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from editar.config import SamplingConfig
 from editar.decoding.cpu.linear import pack
 from editar.decoding.cpu.step import can_fuse
-from editar.decoding.cuda import GraphedSteps, compile_blocks
+from editar.decoding.cuda import capture_steps, compile_blocks
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.forward import CachedTransformer, step_block
 from editar.pipeline import EditAR
@@ -269,7 +269,7 @@ def test_graphs_that_fail_are_told_of_and_done_without(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", no_graph)
     batch = Batch(tiny, 1, SamplingConfig())
     with pytest.warns(UserWarning, match="no CUDA graph, for RuntimeError: CUDA error: operation not permitted$"):
-        assert GraphedSteps.capture(batch.model, batch.step) is None
+        assert capture_steps(batch.model, batch.step) is None
 
 
 @CUDA

@@ -45,39 +45,11 @@ def test_vq16_equals_the_authors_code(vq16, expected):
 
 def test_quantize_takes_the_nearest_normalised_code(small):
     latents = torch.randn(2, 4, 3, 3)
-    quantized, indices, _ = small.quantize(latents)
+    indices = small.quantize(latents)
     codes = torch.nn.functional.normalize(small.quantize.embedding.weight, dim=-1)
     directions = torch.nn.functional.normalize(latents, dim=1).permute(0, 2, 3, 1).reshape(-1, 4)
     assert torch.equal(indices.flatten(), torch.cdist(directions, codes).argmin(1))
-    torch.testing.assert_close(quantized.permute(0, 2, 3, 1).reshape(-1, 4), codes[indices.flatten()])
-    torch.testing.assert_close(small.quantize.lookup(indices)[1, 4], quantized[1, :, 1, 1])
-
-
-def test_the_gradient_passes_straight_through_the_quantizer(small):
-    latents = torch.nn.functional.normalize(torch.randn(1, 4, 2, 2), dim=1).requires_grad_()
-    quantized, _, _ = small.quantize(latents)
-    upstream = torch.randn_like(quantized)
-    quantized.backward(upstream)
-    # Through the normalisation only: its Jacobian at a unit vector removes the radial part.
-    radial = (upstream * latents).sum(1, keepdim=True) * latents
-    torch.testing.assert_close(latents.grad, (upstream - radial).detach())
-    assert small.quantize.embedding.weight.grad is None
-
-
-def test_the_commitment_weighs_a_quarter(small):
-    latents = torch.randn(1, 4, 2, 2)
-    quantized, _, loss = small.quantize(latents)
-    distance = (quantized - torch.nn.functional.normalize(latents, dim=1)).square().mean()
-    torch.testing.assert_close(loss, 1.25 * distance)
-
-
-def test_a_training_step_reaches_every_weight(small):
-    reconstruction, indices, loss = small(torch.rand(2, 3, 32, 32) * 2 - 1)
-    assert reconstruction.shape == (2, 3, 32, 32)
-    assert indices.shape == (2, 4)
-    (reconstruction.square().mean() + loss).backward()
-    without = [name for name, p in small.named_parameters() if p.grad is None or not p.grad.any()]
-    assert [name for name in without if not name.endswith("k.bias")] == []  # a shift of all keys changes nothing
+    torch.testing.assert_close(small.quantize.lookup(indices).reshape(-1, 4), codes[indices.flatten()])
 
 
 def test_bfloat16_autocast_and_channels_last_work_and_quantize_in_float32(small):
@@ -85,8 +57,10 @@ def test_bfloat16_autocast_and_channels_last_work_and_quantize_in_float32(small)
     small = small.to(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         assert small.latents(images).dtype == torch.bfloat16
-        quantized, _, loss = small.quantize(small.latents(images))
-    assert quantized.dtype == loss.dtype == torch.float32
+        latents = small.latents(images)
+        assert torch.equal(small.encode(images), small.quantize(latents))
+        assert small.quantize.lookup(small.quantize(latents)).dtype == torch.float32
+    assert torch.equal(small.quantize(latents), small.quantize(latents.float()))
 
 
 @torch.no_grad()

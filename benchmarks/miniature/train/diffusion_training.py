@@ -29,8 +29,9 @@ from benchmarks.miniature.train.diffusion_networks import (
 )
 from benchmarks.miniature.train.latents import Encoded, load_tokenizer, read_shards, read_words, training_scenes
 from benchmarks.miniature.train.stages import trained_weights
-from benchmarks.miniature.world.batches import TASKS, to_tensor
+from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.render import render
+from editar.prompts import TASKS
 from editar.training.loop import TrainConfig, train
 
 CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))

@@ -5,8 +5,6 @@ starts from every other layer of its teacher (Sanh et al. 2019). Within a seed a
 those of the alignment, which are random), pairs, order and conditional dropout.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,14 @@ from benchmarks.miniature.train.tokens import Mixture, Sequences
 from benchmarks.miniature.train.transformer import MiniatureEditAR, miniature_loss
 from benchmarks.miniature.world.piebench import world_digest
 from editar.config import TransformerConfig
-from editar.io.atomic import replacing_folder, write_text
+from editar.io.atomic import replacing_folder
 from editar.io.digests import file_digest, list_digest
 from editar.model.checkpoint import load_folder, save_folder
 from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.training.loop import TrainConfig, train
 from editar.training.loss import DISTILLATION_WEIGHT
+from editar.training.settings import keep
 
 TEACHERS = (NONE, DINO, CLIP)
 WIDTHS = {DINO: PerceptionConfig().widths[2], CLIP: PerceptionConfig().embedding}
@@ -96,7 +95,7 @@ PLAN = Plan(
 
 def make_examples(plan: Plan, folder: Path) -> Path:
     """Write the shards of `plan` that `folder` lacks; returns it. Raises ValueError if it has another plan's."""
-    _claim(folder, plan.data())
+    keep(plan.data(), folder)
     network, _ = load_perception(PERCEPTION)
     tokenizer, text = load_folder(EDITAR).vq, WordTextEncoder(transformer.TEXT)
     write_examples(folder, tokenizer, text, network, plan.mixture, plan.shards, plan.scenes)
@@ -136,7 +135,7 @@ def train_student(plan: Plan, teacher: str, seed: int, examples: Path, folder: P
 
     Raises ValueError if `folder` has a training with other settings.
     """
-    _claim(folder, plan.facts(teacher, seed, examples_digest(plan, examples)))
+    keep(plan.facts(teacher, seed, examples_digest(plan, examples)), folder)
     finished = folder / "model"
     if finished.is_dir():
         return finished
@@ -150,16 +149,3 @@ def train_student(plan: Plan, teacher: str, seed: int, examples: Path, folder: P
     with replacing_folder(finished) as unfinished:
         save_folder(unfinished, parts)
     return finished
-
-
-def _claim(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Let `folder` be of these facts; refuse one that is of others."""
-    path = folder / "settings.json"
-    wanted = json.loads(json.dumps(facts))
-    if path.is_file():
-        known = json.loads(path.read_text("utf-8"))
-        if differing := [name for name in wanted if known.get(name) != wanted[name]]:
-            raise ValueError(f"{folder} was made with another {', '.join(differing)}; remove it, or give another --out")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(wanted, indent=1) + "\n")

@@ -14,10 +14,11 @@ from transformers import CLIPTokenizer
 
 from benchmarks.miniature.train.clip_words import write_tokenizer
 from benchmarks.miniature.train.shards import Rows, open_shards, write_missing
-from benchmarks.miniature.world.batches import TASKS, condition, through, training_edits
+from benchmarks.miniature.world.batches import condition, through, training_edits
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import Scene
+from editar.prompts import TASKS
 
 SEED = 4
 MAP_CHANNELS = {"depth": 1, "canny": 1, "segmentation": 3}

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.miniature.train.shards import Rows, shard_path, write_missing
-from benchmarks.miniature.world.batches import TASKS, condition, through
+from benchmarks.miniature.world.batches import condition, through
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.edits import Edit, random_edit_of
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import CELL, GRID, Scene, choose, random_scene
 from editar.model.text import WordTextEncoder
 from editar.model.vq import VQModel
-from editar.prompts import translation_prompt
+from editar.prompts import TASKS, translation_prompt
 
 SCENES_PER_SHARD = 1024
 EDITS_PER_SCENE = 4

@@ -10,8 +10,8 @@ from benchmarks.datasets.canny import canny_map
 from benchmarks.miniature.world.edits import Edit, random_edit
 from benchmarks.miniature.world.render import PALETTE, depth, render, segmentation
 from benchmarks.miniature.world.scene import Scene
+from editar.prompts import TASKS
 
-TASKS = ("depth", "canny", "segmentation")
 BATCH = 64  # images that go through a network together
 
 

@@ -14,14 +14,13 @@ from PIL import Image
 from benchmarks.miniature.world.batches import condition
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.piebench import ensure_written
-from benchmarks.miniature.world.render import CLASSES, render, segmentation
+from benchmarks.miniature.world.render import render, segmentation
 from benchmarks.miniature.world.scene import Scene, random_scene
 
 SEED = 2502
 ROWS = 70
 SHARDS = 2
 ROW_GROUP = 16  # the hub's hold 100 rows
-CLASS_COUNT = len(CLASSES)
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _IDS = pa.list_(pa.list_(pa.uint8()))

@@ -19,8 +19,7 @@ from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfi
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.piebench import held_out_edits
-from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.translation import CLASS_COUNT
+from benchmarks.miniature.world.render import CLASSES, render
 from editar.pipeline import EditAR
 from metrics.protocols.fid import sums_of_files
 from metrics.protocols.pie_bench import PieBenchScorer
@@ -123,7 +122,7 @@ def test_the_stand_ins_of_translation_give_maps_and_features(tmp_path):
     assert depth is not None and depth.depth(images).shape == (4, 32, 32)
     assert segmentation is not None
     labels = segmentation.labels(images)
-    assert labels.shape == (4, 64, 64) and labels.dtype == torch.int64 and labels.max() < CLASS_COUNT
+    assert labels.shape == (4, 64, 64) and labels.dtype == torch.int64 and labels.max() < len(CLASSES)
     network = parts["canny"].features
     files = [tmp_path / f"{number}.png" for number in range(4)]
     for file, image in zip(files, images, strict=True):

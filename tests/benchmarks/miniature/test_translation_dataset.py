@@ -10,9 +10,9 @@ from benchmarks.datasets.translation import TASKS, TranslationDataset, read_tran
 from benchmarks.datasets.translation_protocols import PROTOCOLS
 from benchmarks.miniature.world.batches import condition
 from benchmarks.miniature.world.captions import caption
-from benchmarks.miniature.world.render import depth, render, segmentation
+from benchmarks.miniature.world.render import CLASSES, depth, render, segmentation
 from benchmarks.miniature.world.scene import SIDE
-from benchmarks.miniature.world.translation import CLASS_COUNT, ROWS, ensure_translation, held_out_scenes
+from benchmarks.miniature.world.translation import ROWS, ensure_translation, held_out_scenes
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
 
@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(root: Path, task: str) -> TranslationDataset:
     source = PROTOCOLS["translation/controlnet++/v1"].dataset(task)
-    return read_translation(source, root / task, task, CLASS_COUNT)
+    return read_translation(source, root / task, task, len(CLASSES))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -64,7 +64,7 @@ def test_no_scene_is_trained_on_and_they_are_the_same_every_time() -> None:
 
 def test_every_class_occurs() -> None:
     ids = np.stack([segmentation(scene) for scene in held_out_scenes("segmentation")])
-    assert set(np.unique(ids)) == set(range(CLASS_COUNT))
+    assert set(np.unique(ids)) == set(range(len(CLASSES)))
 
 
 def test_the_schema_is_the_hubs(root: Path) -> None:
