@@ -1,21 +1,22 @@
-"""The project's commands: `nox -s piebench | translation | ablations | tables | small | speed | tests | lint`.
+"""The project's commands: `nox -s piebench | translation | ablations | tables | small | speed | docs | tests | lint`.
 
 Arguments go after `--`.
 
-All sessions share one environment, .nox/env: every row of a table comes from the same packages, and several gigabytes
-of PyTorch are installed once. It is brought up to date only when pyproject.toml, constraints.txt or this file change.
+All sessions but docs share one environment, .nox/env: every row of a table comes from the same packages, and several
+gigabytes of PyTorch are installed once. docs has .nox/docs, without PyTorch. An environment is brought up to date only
+when pyproject.toml, constraints.txt or this file change.
 """
 
 import hashlib
 import importlib.util
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).parent
-ENVIRONMENT = ROOT / ".nox" / "env"
 EXTRAS = "benchmarks,baselines,train,dev"
 
 nox.options.default_venv_backend = "none"  # prepare() makes the shared environment
@@ -31,22 +32,23 @@ def installer(python: Path) -> list[str]:
     return [str(python), "-m", "pip", "install"]
 
 
-def prepare(session: nox.Session) -> str:
-    """The Python of the shared environment, which is installed first where it is missing or out of date."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+def prepare(session: nox.Session, name: str, *packages: str) -> str:
+    """The Python of the environment .nox/<name>, which is installed first if it is missing or out of date."""
+    environment = ROOT / ".nox" / name
+    python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     wanted = hashlib.sha256(sys.version.encode())
     for name in ("pyproject.toml", "constraints.txt", "noxfile.py"):
         wanted.update((ROOT / name).read_bytes())
-    stamp = ENVIRONMENT / "installed.sha256"  # written last: an interrupted installation is taken up again
+    stamp = environment / "installed.sha256"  # written last: an interrupted installation is taken up again
     if not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
-        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(ENVIRONMENT), external=True)
-        session.run(*installer(python), "-c", "constraints.txt", "-e", f".[{EXTRAS}]", external=True)
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(environment), external=True)
+        session.run(*installer(python), "-c", "constraints.txt", *packages, external=True)
         stamp.write_text(wanted.hexdigest())
     return str(python)
 
 
 def run(session: nox.Session, *arguments: str) -> None:
-    session.run(prepare(session), *arguments, external=True)
+    session.run(prepare(session, "env", "-e", f".[{EXTRAS}]"), *arguments, external=True)
 
 
 @nox.session
@@ -87,8 +89,15 @@ def small(session: nox.Session) -> None:
 
 @nox.session
 def speed(session: nox.Session) -> None:
-    """Measure the ratios that the README states: `nox -s speed -- metrics`."""
+    """Measure the ratios in docs/speed.md: `nox -s speed -- metrics`."""
     run(session, "-m", "benchmarks.speed", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation with the API of editar in runs/site/; a link that leads nowhere is an error."""
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["docs"]
+    session.run(prepare(session, "docs", *packages), "-m", "mkdocs", "build", *session.posargs, external=True)
 
 
 @nox.session

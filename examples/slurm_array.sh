@@ -1,5 +1,5 @@
 #!/bin/bash
-# A benchmark as a Slurm array; docs/scale.md explains it.
+# A benchmark as a Slurm array; docs/operations.md explains it.
 #
 #   array=$(sbatch --parsable examples/slurm_array.sh piebench --suite paper --data PIE-Bench_v1 --methods all)
 #   sbatch --array=0 --dependency="afterany:$array" --export=ALL,SHARDS=1 examples/slurm_array.sh piebench ...

@@ -44,7 +44,7 @@ def test_files_that_the_contributing_guide_names_exist():
 
 
 def test_the_settings_of_the_training_guide_are_settings(tmp_path):
-    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "model-and-training.md").read_text(), re.DOTALL)
     (tmp_path / "mine.toml").write_text(example)
     config = parse(tmp_path / "mine.toml")
     assert config.data.sources == (Source(kind="pairs", folder=Path("my-pairs")),)

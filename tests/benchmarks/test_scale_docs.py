@@ -1,4 +1,4 @@
-"""The commands of docs/scale.md and of the Slurm example are commands that the benchmarks take."""
+"""The commands of docs/operations.md and of the Slurm example are commands that the benchmarks take."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def parse(words: list[str]) -> piebench.Arguments | translation.Arguments:
 
 
 def test_the_commands_of_the_docs_are_taken() -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "scale.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.DOTALL)
     commands = [line for block in blocks for line in block.replace("\\\n", "").splitlines() if "-m benchmarks." in line]
     parsed = [parse(shlex.split(command)) for command in commands if "benchmarks.speed" not in command]
     assert len(parsed) >= 4

@@ -41,7 +41,7 @@ class Kind:
 
 # Columns by the data sets' cards on the hub, PIPE's by its authors' reader (dataset/dataset.py of github.com/
 # RotsteinNoam/Paint-by-Inpaint), SEED's fields and folders by README.md and configs/data/sft_edit.yaml of github.com/
-# AILab-CVC/SEED-X. docs/training.md says what of it was seen.
+# AILab-CVC/SEED-X. docs/model-and-training.md says what of it was seen.
 KINDS: dict[str, Kind] = {
     "seed": Kind(
         source="source_image",

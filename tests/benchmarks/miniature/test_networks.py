@@ -1,4 +1,4 @@
-"""The committed networks do what the README says of them, as far as a few records can tell."""
+"""The committed networks do what docs/miniature.md says of them, as far as a few records can tell."""
 
 import hashlib
 import json
