@@ -102,7 +102,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    run(session, "-m", "pytest", *session.posargs)
+    """The quick tests on all cores; `-- --all` runs the slow ones too, `-- tests/reports -k bootstrap` some."""
+    run(session, "-m", "pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session

@@ -53,6 +53,12 @@ class Ledger:
     counted_twice: int = 0
     tables_changed: int = 0
 
+    def add(self, other: "Ledger") -> None:
+        self.injected += Counter(other.injected)
+        self.lost += other.lost
+        self.counted_twice += other.counted_twice
+        self.tables_changed += other.tables_changed
+
     def summary(self) -> str:
         kinds = ", ".join(f"{name} {count}" for name, count in self.injected.items())
         return (

@@ -62,6 +62,7 @@ def test_the_command_line_is_frozen(capsys: pytest.CaptureFixture[str]) -> None:
     assert "guidance" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_sweep_has_the_ordinary_run_among_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the embedded data go to runs/
     out = tmp_path / "out"

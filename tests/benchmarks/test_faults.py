@@ -21,19 +21,21 @@ RANDOM_KILLS = 50
 GO_ON = "start the same command again"
 
 
-def test_sigkill_before_every_file_operation(laboratory: Laboratory) -> None:
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_sigkill_before_file_operations(laboratory: Laboratory, every: int) -> None:
     """So also between writing a file and renaming it, while the manifest is written, and while logs are merged."""
-    for at in range(1, laboratory.measure(files_only=True) + 1):
+    for at in range(1, laboratory.measure(files_only=True) + 1, every):
         out = laboratory.folder()
         assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
         laboratory.finish(out, "SIGKILL")
 
 
-def test_sigkill_at_random_moments(laboratory: Laboratory) -> None:
+@pytest.mark.parametrize("least", [5, pytest.param(RANDOM_KILLS, marks=pytest.mark.slow)])
+def test_sigkill_at_random_moments(laboratory: Laboratory, least: int) -> None:
     """Of runs that are killed several times, and share the work differently each time."""
     moments, dice = laboratory.measure(files_only=False), random.Random(7)
     kills = 0
-    while kills < RANDOM_KILLS:
+    while kills < least:
         out, before = laboratory.folder(), kills
         for _ in range(dice.randrange(1, 6)):
             shard = dice.choice(("0/1", "0/2", "1/2", "2/3"))
@@ -43,7 +45,8 @@ def test_sigkill_at_random_moments(laboratory: Laboratory) -> None:
         laboratory.finish(out, "SIGKILL", kills - before)
 
 
-def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory, every: int) -> None:
     """A sample failed in the log of a process that is gone, and another process did it since: the later word counts,
     whichever log is removed first."""
 
@@ -53,14 +56,15 @@ def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laborato
         return out
 
     last = laboratory.measure(files_only=True, out=half_done())
-    for at in range(last - 11, last + 1):  # the merge of the second method, up to the removal of its second log
+    for at in range(last - 11, last + 1, every):  # the merge of the second method, up to the removal of its second log
         out = half_done()
         assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
         laboratory.finish(out, "SIGKILL")
 
 
-def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
-    for at in range(1, laboratory.measure(files_only=True), 7):
+@pytest.mark.parametrize("every", [29, pytest.param(7, marks=pytest.mark.slow)])
+def test_sigterm_ends_in_order(laboratory: Laboratory, every: int) -> None:
+    for at in range(1, laboratory.measure(files_only=True), every):
         out = laboratory.folder()
         assert laboratory.start(out, Interruption(at=at, files_only=True, signal=signal.SIGTERM)) == EXIT_STATUS
         assert f"stopped by SIGTERM; what was recorded is kept: {GO_ON}" in (out / "messages").read_text()
@@ -93,11 +97,15 @@ def test_no_space_is_left_for_a_new_run(laboratory: Laboratory) -> None:
     laboratory.finish(out, "disk full")
 
 
+SIZES = (700, 2000, 3000, *range(3200, 4200, 125))  # bytes: a manifest, images, lines of a log
+
+
+@pytest.mark.parametrize("sizes", [SIZES[::2], pytest.param(SIZES, marks=pytest.mark.slow)], ids=["some", "all"])
 @pytest.mark.parametrize("deadly", [False, True], ids=["error", "SIGXFSZ"])
-def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool) -> None:
+def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool, sizes: tuple[int, ...]) -> None:
     """Half of a manifest, image, line of samples or table is written; the process gets an error, or dies there."""
     refused = set()
-    for size in (700, 2000, 3000, *range(3200, 4200, 125)):  # bytes: a manifest, images, lines of a log
+    for size in sizes:
         out = laboratory.folder()
         code = laboratory.start(out, FilesUpTo(size=size, deadly=deadly))
         told = (out / "messages").read_text()

@@ -16,6 +16,8 @@ from tests.benchmarks.tiny import write_piebench
 ROOT = Path(__file__).parents[2]
 COUNT = 30
 METHODS = ("noise", "again")
+
+pytestmark = pytest.mark.slow  # test_faults.py kills runs that start faster
 TOTAL = (len(METHODS) + 1) * COUNT  # every image made, every record scored once for all methods
 
 

@@ -81,6 +81,7 @@ def program(*arguments: object) -> list[str]:
     return ["-m", "tests.benchmarks.sharded", *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_four_processes_of_torchrun_leave_what_one_does(data: Path, tmp_path: Path, alone: dict[str, object]) -> None:
     recipe = write_recipe(tmp_path)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
@@ -94,6 +95,7 @@ def test_four_processes_of_torchrun_leave_what_one_does(data: Path, tmp_path: Pa
     assert len(titles) == len(set(titles)), "a table was rendered twice"
 
 
+@pytest.mark.slow
 def test_the_shards_left_by_a_killed_one_are_taken_up_by_one_process(
     data: Path, tmp_path: Path, alone: dict[str, object]
 ) -> None:

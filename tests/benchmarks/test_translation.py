@@ -278,6 +278,7 @@ def test_four_images_a_prompt_are_four_draws(tmp_path: Path, capsys: pytest.Capt
     assert "means over the 4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path, recipe: str) -> None:
     data, results = write_data(tmp_path, "segmentation"), []
     path = recipe.removeprefix("external:")

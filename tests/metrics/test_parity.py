@@ -61,6 +61,7 @@ def test_float32_equals_the_official_evaluator(weights: Path, photographs: Any) 
     assert scores.undefined == [{}, dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)]
 
 
+@pytest.mark.slow
 def test_bfloat16_networks_stay_near_it(weights: Path, photographs: Any) -> None:
     scores = score(weights, photographs, "bfloat16")
     for column in ("structure_distance", "clip_whole", "clip_edited"):
@@ -79,6 +80,7 @@ def test_networks_with_other_weights_do_not_pass_for_the_published_ones(weights:
     assert (backbones.structure.official, backbones.structure.name) == (True, "dino-vitb8")
 
 
+@pytest.mark.slow
 def test_the_opponent_of_the_speed_benchmark_is_the_official_evaluator(weights: Path, photographs: Any) -> None:
     def pixels(image: Tensor) -> Any:
         return (image * 255).round().byte().permute(1, 2, 0).numpy()

@@ -146,6 +146,7 @@ def test_the_export_is_half_precision_with_curves_and_digests(built):
     assert not [file for file in weights.rglob("*.json") if str(weights.parent) in file.read_text()]
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_ends_where_an_uninterrupted_one_does(built, tmp_path):
     """Every training stops after its first step, and then goes on."""
     folder = tmp_path / "build"

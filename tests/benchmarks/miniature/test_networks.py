@@ -76,6 +76,7 @@ def test_the_stand_in_columns_order_true_results_before_other_pictures(edits):
     assert mean("truth", "lpips") < mean("other", "lpips")
 
 
+@pytest.mark.slow
 def test_editar_deletes_things_and_changes_backgrounds(network, edits):
     edits = [edit for edit in edits if edit.type_id in ("3", "8")]
     model = EditAR.from_pretrained(WEIGHTS / "editar")

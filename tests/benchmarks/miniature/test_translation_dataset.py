@@ -11,10 +11,15 @@ from benchmarks.datasets.translation_protocols import PROTOCOLS
 from benchmarks.miniature.world.batches import condition
 from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.render import CLASSES, depth, render, segmentation
-from benchmarks.miniature.world.scene import SIDE
+from benchmarks.miniature.world.scene import SIDE, Scene
 from benchmarks.miniature.world.translation import ROWS, ensure_translation, held_out_scenes
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> dict[str, list[Scene]]:
+    return {task: held_out_scenes(task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +36,10 @@ def read(root: Path, task: str) -> TranslationDataset:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_real_reader_reads_it_whole(root: Path, task: str) -> None:
-    dataset, scenes = read(root, task), held_out_scenes(task)
-    assert len(dataset.records) == ROWS == len(set(scenes))
-    for record, scene in zip(dataset.records, scenes, strict=True):
+def test_the_real_reader_reads_it_whole(root: Path, scenes: dict[str, list[Scene]], task: str) -> None:
+    dataset = read(root, task)
+    assert len(dataset.records) == ROWS == len(set(scenes[task]))
+    for record, scene in zip(dataset.records, scenes[task], strict=True):
         row = dataset.row(record)
         assert record.caption == caption(scene) and record.size == (SIDE, SIDE)
         assert np.array_equal(np.asarray(row.image()), render(scene))
@@ -55,15 +60,14 @@ def test_every_protocol_finds_its_images_for_canny(root: Path, protocol) -> None
     assert [record.caption for record in rows] == [record.caption for record in read(root, "canny").records]
 
 
-def test_no_scene_is_trained_on_and_they_are_the_same_every_time() -> None:
-    for task in TASKS:
-        assert all(scene.held_out for scene in held_out_scenes(task))
-        assert held_out_scenes(task) == held_out_scenes(task)
-    assert held_out_scenes("depth") == held_out_scenes("canny") != held_out_scenes("segmentation")
+def test_no_scene_is_trained_on_and_they_are_the_same_every_time(scenes: dict[str, list[Scene]]) -> None:
+    assert all(scene.held_out for task in TASKS for scene in scenes[task])
+    assert held_out_scenes("segmentation") == scenes["segmentation"]
+    assert scenes["depth"] == scenes["canny"] != scenes["segmentation"]
 
 
-def test_every_class_occurs() -> None:
-    ids = np.stack([segmentation(scene) for scene in held_out_scenes("segmentation")])
+def test_every_class_occurs(scenes: dict[str, list[Scene]]) -> None:
+    ids = np.stack([segmentation(scene) for scene in scenes["segmentation"]])
     assert set(np.unique(ids)) == set(range(len(CLASSES)))
 
 

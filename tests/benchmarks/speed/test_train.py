@@ -2,16 +2,30 @@
 
 from dataclasses import asdict, replace
 
-from benchmarks.miniature.paths import WEIGHTS
+import torch
+
+from benchmarks.miniature.world.captions import VOCABULARY
 from benchmarks.speed.train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
-from editar.config import TransformerConfig
-from editar.model.checkpoint import load_folder
+from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
+from editar.model.files import Parts
+from editar.model.text import WordTextEncoder
+from editar.model.transformer import EditARTransformer
+from editar.model.vq import VQModel
 
 SETTINGS = TrainSpeed(device="cpu", batch=2, steps=2, rounds=1, pairs=3, compiled=False)
+CONFIG = TransformerConfig(layers=1, heads=2, dim=32, vocab_size=32, grid=2, text_length=8, text_dim=16)
 
 
 def test_three_ways_train_the_same_model_on_the_same_pairs() -> None:
-    parts = load_folder(WEIGHTS / "editar")
+    torch.manual_seed(0)
+    parts = Parts(
+        vq=VQModel(
+            VQConfig(channels=8, res_blocks=1, latent_channels=8, codebook_size=32, codebook_dim=4, norm_groups=4)
+        ),
+        transformer=EditARTransformer(CONFIG),
+        text=WordTextEncoder(WordTextConfig(vocabulary=VOCABULARY, length=8, dim=16, layers=1, heads=2)),
+        sampling=SamplingConfig(guidance=2.0, top_k=0),
+    )
     before = parts.transformer.output.weight.clone()
     figures = measure(SETTINGS, parts)
     assert list(figures["samples_per_second"]) == [NAIVE, OURS, CACHED]
@@ -23,8 +37,7 @@ def test_three_ways_train_the_same_model_on_the_same_pairs() -> None:
 
 
 def test_a_device_is_measured_by_the_trainers_own_log() -> None:
-    config = TransformerConfig(layers=1, heads=2, dim=32, vocab_size=32, grid=2, text_length=8, text_dim=16)
-    figures = measure_device(replace(SETTINGS, size="XL"), config)
+    figures = measure_device(replace(SETTINGS, size="XL"), CONFIG)
     assert figures["tokens_per_second"] / figures["samples_per_second"] - 15 < 1e-3
     assert "mfu" not in figures  # of a CPU, whose peak nobody states
     assert "whose peak is not known" in report_device({"settings": asdict(SETTINGS), **figures})
