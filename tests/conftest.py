@@ -7,6 +7,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch starts its threads: there are as many workers as cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two, they don't spin on others' cores
 
 LEFT_OUT = pytest.StashKey[int]()
 WORKERS_KEY = "slow_tests_left_out"

@@ -103,7 +103,7 @@ def test_a_folder_of_pairs_makes_a_model_that_edits(trained, small_folder, tmp_p
     assert Image.open(trained / "previews" / previews[-1]).size == (96, 64)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, accumulate):
     """Killed with no warning while it runs, at a time that nothing here chooses."""
     flags = ["--out", str(tmp_path / "killed"), "--training.accumulate", str(accumulate), "--previews", "0"]
@@ -142,6 +142,7 @@ def test_the_moving_average_is_what_is_kept(settings, trained, tmp_path):
     torch.testing.assert_close(average, start + 0.1 * (plain - start))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shards", "accumulate"), [(0, 2), (1, 1)])
 def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shards, accumulate):
     """By torchrun, with a moving average and layers that are computed again; then one process goes on from their
