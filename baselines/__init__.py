@@ -37,11 +37,12 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
 # Rows that `nox -s piebench` makes without being asked for more: the references, and what takes well below a second an
 # image in the miniature on two CPU cores. A row that the suite has no networks for is left out.
 QUICK = frozenset({"copy-source", "vq-reconstruction", "editar", "instruct-pix2pix"})
+# In the order of the paper's Table 2.
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "t2i-adapter": t2i_adapter,
+    "uni-controlnet": UniControlNet,
+    "unicontrol": UniControl,
     "controlnet": controlnet,
     "controlnet-plus-plus": controlnet_plus_plus,
-    "unicontrol": UniControl,
-    "uni-controlnet": UniControlNet,
     "editar": EditARMethod,
 }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from baselines.checkpoints import Checkpoint
 from baselines.diffusion import Control, ControlledDiffusion
-from baselines.method import MethodContext
+from baselines.method import MethodCard, MethodContext
 from editar.prompts import TASKS
 
 _SIZES = {"diffusion_pytorch_model.safetensors": 1_450_000_000}  # as the hub shows it, rounded
@@ -36,9 +36,9 @@ def _reward(subfolder: str) -> Checkpoint:
     )
 
 
-def _control(title: str, networks: Mapping[str, Mapping[str, Checkpoint]]) -> Control:
+def _control(card: MethodCard, networks: Mapping[str, Mapping[str, Checkpoint]]) -> Control:
     return Control(
-        title=title,
+        card=card,
         networks=networks,
         network="ControlNetModel",
         pipeline="StableDiffusionControlNetPipeline",
@@ -50,7 +50,7 @@ def _control(title: str, networks: Mapping[str, Mapping[str, Checkpoint]]) -> Co
 
 
 CONTROLNET = _control(
-    "ControlNet v1.1",
+    MethodCard(kind="control", published_as="ControlNet", citation="arXiv 2302.05543", licence="CreativeML OpenRAIL-M"),
     {
         "paper": {
             "depth": _v11("control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
@@ -61,7 +61,7 @@ CONTROLNET = _control(
     },
 )
 CONTROLNET_PLUS_PLUS = _control(
-    "ControlNet++",
+    MethodCard(kind="control", published_as="ControlNet++", citation="arXiv 2404.07987", licence="MIT"),
     {
         "paper": {
             "depth": _reward("checkpoints/depth/controlnet"),

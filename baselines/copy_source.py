@@ -5,11 +5,13 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest, MethodCard, MethodContext
 from baselines.needs import Needs
 
 
 class CopySource:
+    card = MethodCard(kind="reference", note="nothing edited, the floor for editing and the ceiling for preservation")
+
     def __init__(self, context: MethodContext) -> None:
         pass
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, find, miniature_weights
-from baselines.method import MethodContext, NoAnswer, TranslateRequest, Unsupported
+from baselines.method import MethodCard, MethodContext, NoAnswer, TranslateRequest, Unsupported
 from baselines.needs import Needs
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Control:
     set up from the config of the base's own; None for the base's own.
     """
 
-    title: str
+    card: MethodCard
     networks: Mapping[str, Mapping[str, Checkpoint]]
     network: str
     pipeline: str
@@ -74,15 +74,15 @@ class ControlledDiffusion:
         task = context.task
         if task is None or task not in networks:
             raise Unsupported(
-                f"{control.title} has no network for the task {task!r} in the suite {context.suite!r}; it has "
-                f"{', '.join(networks) or 'none'}: leave it out of --methods"
+                f"{control.card.published_as} has no network for the task {task!r} in the suite {context.suite!r}; it "
+                f"has {', '.join(networks) or 'none'}: leave it out of --methods"
             )
         self.weights = miniature_weights(context.weights) if context.suite == "miniature" else context.weights
         if dtype is None:
             dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        self.control, self.task, self.dtype = control, task, dtype
+        self.card, self.control, self.task, self.dtype = control.card, control, task, dtype
         self.device, self.side = context.device, context.image_side
         self.base, self.network = BASES[context.suite], networks[task]
         self.negative_prompt = NEGATIVE_PROMPTS[context.suite]
@@ -116,7 +116,7 @@ class ControlledDiffusion:
         assert self.pipeline is not None, "call load() first"
         if others := sorted({request.task for request in requests} - {self.task}):
             raise ValueError(
-                f"{self.control.title} was set up for {self.task}; the requests are of {', '.join(others)}"
+                f"{self.card.published_as} was set up for {self.task}; the requests are of {', '.join(others)}"
             )
         pipeline = self.pipeline
         side = self.side // pipeline.vae_scale_factor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.checkpoints import Checkpoint
-from baselines.method import EditRequest, MethodContext, TranslateRequest
+from baselines.method import EditRequest, MethodCard, MethodContext, TranslateRequest
 from baselines.needs import NeededFile, Needs
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ PATCH = 16  # pixels along one side of what a token stands for, in the released 
 
 class EditARMethod:
     """guidance: eta of the paper's equation 5, instead of the checkpoint's own."""
+
+    card = MethodCard(kind="feed-forward", published_as="EditAR", citation="arXiv 2501.04699")
 
     def __init__(self, context: MethodContext, guidance: float | None = None) -> None:
         self.context = context

@@ -7,6 +7,8 @@ The recipe is a TOML file:
     timeout_seconds = 600                             # for each image of a batch; 600 when left out
     files = ["edit.py", "${MODELS}/weights"]          # files, or folders: their digests become part of the settings
     answer_side = 1024                                # answers are squares of so many pixels, see below
+    [card]                                            # for tables: kind, citation, licence (baselines/method.py)
+    kind = "feed-forward"
     [settings]                                        # recorded with the run: whatever can move a number
     steps = 50
 
@@ -45,7 +47,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from baselines.method import EditRequest, NoAnswer, Request, TranslateRequest, shown
+from baselines.method import EditRequest, MethodCard, NoAnswer, Request, TranslateRequest, input_image
 from baselines.needs import NeededFile, Needs
 from editar.io.digests import file_digest
 from editar.io.image_files import decode_image
@@ -75,6 +77,7 @@ class Recipe:
     answer_side: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    card: MethodCard = field(default_factory=MethodCard)
 
     def __post_init__(self) -> None:
         """Raises ValueError. What the recipe needs of this machine is looked at by `check`."""
@@ -143,7 +146,7 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
         raise ValueError(f"{path}: no readable recipe: {error}") from error
     kinds: dict[str, tuple[type, ...]] = {
         "name": (str,), "command": (list,), "timeout_seconds": (int, float), "files": (list,), "answer_side": (int,),
-        "settings": (dict,),
+        "settings": (dict,), "card": (dict,),
     }  # fmt: skip
     if unknown := sorted(set(table) - set(kinds)):
         raise ValueError(f"{path}: unknown fields {unknown}; a recipe has {sorted(kinds)}")
@@ -159,6 +162,7 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
         table[name] = tuple(table.get(name, ()))
     try:
         json.dumps(table.get("settings", {}), allow_nan=False)
+        table["card"] = MethodCard(**table.get("card", {}))
         return Recipe(folder=path.parent.resolve(), variables=variables, **table)
     except (TypeError, ValueError) as error:  # a TOML date in the settings is no JSON
         raise ValueError(f"{path}: {error}") from error
@@ -169,6 +173,7 @@ class External:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.card = recipe.card
 
     def settings(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -188,7 +193,7 @@ class External:
         return ask(self.recipe, requests, ".png", self._read)
 
     def _read(self, path: Path, request: Request) -> Image.Image:
-        side, wanted = self.recipe.answer_side, shown(request).size
+        side, wanted = self.recipe.answer_side, input_image(request).size
         answer = decode_image(path, formats=("PNG",), size=wanted if side is None else (side, side)).convert("RGB")
         return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)
 
@@ -240,7 +245,7 @@ def _write_requests(folder: Path, requests: Requests) -> None:
     with (folder / "requests.jsonl").open("w", encoding="utf-8") as file:
         for request in requests:
             name = f"images/{request.sample_id}.png"
-            shown(request).save(folder / name)
+            input_image(request).save(folder / name)
             line: dict[str, Any] = {"sample_id": request.sample_id, "image": name, "seed": request.seed}
             if isinstance(request, EditRequest):
                 line |= {

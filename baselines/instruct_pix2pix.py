@@ -11,7 +11,7 @@ from dataclasses import replace
 from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint
 from baselines.instruct.files import Published
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.method import MethodContext
+from baselines.method import MethodCard, MethodContext
 from baselines.unified.files import CheckpointFile
 
 
@@ -30,6 +30,10 @@ def _from_hub(name: str, repository: str, revision: str, licence: str, size: int
     )
 
 
+def _card(published_as: str, citation: str, licence: str) -> MethodCard:
+    return MethodCard(kind="feed-forward", published_as=published_as, citation=citation, licence=licence)
+
+
 # The miniature has one network that reads instructions. All three rows run on it, each with its own sampling.
 MINIATURE = Checkpoint(
     name="diffusion/instruct-pix2pix",
@@ -42,7 +46,7 @@ MINIATURE = Checkpoint(
 )
 # The file and the settings of PnPInversion's run_editing_instructpix2pix.py.
 INSTRUCT_PIX2PIX = Instructed(
-    title="InstructPix2Pix",
+    card=_card("InstructPix2Pix", "arXiv 2211.09800", "MIT"),
     published=Published(
         file=_from_hub(
             "instruct-pix2pix-00-22000.ckpt",
@@ -74,7 +78,7 @@ MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
 # The checkpoint that its authors recommend, of which magicbrush-jul7 is the port; that of the paper is refused, since
 # its pickle holds callbacks of the training.
 MAGICBRUSH = Instructed(
-    title="MagicBrush",
+    card=_card("MagicBrush", "arXiv 2306.10012", "CreativeML OpenRAIL-M"),
     published=Published(
         file=_from_hub(
             "MagicBrush-epoch-52-step-4999.ckpt",
@@ -94,7 +98,7 @@ MAGICBRUSH = Instructed(
 )
 # The file of edit_cli.py; the settings of PnPInversion's run_editing_instructdiffusion.py.
 INSTRUCT_DIFFUSION = Instructed(
-    title="InstructDiffusion",
+    card=_card("InstructDiffusion", "arXiv 2309.03895", "MIT, and Stable Diffusion's"),
     published=Published(
         file=CheckpointFile(
             name="v1-5-pruned-emaonly-adaption-task.ckpt",

@@ -7,9 +7,26 @@ A new method is one file with a class that has `edit` and `settings`, and one li
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCard:
+    """What tables say of a method besides its numbers.
+
+    kind: a reference bounds the other rows and competes with none; a feed-forward method follows an instruction, an
+    inversion method two prompts, a control method a condition map. published_as: the paper's name of the published row
+    that this one reproduces, "" without one. note: what a reference bounds. citation: where the method was published.
+    licence: of its weights.
+    """
+
+    kind: Literal["reference", "feed-forward", "inversion", "control", ""] = ""
+    published_as: str = ""
+    note: str = ""
+    citation: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +65,8 @@ class TranslateRequest:
 Request = EditRequest | TranslateRequest
 
 
-def shown(request: Request) -> Image.Image:
-    """The image that a request shows: to edit, or the condition map. Its answer has the same size."""
+def input_image(request: Request) -> Image.Image:
+    """The image to edit, or the condition map. The answer has its size."""
     return request.image if isinstance(request, EditRequest) else request.condition
 
 
@@ -89,10 +106,15 @@ class Method(Protocol):
     the run; one in `edit` fails samples. `settings` holds all that can move a number (steps, guidance, digests of the
     weights), as JSON.
 
+    `card` says what tables have to know of the method.
+
     A method with weights also has `needs() -> Needs` (baselines/needs.py): which files, where they are, how often its
     networks run. It loads and fetches nothing and finds nothing wrong with what is missing: --dry-run shows it, and
     --methods all leaves out a row whose files can't be had.
     """
+
+    @property
+    def card(self) -> MethodCard: ...
 
     def edit(self, requests: Sequence[EditRequest]) -> Sequence[Image.Image | NoAnswer]:
         """One RGB image for each request, in order and of its image's size, or a NoAnswer that says why not.
@@ -107,6 +129,9 @@ class Method(Protocol):
 
 class Translator(Protocol):
     """Turns condition maps into images; otherwise as Method. A class may be both."""
+
+    @property
+    def card(self) -> MethodCard: ...
 
     def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Image.Image | NoAnswer]:
         """One RGB image for each request, in order and of its condition's size, or a NoAnswer that says why not.

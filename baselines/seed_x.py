@@ -7,7 +7,7 @@ All of it pins old libraries and runs in its own environment, by `recipes/seed_x
 from dataclasses import replace
 
 from baselines.external import External, read_recipe
-from baselines.method import MethodContext
+from baselines.method import MethodCard, MethodContext
 from baselines.needs import NeededFile, Needs
 from baselines.recipes import SEED_X as RECIPE
 from baselines.unified.files import refuse_miniature
@@ -56,6 +56,9 @@ class SeedXEdit(External):
     def __init__(self, context: MethodContext) -> None:
         refuse_miniature("SEED-X-Edit", context)
         super().__init__(read_recipe(RECIPE))
+        self.card = MethodCard(
+            kind="feed-forward", published_as="SEED-X-Edit", citation="arXiv 2404.14396", licence="SEED-X-17B's"
+        )
 
     def needs(self) -> Needs:
         """The de-tokenizer's guidance takes three predictions in each step, as InstructPix2Pix' does."""

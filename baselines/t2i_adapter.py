@@ -5,7 +5,7 @@ Published for depth (three channels) and canny (one). Sampled with the base's ow
 
 from baselines.checkpoints import Checkpoint
 from baselines.diffusion import Control, ControlledDiffusion
-from baselines.method import MethodContext
+from baselines.method import MethodCard, MethodContext
 
 # The hub has these in PyTorch's format only.
 _FILES = ("config.json", "diffusion_pytorch_model.bin")
@@ -24,7 +24,7 @@ def _tencent(name: str, revision: str, megabytes: int) -> Checkpoint:
 
 
 T2I_ADAPTER = Control(
-    title="T2I-Adapter",
+    card=MethodCard(kind="control", published_as="T2I-Adapter", citation="arXiv 2302.08453", licence="Apache-2.0"),
     networks={
         "paper": {
             "depth": _tencent("t2iadapter_depth_sd15v2", "9f96518933daa6c9386692914f72af81a0f6978f", 309),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.checkpoints import Checkpoint
-from baselines.method import MethodContext, TranslateRequest
+from baselines.method import MethodCard, MethodContext, TranslateRequest
 from baselines.needs import Needs
 from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
 from baselines.unified.settings import SamplerSettings
@@ -47,6 +47,8 @@ CHANNELS = {"canny": 0, "depth": 15, "segmentation": 18}
 
 
 class UniControlNet:
+    card = MethodCard(kind="control", published_as="UniControlNet", citation="arXiv 2305.16322", licence="MIT")
+
     def __init__(self, context: MethodContext) -> None:
         refuse_miniature("Uni-ControlNet", context)
         self.weights, self.device = context.weights, context.device

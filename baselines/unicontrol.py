@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.method import MethodContext, TranslateRequest
+from baselines.method import MethodCard, MethodContext, TranslateRequest
 from baselines.needs import Needs
 from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
 from baselines.unified.settings import SamplerSettings
@@ -36,6 +36,8 @@ TASKS = {
 
 
 class UniControl:
+    card = MethodCard(kind="control", published_as="UniControl", citation="arXiv 2305.11147", licence="Apache-2.0")
+
     def __init__(self, context: MethodContext) -> None:
         refuse_miniature("UniControl", context)
         self.weights, self.device = context.weights, context.device

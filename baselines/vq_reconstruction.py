@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.editar import TOKENIZER, model_files, weights_folder
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest, MethodCard, MethodContext
 from baselines.needs import Needs
 from editar.io.digests import file_digest
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class VQReconstruction:
+    card = MethodCard(kind="reference", note="the ceiling of EditAR's tokenizer", citation="arXiv 2406.06525")
+
     def __init__(self, context: MethodContext) -> None:
         self.context = context
         self.device = context.device

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import MethodContext
-from benchmarks.cli import BenchmarkTask, Builders, RunArguments, command, run_methods
+from benchmarks.cli import Methods, RunArguments, merge_runs, open_runs, run_command
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.miniature.evaluate.truth_task import TruthTask
+from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import (
     PERCEPTION,
     PLAN,
@@ -29,15 +29,17 @@ from benchmarks.miniature.train.distillation import (
 )
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.piebench import ensure_written, held_out_edits, sample_ids, write_piebench
-from benchmarks.runs.edit_task import EditTask
+from benchmarks.runs.edit_benchmark import EditBenchmark
+from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.fid_of_edits import write_fid_of_edits
 from benchmarks.runs.rendering import write_results
+from benchmarks.runs.schema import Dataset
 from benchmarks.runs.store import RunDirectory
 from benchmarks.suites import SUITES, default_device
 from editar.io.locks import lock
 
 SUITE = SUITES["miniature"]
-REFERENCES = ("copy-source", "vq-reconstruction")
+REFERENCE_ROWS = ("copy-source", "vq-reconstruction")
 GUIDANCE = (1.0, 1.15, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)  # the miniature's own is 1.15, the paper's choice 3
 HELD_OUT = {"2": 48, "3": 48, "6": 48, "7": 48, "8": 48}  # edits of each type
 HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than benchmarks/miniature/evaluate/editar.py's
@@ -45,7 +47,9 @@ HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than benc
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(RunArguments):
-    """Measure what guidance or distillation do to the miniature."""
+    """Example: python -m benchmarks.ablations --axis guidance
+
+    Measure what guidance or distillation do to the miniature."""
 
     axis: Literal["guidance", "distillation"]
     """guidance: a sweep of its strength. distillation: small models, trained with either teacher and with none."""
@@ -53,7 +57,7 @@ class Arguments(RunArguments):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command(Arguments, evaluate, "benchmarks.ablations", arguments)
+    return run_command(Arguments, evaluate, "benchmarks.ablations", arguments)
 
 
 def evaluate(args: Arguments, plan: Plan = PLAN, held_out: Mapping[str, int] = HELD_OUT) -> list[Path]:
@@ -69,10 +73,10 @@ def guidance(args: Arguments) -> list[RunDirectory]:
     """The runs of the sweep on the embedded PIE-Bench."""
     device = default_device()
     dataset = read_piebench(SUITE.dataset(None), SUITE.image_side)
-    task = EditTask(dataset, SUITE.backbones(None, device, "float32"), "float32", args.seed, device)
+    benchmark = EditBenchmark(dataset, SUITE.backbones(None, device, "float32"), "float32", args.seed, device)
     context = _context(device)
-    swept: Builders = {f"editar-eta-{eta:g}": partial(EditARMethod, context, eta) for eta in GUIDANCE}
-    return _run(args, task, dataset, _references(context) | swept, device)
+    swept: Methods = {f"editar-eta-{eta:g}": partial(EditARMethod, context, eta) for eta in GUIDANCE}
+    return _run(args, benchmark, dataset, _references(context) | swept, device)
 
 
 def distillation(args: Arguments, plan: Plan, held_out: Mapping[str, int]) -> list[RunDirectory]:
@@ -85,11 +89,11 @@ def distillation(args: Arguments, plan: Plan, held_out: Mapping[str, int]) -> li
     records = held_out_edits(dict(held_out), HELD_OUT_SEED)
     dataset, truths = write_held_out(records, work / "-".join(f"{kind}x{n}" for kind, n in held_out.items()))
     edits = dict(zip(sample_ids(records), records, strict=True))
-    task = TruthTask(dataset, edits, load_perception(PERCEPTION)[0], load_backbones(PERCEPTION), args.seed)
-    builders = _references(_context(device))
+    benchmark = TruthBenchmark(dataset, edits, load_perception(PERCEPTION)[0], load_backbones(PERCEPTION), args.seed)
+    methods = _references(_context(device))
     for name, (folder, facts) in trained.items():
-        builders[name] = partial(TrainedStudent, _context(device, folder), facts)
-    runs = _run(args, task, dataset, builders, device)
+        methods[name] = partial(TrainedStudent, _context(device, folder), facts)
+    runs = _run(args, benchmark, dataset, methods, device)
     network = load_translation_backbones(PERCEPTION, "canny").features
     for each in runs:
         write_fid_of_edits(each, truths, network)
@@ -132,25 +136,21 @@ def _context(device: str, weights: Path | None = None) -> MethodContext:
     return MethodContext(suite=SUITE.name, weights=weights, device=device, image_side=SUITE.image_side)
 
 
-def _references(context: MethodContext) -> Builders:
-    return {name: partial(METHODS[name], context) for name in REFERENCES}
+def _references(context: MethodContext) -> Methods:
+    return {name: partial(METHODS[name], context) for name in REFERENCE_ROWS}
 
 
 def _run(
-    args: Arguments, task: BenchmarkTask, dataset: PieBench, builders: Builders, device: str
+    args: Arguments, benchmark: EditBenchmark, dataset: PieBench, methods: Methods, device: str
 ) -> list[RunDirectory]:
-    benchmark = f"ablation-{args.axis}"
-    return run_methods(
-        args,
-        task,
-        builders,
-        [record.sample_id for record in dataset.records][: args.limit],
-        args.out / SUITE.name / benchmark,
-        suite=SUITE.name,
-        benchmark=benchmark,
-        dataset={"name": "PIE-Bench", "digest": dataset.digest, "records": len(dataset.records)},
-        device=device,
-    )
+    name = f"ablation-{args.axis}"
+    sample_ids = [record.sample_id for record in dataset.records][: args.limit]
+    facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
+    runs = open_runs(args, name, SUITE.name, benchmark, facts, methods, device, methods)
+    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
+        share.generate(benchmark, methods)
+        share.score(benchmark)
+    return merge_runs(args, runs, benchmark, sample_ids, share.worked)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share: flags, the rows that they name, and the way from rows to finished runs."""
+"""What the benchmarks' command lines share: flags, the methods that they name, and the run directories of these."""
 
 import re
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -14,19 +14,20 @@ from baselines.external import External, Recipe, read_recipe
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import Needs
 from benchmarks.datasets.finished_images import FinishedImages
-from benchmarks.runs.execute import Shard, Task, run
-from benchmarks.runs.generate import Maker
+from benchmarks.runs.execute import Benchmark, Shard
+from benchmarks.runs.generate import AnyMethod
 from benchmarks.runs.manifest import new_manifest
+from benchmarks.runs.schema import LAST, Dataset
 from benchmarks.runs.signals import EXIT_STATUS, Terminated, terminable
-from benchmarks.runs.store import Facts, RunDirectory
+from benchmarks.runs.store import RunDirectory
 
 EXTERNAL = "external:"
 DEFAULT_OUT = Path("runs")
-SHOWN_FAILURES = 5  # of each method
+LISTED_FAILURES = 5  # of each method
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # becomes the name of a folder
 
-Builders = dict[str, Callable[[], Maker]]
+Methods = dict[str, Callable[[], AnyMethod]]  # constructors, by the names of the rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class RunArguments:
     """Render the table although samples are missing; their number is stamped on it."""
 
     def __post_init__(self) -> None:
+        """Raises ValueError that names the flag."""
         for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{flag} is {value}; it must be at least 1")
@@ -94,11 +96,11 @@ class BenchmarkArguments(RunArguments):
 T = TypeVar("T")
 
 
-def command(kind: type[T], evaluate: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
+def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
     """Runs a command; returns its exit code. What a user can mend is told in one message, with code 2."""
     try:
         with terminable():
-            evaluate(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
+            work(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -112,16 +114,16 @@ def command(kind: type[T], evaluate: Callable[[T], Any], program: str, arguments
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedRow:
-    """A row of the table. build: its method for a context, which is whole once the data set was read. named: the user
-    asked for it by its name, not for all or for the quick ones."""
+class ChosenMethod:
+    """A method that the flags chose. build: makes it for a context. by_name: the user named it, instead of asking for
+    all or for the quick ones; then it is an error if it lacks something."""
 
     name: str
-    build: Callable[[MethodContext], Maker]
-    named: bool = True
+    build: Callable[[MethodContext], AnyMethod]
+    by_name: bool = True
 
     def lacks(self, context: MethodContext) -> str | None:
-        """Why a run could not make this row: it has no networks for the suite, or they can't be had. None: it could."""
+        """Why a run could not use this method: it has no networks for the suite, or they can't be had."""
         try:
             needs = needs_of(self.build(context))
         except Unsupported as reason:
@@ -133,138 +135,127 @@ class NamedRow:
         return "; ".join(reasons) or None
 
 
-def needs_of(method: Maker) -> Needs:
+def needs_of(method: AnyMethod) -> Needs:
     """What the method says that it needs; nothing for one that says nothing."""
     needs: Callable[[], Needs] | None = getattr(method, "needs", None)
     return needs() if needs else Needs(note="it doesn't say what it needs")
 
 
-def named_rows(
+def choose_methods(
     args: BenchmarkArguments,
-    known: Mapping[str, Callable[[MethodContext], Maker]],
+    known: Mapping[str, Callable[[MethodContext], AnyMethod]],
     quick: Collection[str] | None = None,
-) -> list[NamedRow]:
-    """The methods that the flags name. Raises ValueError for unknown ones and for two of a name.
+) -> list[ChosenMethod]:
+    """The methods that the flags choose. Raises ValueError for unknown ones and for two of a name.
 
-    known: the methods that this benchmark can ask. quick: those of them to ask if none is named, None for all.
+    known: all methods of this benchmark. quick: those of them to take where none is named, None for all.
     """
-    rows = []
+    names = []
     if not args.methods and args.images is None:
-        rows += [(name, False) for name in known if quick is None or name in quick]
+        names += [(name, False) for name in known if quick is None or name in quick]
     for name in args.methods:
-        rows += [(each, False) for each in known] if name == "all" else [(name, True)]
-    built = []
-    for name, named in rows:
+        names += [(each, False) for each in known] if name == "all" else [(name, True)]
+    chosen = []
+    for name, by_name in names:
         if name.startswith(EXTERNAL):
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
             if not args.dry_run:
                 recipe.check()
-            built.append(NamedRow(name=recipe.name, build=_external(recipe)))
+            chosen.append(ChosenMethod(name=recipe.name, build=_external(recipe)))
         elif name in known:
-            built.append(NamedRow(name=name, build=known[name], named=named))
+            chosen.append(ChosenMethod(name=name, build=known[name], by_name=by_name))
         else:
-            names = ", ".join(["all", *known, f"{EXTERNAL}RECIPE.toml"])
-            raise ValueError(f"there is no method {name!r}; --methods takes {names}")
-    labels = [row.name for row in built] + ([] if args.label is None else [args.label])
+            listed = ", ".join(["all", *known, f"{EXTERNAL}RECIPE.toml"])
+            raise ValueError(f"there is no method {name!r}; --methods takes {listed}")
+    labels = [each.name for each in chosen] + ([] if args.label is None else [args.label])
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise ValueError(f"two rows are called {twice!r}; change --methods, --label or the recipe's name")
-    return built
+    return chosen
 
 
-def _external(recipe: Recipe) -> Callable[[MethodContext], Maker]:
-    return lambda context: External(recipe)  # a recipe says all by itself
+def _external(recipe: Recipe) -> Callable[[MethodContext], AnyMethod]:
+    return lambda context: External(recipe)  # a recipe needs no context
 
 
 def build_methods(
     args: BenchmarkArguments,
-    rows: Sequence[NamedRow],
+    chosen: Sequence[ChosenMethod],
     context: MethodContext,
-    finished: Callable[[Path], FinishedImages],
+    read_images: Callable[[Path], FinishedImages],
     sample_ids: Sequence[str],
-) -> Builders:
-    """A constructor for each row, by name; rows that were not named and lack something are left out, which is said.
+) -> Methods:
+    """A constructor for each row. Methods that lack something are left out with a message, unless the user named them.
 
-    context: of all methods. finished: from the folder --images to what is in it. Raises DatasetError for absent images.
+    read_images: from the folder --images to the images in it. Raises DatasetError where some are missing.
     """
-    builders: Builders = {}
-    for row in rows:
-        if not row.named and (reason := row.lacks(context)):
-            print(f"{row.name} is left out: {reason}", file=sys.stderr)
+    methods: Methods = {}
+    for each in chosen:
+        if not each.by_name and (reason := each.lacks(context)):
+            print(f"{each.name} is left out: {reason}", file=sys.stderr)
         else:
-            builders[row.name] = partial(row.build, context)
+            methods[each.name] = partial(each.build, context)
     if args.images is not None and args.label is not None:
-        images = finished(args.images)
+        images = read_images(args.images)
         if not args.allow_partial:
             images.require(sample_ids)
-        builders[args.label] = lambda: images
-    return builders
+        methods[args.label] = lambda: images
+    return methods
 
 
-class BenchmarkTask(Task, Protocol):
-    """A task that also says what manifest and samples have to tell of it."""
-
-    @property
-    def protocol(self) -> str: ...
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
-    @property
-    def facts(self) -> Facts: ...
-
-    def scoring(self) -> dict[str, Any]:
-        """How the images are scored, for the manifest."""
-        ...
-
-
-def run_methods(
+def open_runs(
     args: RunArguments,
-    task: BenchmarkTask,
-    builders: Builders,
-    sample_ids: Sequence[str],
-    folder: Path,
-    **manifest: Any,
-) -> list[RunDirectory]:
-    """Makes and scores what the run directories in `folder` lack; returns them, none where another process renders.
-
-    It does while it has work left, and where nothing was left to do and this isn't the first process.
-
-    manifest: the arguments of `new_manifest` that neither task nor method know (suite, benchmark, dataset, device).
-    """
-    runs = {
-        name: RunDirectory(
-            folder / name,
-            new_manifest(
-                method=name,
-                protocol=task.protocol,
-                method_settings=build().settings(),
-                scoring=task.scoring(),
-                seed=args.seed,
-                **manifest,
-            ),
-            task.columns,
-            fresh=args.fresh,
+    name: str,
+    suite: str,
+    benchmark: Benchmark,
+    dataset: Dataset,
+    methods: Methods,
+    device: str,
+    order: Iterable[str] = (),
+) -> dict[str, RunDirectory]:
+    """The run directory of each method, in --out/<suite>/<name>/. order: the registry's, and so that of tables."""
+    positions = {method: position for position, method in enumerate(order)}
+    runs = {}
+    for row, build in methods.items():
+        method = build()
+        manifest = new_manifest(
+            suite=suite,
+            benchmark=name,
+            method=row,
+            card=method.card,
+            position=positions.get(row, LAST),
+            protocol=benchmark.protocol,
+            dataset=dataset,
+            method_settings=method.settings(),
+            scoring=benchmark.scoring(),
+            seed=args.seed,
+            device=device,
         )
-        for name, build in builders.items()
-    }
-    shard = Shard.parse(args.shard)
-    worked = run(task, runs, builders, sample_ids, batch_size=args.batch_size, shard=shard)
-    merged = [each.merge(sample_ids, task.facts, allow_missing=args.allow_partial) for each in runs.values()]
+        folder = args.out / suite / name / row
+        runs[row] = RunDirectory(folder, manifest, benchmark.columns, fresh=args.fresh)
+    return runs
+
+
+def merge_runs(
+    args: RunArguments, runs: Mapping[str, RunDirectory], benchmark: Benchmark, sample_ids: Sequence[str], worked: bool
+) -> list[RunDirectory]:
+    """The runs, finished; none where another process renders the table: one that has samples left, or the first one
+    where none had any. worked: whether this process had some."""
+    merged = [run.merge(sample_ids, benchmark.facts, allow_missing=args.allow_partial) for run in runs.values()]
     report_failures(runs.values())
     if not all(merged):
         print("other processes have samples left; the last one, or the next start, renders the table", file=sys.stderr)
         return []
-    if not worked and shard.index:  # all was done before: it is the first one's to render
+    if not worked and Shard.parse(args.shard).index:
         print("nothing is left to do; process 0, or a start without --shard, renders the table", file=sys.stderr)
         return []
     return list(runs.values())
 
 
 def report_failures(runs: Iterable[RunDirectory]) -> None:
-    for each in runs:
-        failed = [sample for sample in each.samples.values() if sample.error is not None]
-        for sample in failed[:SHOWN_FAILURES]:
-            print(f"{each.method}: sample {sample.sample_id} failed: {sample.error}", file=sys.stderr)
+    for run in runs:
+        failed = [sample for sample in run.samples.values() if sample.error is not None]
+        for sample in failed[:LISTED_FAILURES]:
+            print(f"{run.method}: sample {sample.sample_id} failed: {sample.error}", file=sys.stderr)
         if failed:
             where = "samples.parquet has every error, and the next start tries again"
-            print(f"{each.method}: {len(failed)} failed; {where}", file=sys.stderr)
+            print(f"{run.method}: {len(failed)} failed; {where}", file=sys.stderr)

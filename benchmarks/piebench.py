@@ -13,24 +13,27 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.cli import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.cli import BenchmarkArguments, build_methods, choose_methods, merge_runs, open_runs, run_command
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.runs.dry_run import show_plan
-from benchmarks.runs.edit_task import EditTask
+from benchmarks.runs.edit_benchmark import EditBenchmark
+from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.rendering import write_results
+from benchmarks.runs.schema import Dataset
 from benchmarks.runs.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
-from reports.tables.piebench import REFERENCES
 
-BENCHMARK = "piebench"
+NAME = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
 SHEET_ROWS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(BenchmarkArguments):
-    """Edit PIE-Bench with several methods, score the edits, render the table."""
+    """Example: python -m benchmarks.piebench --methods editar instruct-pix2pix
+
+    Edit PIE-Bench with several methods, score the edits, render the table."""
 
     data: Path | None = None
     """Folder of the data set; the paper suite needs it."""
@@ -42,7 +45,7 @@ class Arguments(BenchmarkArguments):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command(Arguments, evaluate, "benchmarks.piebench", arguments)
+    return run_command(Arguments, evaluate, "benchmarks.piebench", arguments)
 
 
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
@@ -60,36 +63,34 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         image_side=suite.image_side,
         cache=args.out / suite.name / "cache",
     )
-    rows = named_rows(args, METHODS, QUICK)
+    chosen = choose_methods(args, METHODS, QUICK)
     if args.dry_run:
-        show_plan(args, rows, context, suite.files(args.data, args.weights), suite.name, BENCHMARK, suite.records)
+        show_plan(args, chosen, context, suite.files(args.data, args.weights), suite.name, NAME, suite.records)
         return []
+
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
-    context = replace(context, samples=len(dataset.records))
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
+    context = replace(context, samples=len(dataset.records))
     names = {record.sample_id: record.image_name for record in dataset.records}
-    finished = partial(finished_edits, names=names, side=suite.image_side)
-    builders = build_methods(args, rows, context, finished, sample_ids)
-    task = EditTask(dataset, suite.backbones(args.weights, device, args.precision), args.precision, args.seed, device)
-    runs = run_methods(
-        args,
-        task,
-        builders,
-        sample_ids,
-        args.out / suite.name / BENCHMARK,
-        suite=suite.name,
-        benchmark=BENCHMARK,
-        dataset={"name": "PIE-Bench", "digest": dataset.digest, "records": len(dataset.records)},
-        device=device,
-    )
-    if not runs:
+    methods = build_methods(args, chosen, context, partial(edits_in, names=names, side=suite.image_side), sample_ids)
+
+    networks = suite.backbones(args.weights, device, args.precision)
+    benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device)
+    facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
+    runs = open_runs(args, NAME, suite.name, benchmark, facts, methods, device, METHODS)
+    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
+        share.generate(benchmark, methods)
+        share.score(benchmark)
+
+    merged = merge_runs(args, runs, benchmark, sample_ids, share.worked)
+    if not merged:
         return []
-    edits = [each for each in runs if each.method not in REFERENCES] or runs
-    draw_sheet = partial(write_sheet, task, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
-    return write_results(args, suite.name, BENCHMARK, runs, draw_sheet)
+    edits = [run for run in merged if run.card.kind != "reference"] or merged
+    draw_sheet = partial(write_sheet, benchmark, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
+    return write_results(args, suite.name, NAME, merged, draw_sheet)
 
 
-def finished_edits(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
+def edits_in(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:
     """Edits laid out like annotation_images/; `folder` may also hold that folder."""
     inner = folder / IMAGES
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)

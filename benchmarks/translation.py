@@ -14,25 +14,28 @@ from typing import Literal
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.cli import BenchmarkArguments, build_methods, command, named_rows, run_methods
+from benchmarks.cli import BenchmarkArguments, build_methods, choose_methods, merge_runs, open_runs, run_command
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.dry_run import show_plan
-from benchmarks.runs.fid import reference, write_fid
+from benchmarks.runs.execute import Shard, Share
+from benchmarks.runs.fid import real_image_sums, write_fid
 from benchmarks.runs.rendering import write_results
+from benchmarks.runs.schema import Dataset
 from benchmarks.runs.sheet import write_sheet
-from benchmarks.runs.translate_task import TranslateTask
-from benchmarks.suites import default_device
-from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
+from benchmarks.runs.translation_benchmark import TranslationBenchmark
+from benchmarks.suites import TRANSLATION_SUITES, TranslationSuite, default_device
 
-REFERENCES = "translation-references"  # real images and their sums, beside the benchmarks' folders
+REAL_IMAGES = "translation-references"  # real images and their sums, beside the benchmarks' folders
 SHEET_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(BenchmarkArguments):
-    """Generate images of one kind of condition maps with several methods, score them, render the table."""
+    """Example: python -m benchmarks.translation --task canny --methods editar controlnet
+
+    Generate images of one kind of condition maps with several methods, score them, render the table."""
 
     task: Literal["depth", "canny", "segmentation"]
     """The kind of condition maps."""
@@ -52,7 +55,7 @@ class Arguments(BenchmarkArguments):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command(Arguments, evaluate, "benchmarks.translation", arguments)
+    return run_command(Arguments, evaluate, "benchmarks.translation", arguments)
 
 
 def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
@@ -68,45 +71,39 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     context = MethodContext(
         suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
     )
-    rows = named_rows(args, TRANSLATORS)
-    benchmark = f"translation-{args.task}"
+    chosen = choose_methods(args, TRANSLATORS)
+    name = f"translation-{args.task}"
     if args.dry_run:
         files = suite.files(args.task, source, args.data, args.weights)
-        show_plan(args, rows, context, files, suite.name, benchmark, suite.records, protocol.images_per_prompt)
+        show_plan(args, chosen, context, files, suite.name, name, suite.records, protocol.images_per_prompt)
         return []
+
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
-    builders = build_methods(
-        args,
-        rows,
-        replace(context, samples=len(every_id)),
-        lambda folder: FinishedImages(folder, {each: f"{each}.png" for each in every_id}, protocol.side),
-        sample_ids,
-    )
-    task = TranslateTask(dataset, protocol, suite.backbones(args.task, args.weights, device), args.seed, device)
-    runs = run_methods(
-        args,
-        task,
-        builders,
-        sample_ids,
-        args.out / suite.name / benchmark,
-        suite=suite.name,
-        benchmark=benchmark,
-        dataset={"name": dataset.source.name, "digest": dataset.digest, "records": len(dataset.records)},
-        device=device,
-    )
-    if not runs:
+    context = replace(context, samples=len(every_id))
+    images_in = partial(FinishedImages, names={each: f"{each}.png" for each in every_id}, side=protocol.side)
+    methods = build_methods(args, chosen, context, images_in, sample_ids)
+
+    networks = suite.backbones(args.task, args.weights, device)
+    benchmark = TranslationBenchmark(dataset, protocol, networks, args.seed, device)
+    facts = Dataset(name=dataset.source.name, digest=dataset.digest, records=len(dataset.records))
+    runs = open_runs(args, name, suite.name, benchmark, facts, methods, device, TRANSLATORS)
+    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
+        share.generate(benchmark, methods)
+        share.score(benchmark)
+
+    merged = merge_runs(args, runs, benchmark, sample_ids, share.worked)
+    if not merged:
         return []
-    draws = {sample_id: facts["draw"] for sample_id, facts in task.facts.items()}
+    draws = {sample_id: each["draw"] for sample_id, each in benchmark.facts.items()}
+    sums, digest = real_image_sums(dataset, protocol, networks.features, args.out / suite.name / REAL_IMAGES)
+    for run in merged:
+        write_fid(run, draws, networks.features, sums, digest)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
-    network = task.backbones.features
-    sums, digest = reference(dataset, protocol, network, args.out / suite.name / REFERENCES)
-    for each in runs:
-        write_fid(each, draws, network, sums, digest)
     title = f"{args.task.capitalize()} to image, {suite.name}"
-    draw_sheet = partial(write_sheet, task, runs, firsts, SHEET_ROWS, title=title)
-    return write_results(args, suite.name, benchmark, runs, draw_sheet)
+    draw_sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)
+    return write_results(args, suite.name, name, merged, draw_sheet)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.runs import ReportError, Run, lookup, read_run
+from reports.runs import ReportError, Run, read_run
 
 TOLERANCES = {
     "structure_distance": 2e-5,
@@ -29,9 +29,7 @@ EDGES_SSIM = 0.02
 DRAWN = ("editar",)
 MOVED = 0.25
 # What has to be equal before scores can be: a summary of other weights is an old one.
-SETTINGS = (
-    ("suite",), ("benchmark",), ("protocol",), ("dataset", "digest"), ("scoring",), ("seed",), ("method_settings",),
-)  # fmt: skip
+SETTINGS = ("suite", "benchmark", "protocol", "dataset.digest", "scoring", "seed", "method_settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +53,11 @@ class Agreement:
 def agreement(run_dir: Path, summary: Path) -> Agreement:
     """Of a run of some of the summary's records. Raises ReportError where they are not the same method and settings."""
     run, committed = read_run(run_dir), read_run(summary)
-    for field in (("method",), *SETTINGS):
-        here, there = (lookup(each.manifest, field, each.path) for each in (run, committed))
+    for field in ("method", *SETTINGS):
+        here, there = (each.manifest.value(field) for each in (run, committed))
         if here != there:
             raise ReportError(
-                f"{'.'.join(field)} is {here!r} in {run_dir} and {there!r} in {summary}: nothing to compare; if that "
+                f"{field} is {here!r} in {run_dir} and {there!r} in {summary}: nothing to compare; if that "
                 "change is meant, run the whole benchmark and take it: nox -s tables -- --take runs/<suite>"
             )
     if strange := sorted(set(run.attempted.index) - set(committed.samples.index)):
@@ -75,7 +73,7 @@ def agreement(run_dir: Path, summary: Path) -> Agreement:
     same = run.samples["image_sha256"] == committed.samples["image_sha256"].reindex(run.samples.index)
     return Agreement(
         method=run.method,
-        benchmark=run.manifest["benchmark"],
+        benchmark=run.manifest.benchmark,
         samples=len(run.attempted),
         images=int(same.sum()),
         largest=largest,
@@ -99,7 +97,7 @@ def _value(score: float | None) -> float:
 
 
 def _tolerance(run: Run, column: str) -> float:
-    edges = column == "ssim" and run.manifest["benchmark"] == "translation-canny"
+    edges = column == "ssim" and run.manifest.benchmark == "translation-canny"
     return EDGES_SSIM if edges else TOLERANCES[column]
 
 

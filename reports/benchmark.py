@@ -10,13 +10,12 @@ from reports.tables.model import Column
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """columns: the scores of single samples. facts: what samples.parquet says of them. methods: in the order shown.
-    fid: of all of a run's images, None where it is undefined; without it the benchmark has none."""
+    """columns: the scores of single samples. facts: what samples.parquet says of them. fid: of all of a run's images,
+    None where it is undefined; without it the benchmark has none."""
 
     title: str
     columns: tuple[Column, ...]
     facts: tuple[str, ...]
-    methods: tuple[str, ...]
     fid: Callable[[Run], float | None] | None = None
 
 
@@ -25,26 +24,21 @@ BENCHMARKS = {
         title="PIE-Bench",
         columns=piebench.COLUMNS,
         facts=piebench.FACTS,
-        methods=(*piebench.REFERENCES, *piebench.KINDS),
     ),
     **{
         f"translation-{task}": Benchmark(
             title=f"{task.capitalize()} to image",
             columns=tuple(column for column in columns if column.key not in translation.OF_ALL_IMAGES),
             facts=translation.FACTS,
-            methods=tuple(translation.PUBLISHED_AS),
-            fid=lambda run: translation.read_fid(run)["fid"],
+            fid=lambda run: translation.read_fid(run).fid,
         )
         for task, columns in translation.COLUMNS.items()
     },
-    "ablation-guidance": Benchmark(
-        title="Guidance", columns=piebench.COLUMNS, facts=piebench.FACTS, methods=tuple(piebench.REFERENCES)
-    ),
+    "ablation-guidance": Benchmark(title="Guidance", columns=piebench.COLUMNS, facts=piebench.FACTS),
     "ablation-distillation": Benchmark(
         title="Distillation",
         columns=ablations.DISTILLATION_COLUMNS,
         facts=piebench.FACTS,
-        methods=tuple(piebench.REFERENCES),
         fid=lambda run: ablations.read_fid(run)[0],
     ),
 }

@@ -28,7 +28,7 @@ class Destination:
 def destination(run_dirs: Sequence[Path], folder: Path, elsewhere: Path) -> Destination:
     """Of finished runs of one benchmark. folder: where its tables belong; elsewhere: of runs that may not go there."""
     runs = [read_run(path) for path in run_dirs]
-    summaries = [read_run(path) for path in summary_files(folder, runs[0].manifest["benchmark"])]
+    summaries = [read_run(path) for path in summary_files(folder, runs[0].manifest.benchmark)]
     if not summaries:
         return Destination(folder=folder)
     place = folder / FOLDER

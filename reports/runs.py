@@ -1,33 +1,35 @@
-"""Reads run directories (schema 1: manifest.json, samples.parquet, with a FID fid.json) and the summaries that
-reports/summaries.py makes of them, and refuses those that do not belong together."""
+"""Reads run directories and the summaries that reports/summaries.py makes of them, and refuses those that do not belong
+together."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from reports.samples_file import read_samples
+from benchmarks.runs.schema import (
+    FID,
+    MANIFEST,
+    SAMPLES,
+    Fid,
+    Manifest,
+    parse,
+    read_fid,
+    read_manifest,
+    read_sample_table,
+)
 
-SCHEMA_VERSION = 1
 SUMMARY_VERSION = 1
 SUMMARY_KEYS = ("summary_version", "manifest", "fid", "samples")
 TAKE = "make it anew of the run: nox -s tables -- --take runs/<suite>"
 
-# What has to be equal for two rows to stand in one table, as paths into the manifest.
+# What has to be equal for two rows to stand in one table: dotted names in the manifest.
 SHARED = (
-    ("suite",),
-    ("benchmark",),
-    ("protocol",),
-    ("dataset", "digest"),
-    ("scoring", "precision"),
-    ("scoring", "backbones"),
-    ("seed",),
-    ("counts", "expected"),
-)
+    "suite", "benchmark", "protocol", "dataset.digest", "scoring.precision", "scoring.backbones", "seed",
+    "counts.expected",
+)  # fmt: skip
 
 
 class ReportError(ValueError):
@@ -42,17 +44,27 @@ class Run:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     attempted: pd.DataFrame
-    fid: Any = None
+    fid: Fid | None = None
 
     @property
     def method(self) -> str:
-        return self.manifest["method"]
+        return self.manifest.method
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the row bounds the others and competes with none."""
+        return self.manifest.card.kind == "reference"
+
+    @property
+    def fid_path(self) -> Path:
+        """The file that `fid` comes from, for messages."""
+        return self.path / FID if self.path.is_dir() else self.path
 
     @property
     def expected(self) -> int:
-        return self.manifest["counts"]["expected"]
+        return self.manifest.counts.expected
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -120,11 +132,6 @@ def read_run(path: Path) -> Run:
     Raises ReportError.
     """
     run = _read_summary(path) if path.is_file() else _read_directory(path)
-    version = run.manifest.get("schema_version") if isinstance(run.manifest, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ReportError(f"{path}: the manifest has schema_version {version!r}, this code reads {SCHEMA_VERSION}")
-    for field in (("method",), *SHARED):
-        lookup(run.manifest, field, path)
     if absent := [name for name in ("sample_id", "status", "undefined") if name not in run.attempted.columns]:
         raise ReportError(f"{path}: the table of samples lacks the columns {', '.join(absent)}")
     if run.attempted["sample_id"].duplicated().any():
@@ -133,50 +140,38 @@ def read_run(path: Path) -> Run:
 
 
 def _read_directory(path: Path) -> Run:
-    for name in ("manifest.json", "samples.parquet"):
+    for name in (MANIFEST, SAMPLES):
         if not (path / name).is_file():
             raise ReportError(f"{path} is not a finished run: {name} is missing; start the benchmark again")
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        samples = read_samples(path / "samples.parquet").to_pandas()
-    except Exception as error:  # broken JSON and Parquet raise many kinds: ValueError, KeyError, RecursionError ...
+        manifest, fid = read_manifest(path), read_fid(path)
+        samples = read_sample_table(path / SAMPLES).to_pandas()
+    except Exception as error:  # a broken Parquet file raises many kinds
         raise ReportError(f"{path} cannot be read: {error}; start the benchmark again with --fresh") from error
-    return Run(path=path, manifest=manifest, attempted=samples, fid=_read_fid(path / "fid.json"))
-
-
-def _read_fid(path: Path) -> Any:
-    """What a run with a FID has besides its samples; None where there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ReportError(f"{path} cannot be read: {error!r}; start the benchmark again") from error
+    assert manifest is not None
+    return Run(path=path, manifest=manifest, attempted=samples, fid=fid)
 
 
 def _read_summary(path: Path) -> Run:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, manifest, fid, samples = (content[name] for name in SUMMARY_KEYS)
-        frame = pd.DataFrame(samples).assign(status="done")
+        if version != SUMMARY_VERSION:
+            raise ValueError(f"summary_version {version!r}, this code reads {SUMMARY_VERSION}")
+        return Run(
+            path=path,
+            manifest=parse(Manifest, manifest),
+            attempted=pd.DataFrame(samples).assign(status="done"),
+            fid=None if fid is None else parse(Fid, fid),
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportError(f"{path} is no readable summary of a run: {error!r}; {TAKE}") from error
-    if version != SUMMARY_VERSION:
-        raise ReportError(f"{path} has summary_version {version!r}, this code reads {SUMMARY_VERSION}; {TAKE}")
-    return Run(path=path, manifest=manifest, attempted=frame, fid=fid)
 
 
 def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
         raise ReportError(f"{run.path}: the table of samples lacks the columns {', '.join(absent)}")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
-
-
-def lookup(manifest: dict[str, Any], field: tuple[str, ...], path: Path) -> Any:
-    value: Any = manifest
-    for part in field:
-        if not isinstance(value, dict) or part not in value:
-            raise ReportError(f"{path}: manifest.json lacks {'.'.join(field)}")
-        value = value[part]
-    return value
 
 
 def check_complete(run: Run) -> None:
@@ -191,10 +186,10 @@ def _check_same(runs: Sequence[Run], facts: Sequence[str]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for field in SHARED:
-            here, there = (lookup(each.manifest, field, each.path) for each in (first, run))
+            here, there = (each.manifest.value(field) for each in (first, run))
             if here != there:
                 raise ReportError(
-                    f"these runs cannot share a table, {'.'.join(field)} differs: {here!r} in {first.path}, "
+                    f"these runs cannot share a table, {field} differs: {here!r} in {first.path}, "
                     f"{there!r} in {run.path}; render them apart, or run one again"
                 )
     reached = set[str]().union(*(run.attempted.index for run in runs))

@@ -2,9 +2,8 @@
 
 A summary is one JSON file `<folder>/<benchmark>/<method>.json`, version 1, UTF-8, a sample to a line. Keys:
     summary_version     1
-    manifest            of manifest.json what says which numbers these are: schema_version, suite, benchmark, method,
-                        protocol, dataset, method_settings, scoring, seed, packages, device.type, fingerprint, counts;
-                        nothing that names a machine, or that moves although the numbers do not
+    manifest            the part of manifest.json that says which numbers these are (KEPT); nothing that names a machine
+                        or that changes while the numbers stay
     fid                 fid.json, null where the run has none
     samples             one object a sample, sorted by sample_id: the columns of samples.parquet but for seconds, status
                         and error (all samples are done). Scores are in raw units with all their digits; undefined and
@@ -16,17 +15,18 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from editar.io.atomic import write_text
-from reports.runs import SHARED, SUMMARY_VERSION, ReportError, Run, check_complete, lookup, read_run
+from reports.runs import SHARED, SUMMARY_VERSION, ReportError, Run, check_complete, read_run
+from reports.tables.comparison import write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FOLDER = "summaries"  # below the folder of the tables
 KEPT = (
-    "schema_version", "suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed",
-    "packages", "fingerprint", "counts",
+    "schema_version", "suite", "benchmark", "method", "card", "position", "protocol", "dataset", "method_settings",
+    "scoring", "seed", "packages", "fingerprint", "counts",
 )  # fmt: skip
 DROPPED = ("seconds", "status", "error")
 NO_NUMBERS = ("image_sha256",)  # may differ where all numbers are equal
@@ -40,23 +40,23 @@ def summary_files(folder: Path, benchmark: str | None = None) -> list[Path]:
 def write_summary(run: Run, folder: Path) -> Path:
     """Writes the run's summary beside the tables in `folder`; returns its path. Refuses a run with missing samples."""
     check_complete(run)
+    manifest = run.manifest.to_json()
     content = {
         "summary_version": SUMMARY_VERSION,
-        "manifest": {name: run.manifest[name] for name in KEPT if name in run.manifest}
-        | {"device": {"type": run.manifest.get("device", {}).get("type")}},
-        "fid": run.fid,
+        "manifest": {name: manifest[name] for name in KEPT} | {"device": {"type": run.manifest.device.type}},
+        "fid": None if run.fid is None else run.fid.to_json(),
     }
     try:
         head = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
         lines = [json.dumps(sample, ensure_ascii=False, allow_nan=False) for sample in samples_of(run)]
     except ValueError as error:
         raise ReportError(f"{run.path} has a number that JSON has none for ({error}); run it again") from error
-    for name in (run.manifest["benchmark"], run.method):
+    for name in (run.manifest.benchmark, run.method):
         if not NAME.fullmatch(name):
             raise ReportError(
                 f"{run.path}: {name!r} cannot be the name of a file; it is a benchmark's or a method's name"
             )
-    path = folder / FOLDER / run.manifest["benchmark"] / f"{run.method}.json"
+    path = folder / FOLDER / run.manifest.benchmark / f"{run.method}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, head + ',\n "samples": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")
 
@@ -73,7 +73,7 @@ def _plain(value: Any) -> Any:
 
 def same_setting(run: Run, other: Run) -> bool:
     """Whether the two may stand in one table: suite, protocol, data, scoring networks, seed and number of records."""
-    return all(lookup(run.manifest, field, run.path) == lookup(other.manifest, field, other.path) for field in SHARED)
+    return all(run.manifest.value(field) == other.manifest.value(field) for field in SHARED)
 
 
 def same_numbers(run: Run, other: Run) -> bool:
@@ -81,7 +81,7 @@ def same_numbers(run: Run, other: Run) -> bool:
 
     def numbers(each: Run) -> tuple[Any, ...]:
         samples = [{k: v for k, v in sample.items() if k not in NO_NUMBERS} for sample in samples_of(each)]
-        return samples, each.fid and {k: v for k, v in each.fid.items() if k != "generated"}
+        return samples, each.fid and replace(each.fid, generated="")
 
     return len(run.samples) == run.expected and numbers(run) == numbers(other)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from baselines.method import EditRequest, MethodContext
-from benchmarks.runs.generate import Asker
+from benchmarks.runs.generate import GuardedMethod
 from editar.training.data.mixture import Source
 from editar.training.settings import parse
 
@@ -30,7 +30,7 @@ def test_the_method_of_the_contributing_guide_answers_requests(tmp_path):
         blend_words=None,
         seed=1,
     )
-    (answer,) = Asker(method).ask([request])
+    (answer,) = GuardedMethod(method).generate([request])
     assert isinstance(answer, Image.Image), answer
     assert answer.tobytes() == ImageOps.mirror(image).tobytes() != image.tobytes()
     assert method.settings() == {"axis": "vertical"}

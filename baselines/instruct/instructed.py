@@ -8,7 +8,7 @@ from PIL import Image
 
 from baselines.diffusion import DTYPES
 from baselines.instruct.files import Folders, Published, find_networks, needed_networks, weights_folder
-from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer
 from baselines.needs import Needs
 from baselines.unified.files import Files
 
@@ -23,7 +23,7 @@ class Instructed:
     """One row. steps: of Euler's ancestral sampler. by_text, by_image: scales of the guidance. guidance: its formula, a
     key of `sampling.GUIDANCE`."""
 
-    title: str
+    card: MethodCard
     published: Published
     steps: int
     by_text: float
@@ -40,7 +40,8 @@ class InstructedDiffusion:
     def __init__(self, context: MethodContext, row: Instructed, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        self.weights = weights_folder(row.title, row.published, context)
+        self.weights = weights_folder(row.card.published_as, row.published, context)
+        self.card = row.card
         self.row, self.suite, self.device, self.dtype = row, context.suite, context.device, dtype
         self._model: StableDiffusion | None = None
 
@@ -104,7 +105,7 @@ class InstructedDiffusion:
         return Needs(files=files, passes={"UNet": 3 * self.row.steps})
 
     def _find(self) -> Files | Folders:
-        return find_networks(self.row.title, self.row.published, self.suite, self.weights)
+        return find_networks(self.card.published_as, self.row.published, self.suite, self.weights)
 
     def _answer(self, latent: "Tensor") -> Image.Image | NoAnswer:
         pixels = self.model.decode(latent)

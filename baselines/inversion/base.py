@@ -14,13 +14,20 @@ from torch import Tensor
 from baselines.checkpoints import find
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.method import EditRequest, MethodContext, NoAnswer
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer
 from baselines.needs import Needs
 from baselines.stable_diffusion.networks import StableDiffusion, base
 
 
+def card(published_as: str, citation: str) -> MethodCard:
+    """All run on Stable Diffusion 1.4, whose licence is theirs."""
+    return MethodCard(kind="inversion", published_as=published_as, citation=citation, licence="CreativeML OpenRAIL-M")
+
+
 class InversionMethod(ABC):
-    """A method is its settings and `latents`, which does the work."""
+    """A method is its card, its settings and `latents`, which does the work."""
+
+    card: MethodCard
 
     def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
         self.checkpoint, self.weights = base(context)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from baselines.inversion.attention import Layer, attention_layers, controlled
-from baselines.inversion.base import InversionMethod
+from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.ddim import DiffusionSettings, invert, sample
 from baselines.method import EditRequest, MethodContext
 
@@ -55,6 +55,8 @@ def _sources(states: Tensor) -> Tensor:
 
 
 class MasaCtrl(InversionMethod):
+    card = card("MasaCtrl", "arXiv 2304.08465")
+
     config: MasaCtrlSettings
 
     def __init__(self, context: MethodContext, config: MasaCtrlSettings | None = None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from baselines.inversion.base import card
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
 
@@ -49,6 +50,8 @@ class NullText:
 
 
 class NullTextInversion(PromptToPrompt):
+    card = card("Null-text Inversion", "arXiv 2211.09794")
+
     config: NullTextSettings
 
     def __init__(self, context: MethodContext, config: NullTextSettings | None = None) -> None:

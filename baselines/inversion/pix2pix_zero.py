@@ -16,7 +16,7 @@ from torch import Tensor
 
 from baselines.checkpoints import find
 from baselines.inversion.attention import Layer, controlled
-from baselines.inversion.base import InversionMethod
+from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.method import EditRequest, MethodContext
@@ -44,6 +44,8 @@ MINIATURE = Pix2PixZeroSettings(autocorrelation=20.0 / 64, divergence=20.0 / 32)
 
 
 class Pix2PixZero(InversionMethod):
+    card = card("Pix2Pix-Zero", "arXiv 2302.03027")
+
     config: Pix2PixZeroSettings
 
     def __init__(self, context: MethodContext, config: Pix2PixZeroSettings | None = None) -> None:

@@ -8,9 +8,12 @@ that it measured in a pass of its own, which is the same.
 import torch
 from torch import Tensor
 
+from baselines.inversion.base import card
 from baselines.inversion.prompt_to_prompt import PromptToPrompt
 
 
 class PnPInversion(PromptToPrompt):
+    card = card("PnP Inversion", "arXiv 2310.01506")
+
     def correct(self, step: int, latents: Tensor, trajectory: Tensor) -> Tensor:
         return torch.cat((trajectory[-2 - step], latents.chunk(2)[1]))

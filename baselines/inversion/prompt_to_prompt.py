@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.inversion.attention import Layer, attention_layers, controlled
-from baselines.inversion.base import InversionMethod
+from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.ddim import DiffusionSettings, sample
 from baselines.inversion.words import find_word, read_prompt, refinement, replacement
 from baselines.method import EditRequest, MethodContext
@@ -156,6 +156,8 @@ class LocalBlend:
 
 
 class PromptToPrompt(InversionMethod):
+    card = card("Prompt-to-Prompt", "arXiv 2208.01626")
+
     config: PromptToPromptSettings
 
     def __init__(self, context: MethodContext, config: PromptToPromptSettings | None = None) -> None:

@@ -18,7 +18,7 @@ from baselines.checkpoints import Checkpoint, find
 from baselines.external import External, Recipe, ask, read_recipe
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
-from baselines.method import EditRequest, MethodContext, NoAnswer, Request
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Request
 from baselines.needs import Needs
 from baselines.recipes import MGIE as RECIPE
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from baselines.mgie.edit_head import EditHead
 
-ROW = replace(INSTRUCT_PIX2PIX, title="MGIE", steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
+CARD = MethodCard(kind="feed-forward", published_as="MGIE", citation="arXiv 2309.17102", licence="MIT")
+ROW = replace(INSTRUCT_PIX2PIX, card=CARD, steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
 
 
 def _of_author(name: str, sizes: dict[str, int], licence: str) -> Checkpoint:
@@ -75,6 +76,8 @@ class MGIE:
     Raises Unsupported in the miniature. Where an environment variable that the recipe names is not set, `settings`
     raises ValueError.
     """
+
+    card = CARD
 
     def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
         if dtype is None:

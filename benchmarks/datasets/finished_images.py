@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import NoAnswer, Request, shown
+from baselines.method import MethodCard, NoAnswer, Request, input_image
 from benchmarks.datasets.faults import DatasetError, Fault
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
@@ -17,6 +17,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 class FinishedImages:
     """Square images under any of the usual suffixes, or strips of several panels with the image last."""
+
+    card = MethodCard()
 
     def __init__(self, folder: Path, names: Mapping[str, str], side: int, panels: int = 1) -> None:
         """Finds and checks the files; what is wrong with them is in `faults`, by sample id.
@@ -79,4 +81,4 @@ class FinishedImages:
             image, _ = read_image(path, image_size(path))
         except ImageError as error:
             return NoAnswer(f"{path}: {error}")
-        return image.crop((image.width - shown(request).width, 0, image.width, image.height))
+        return image.crop((image.width - input_image(request).width, 0, image.width, image.height))

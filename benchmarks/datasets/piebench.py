@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.masks import decode_mask, mask_fault
-from benchmarks.runs.samples import SAMPLE_ID
+from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.image_files import ImageError, read_image
 
 MAPPING = "mapping_file.json"

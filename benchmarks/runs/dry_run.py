@@ -11,9 +11,8 @@ from pathlib import Path
 
 from baselines.method import MethodContext
 from baselines.needs import NeededFile, Needs
-from benchmarks.cli import BenchmarkArguments, NamedRow, needs_of
-from benchmarks.runs.manifest import read_manifest
-from benchmarks.runs.samples import RunError
+from benchmarks.cli import BenchmarkArguments, ChosenMethod, needs_of
+from benchmarks.runs.schema import RunError, read_manifest
 from benchmarks.suites import default_device
 
 STATES = {"fetched": "to fetch", "made": "to make", "given": "MISSING"}
@@ -27,7 +26,7 @@ HOUR, MINUTE = 3600, 60
 
 def show_plan(
     args: BenchmarkArguments,
-    rows: Sequence[NamedRow],
+    methods: Sequence[ChosenMethod],
     context: MethodContext,
     shared: Sequence[NeededFile],
     suite: str,
@@ -44,20 +43,20 @@ def show_plan(
     speed = _matrix_product_speed(device) if suite == "paper" else None
     _show_group("data and scoring networks", shared, seen)
     table = [("method", "weights", "passes of one image", "seconds an image", f"all {images or '?'} images", "memory")]
-    for row in rows:
-        reason = row.lacks(context)
+    for method in methods:
+        reason = method.lacks(context)
         try:
-            needs = needs_of(row.build(context))
+            needs = needs_of(method.build(context))
         except ValueError as error:  # it has no networks for the suite
-            print(f"\n{row.name}: {'an error' if row.named else 'left out'}, {error}")
+            print(f"\n{method.name}: {'an error' if method.by_name else 'left out'}, {error}")
             continue
-        _show_group(row.name, needs.files, seen, needs.note)
+        _show_group(method.name, needs.files, seen, needs.note)
         if reason:
-            print(f"  {'an error' if row.named else 'left out'}: {reason}")
+            print(f"  {'an error' if method.by_name else 'left out'}: {reason}")
         files += needs.files
         passes = ", ".join(f"{name} {count}" for name, count in needs.passes.items()) or "-"
-        cost = _measured(args.out / suite / benchmark / row.name, images) or _bounds(needs, speed, device, images)
-        table.append((row.name, _total(needs.files), passes, *cost))
+        cost = _measured(args.out / suite / benchmark / method.name, images) or _bounds(needs, speed, device, images)
+        table.append((method.name, _total(needs.files), passes, *cost))
     print()
     _show_table(table)
     if args.images is not None:
@@ -123,15 +122,14 @@ def _total(files: Iterable[NeededFile]) -> str:
 def _measured(folder: Path, images: int | None) -> tuple[str, str, str] | None:
     """Seconds an image, those of all images, and peak memory, of the run in `folder`; None without one."""
     try:
-        manifest = read_manifest(folder) or {}
+        manifest = read_manifest(folder)
     except RunError:
-        manifest = {}
-    cost = manifest.get("cost")
-    if not cost:
         return None
-    each, device = cost["seconds_per_sample"], manifest["device"]["type"]
-    whole = "?" if images is None else duration(cost["load_seconds"] + each * images)
-    return f"{each:.3g} ({device})", whole, f"{size_text(cost['peak_memory_bytes'])} ({cost['memory']})"
+    if manifest is None or (cost := manifest.cost) is None:
+        return None
+    each, device = cost.seconds_per_sample, manifest.device.type
+    whole = "?" if images is None else duration(cost.load_seconds + each * images)
+    return f"{each:.3g} ({device})", whole, f"{size_text(cost.peak_memory_bytes)} ({cost.memory})"
 
 
 def _bounds(needs: Needs, speed: float | None, device: str, images: int | None) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""From records and methods to finished run directories: make the images, then score what was saved.
+"""From records and methods to run directories: make the images, then score what was saved.
 
 Batches are strided over processes, with nothing shared but the run directories. A batch is always the same slice of all
 records, whoever takes it: networks may round differently in other company, so this is what makes the images of any
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Protocol, TypeVar
 
 from PIL import Image
@@ -21,9 +22,10 @@ from tqdm import tqdm
 
 from baselines.method import Request
 from benchmarks.runs import memory
-from benchmarks.runs.generate import Asker, Maker, describe
-from benchmarks.runs.samples import Sample, SampleLog, remembered
-from benchmarks.runs.store import RunDirectory
+from benchmarks.runs.generate import AnyMethod, GuardedMethod, describe
+from benchmarks.runs.log import SampleLog
+from benchmarks.runs.schema import Facts, Sample, Scoring
+from benchmarks.runs.store import RunDirectory, remembered
 
 T = TypeVar("T")
 
@@ -57,25 +59,32 @@ class Shard:
         return [sample_id for start in starts for sample_id in sample_ids[start : start + batch_size]]
 
 
-class Task(Protocol):
-    """What a benchmark brings along: how a record, known by its sample id, is asked for and scored."""
+Images = Mapping[str, Sequence[Image.Image]]  # by method
+
+
+class Benchmark(Protocol):
+    """How the records of a data set, known by their sample ids, become requests, and images scores.
+
+    columns: the names of the scores. facts: what samples.parquet says of each sample besides its results.
+    """
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def scoring(self) -> Scoring: ...
 
     def request(self, sample_id: str) -> Request: ...
 
-    def score(
-        self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
-    ) -> Mapping[str, Sequence["Scored"]]:
-        """The scores of the images of several methods (by name), for each in the order of `sample_ids`."""
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> Mapping[str, Sequence[Sample]]:
+        """The samples of several methods (by name) with their scores. All methods have the same sample ids, in the
+        same order as their images."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """scores: by column, None where undefined; undefined: why, for each of these. counts: see Sample."""
-
-    scores: Mapping[str, float | None]
-    undefined: Mapping[str, str]
-    counts: Mapping[str, Sequence[int]] | None = None
 
 
 def sample_seed(seed: int, protocol: str, sample_id: str) -> int:
@@ -84,147 +93,152 @@ def sample_seed(seed: int, protocol: str, sample_id: str) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def run(
-    task: Task,
-    runs: Mapping[str, RunDirectory],
-    methods: Mapping[str, Callable[[], Maker]],
-    sample_ids: Sequence[str],
-    *,
-    batch_size: int,
-    shard: Shard,
-) -> bool:
-    """Makes and scores this process's share of `sample_ids` for all methods. What is done already is not done again.
+class Share:
+    """This process's share of the samples in several run directories, whose logs it holds while it is open.
 
-    Returns whether anything was left to do.
+    worked: whether anything was left to do. What is done already is not done again.
     """
-    mine = shard.share(sample_ids, batch_size)
-    open_runs = {
-        name: each
-        for name, each in runs.items()
-        if any(each.to_make(sample_id) or each.to_score(sample_id) for sample_id in mine)
-    }
-    with ExitStack() as stack:
-        logs = {}
-        for name, each in open_runs.items():
-            logs[name] = stack.enter_context(closing(SampleLog(each.folder, shard.index)))
-            each.remove_torn_images(shard.index)
-            each.reload()  # a process that had the log until now may have done some of it
-        for name, each in open_runs.items():
-            if missing := set(filter(each.to_make, mine)):
-                make_images(task, each, methods[name], mine, missing, logs[name], batch_size)
-        if open_runs:
-            score_images(task, open_runs, mine, logs, batch_size)
-    return bool(open_runs)
+
+    def __init__(
+        self, runs: Mapping[str, RunDirectory], sample_ids: Sequence[str], *, batch_size: int, shard: Shard
+    ) -> None:
+        self.batch_size = batch_size
+        self.sample_ids = shard.share(sample_ids, batch_size)
+        self.runs = {
+            name: run
+            for name, run in runs.items()
+            if any(run.to_make(sample_id) or run.to_score(sample_id) for sample_id in self.sample_ids)
+        }
+        self.worked = bool(self.runs)
+        self._rank = shard.index
+        self._logs: dict[str, SampleLog] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Share":
+        with ExitStack() as stack:
+            for name, run in self.runs.items():
+                self._logs[name] = stack.enter_context(closing(SampleLog(run.folder, self._rank)))
+                run.remove_torn_images(self._rank)
+                run.reload()  # a process that had the log until now may have done some of it
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def generate(self, benchmark: Benchmark, methods: Mapping[str, Callable[[], AnyMethod]]) -> None:
+        """Makes the images that are missing, one method after the other."""
+        for name, run in self.runs.items():
+            if missing := set(filter(run.to_make, self.sample_ids)):
+                self._generate(benchmark, methods[name], run, self._logs[name], missing)
+
+    def _generate(
+        self,
+        benchmark: Benchmark,
+        build: Callable[[], AnyMethod],
+        run: RunDirectory,
+        log: SampleLog,
+        missing: Collection[str],
+    ) -> None:
+        """missing: found once, for finding it opens every image that is there."""
+        gc.collect()  # what is left of the method before this one
+        memory.reset_peak()
+        before, start = memory.held_bytes(), time.perf_counter()
+        method = build()
+        if load := getattr(method, "load", None):
+            load()
+        log.begin_making(time.perf_counter() - start, before)
+        guarded = GuardedMethod(method)
+        total = len(self.sample_ids)
+        with progress(f"{run.method}: make", total, total - len(missing)) as bar:
+            for batch in batches(self.sample_ids, self.batch_size, missing.__contains__):
+                start = time.perf_counter()
+                answers = guarded.generate([benchmark.request(sample_id) for sample_id in batch])
+                seconds = (time.perf_counter() - start) / len(batch)
+                samples = []
+                for sample_id, answer in zip(batch, answers, strict=True):
+                    if isinstance(answer, Image.Image):
+                        digest = run.write_image(sample_id, answer, log.rank)
+                        samples.append(Sample(sample_id=sample_id, seconds=seconds, image_sha256=digest))
+                    else:
+                        samples.append(Sample(sample_id=sample_id, seconds=seconds, error=answer))
+                record(run, log, samples, time.perf_counter() - start)
+                bar.update(len(batch))
+        log.end_making()
+
+    def score(self, benchmark: Benchmark) -> None:
+        """Scores the saved images of all methods together, so that what depends on the source alone is computed
+        once."""
+        memory.reset_peak()
+        total = len(self.sample_ids) * len(self.runs)
+        todo = sum(run.to_score(sample_id) for run in self.runs.values() for sample_id in self.sample_ids)
+
+        def wanted(sample_id: str) -> bool:
+            return any(run.to_score(sample_id) for run in self.runs.values())
+
+        with progress("score", total, total - todo) as bar:
+            for batch in batches(self.sample_ids, self.batch_size, wanted):
+                start = time.perf_counter()
+                results = score_batch(benchmark, self.runs, batch)
+                seconds = (time.perf_counter() - start) / len(results)
+                for name, samples in results.items():
+                    record(self.runs[name], self._logs[name], samples, seconds)
+                    bar.update(len(samples))
 
 
-def make_images(
-    task: Task,
-    run: RunDirectory,
-    build: Callable[[], Maker],
-    mine: Sequence[str],
-    missing: Collection[str],
-    log: SampleLog,
-    batch_size: int,
-) -> None:
-    """missing: those of `mine` that are to be made; asking again would open every image that is there once more."""
-    gc.collect()  # what is left of the method before this one
-    memory.reset_peak()
-    before, start = memory.held_bytes(), time.perf_counter()
-    method = build()
-    if load := getattr(method, "load", None):
-        load()
-    log.begin_making(time.perf_counter() - start, before)
-    asker = Asker(method)
-    with progress(f"{run.method}: make", len(mine), len(mine) - len(missing)) as bar:
-        for batch in batches(mine, batch_size, missing.__contains__):
-            start = time.perf_counter()
-            answers = asker.ask([task.request(sample_id) for sample_id in batch])
-            seconds = (time.perf_counter() - start) / len(batch)
-            samples = []
-            for sample_id, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, Image.Image):
-                    digest = run.write_image(sample_id, answer, log.rank)
-                    samples.append(Sample(sample_id=sample_id, seconds=seconds, image_sha256=digest))
-                else:
-                    samples.append(Sample(sample_id=sample_id, seconds=seconds, error=answer))
-            record(run, log, samples, time.perf_counter() - start)
-            bar.update(len(batch))
-    log.end_making()
-
-
-def score_images(
-    task: Task, runs: Mapping[str, RunDirectory], mine: Sequence[str], logs: Mapping[str, SampleLog], batch_size: int
-) -> None:
-    """Scores the saved images of all methods together, so that what depends on the source alone is computed once."""
-    memory.reset_peak()
-    total = len(mine) * len(runs)
-    todo = sum(each.to_score(sample_id) for each in runs.values() for sample_id in mine)
-
-    def wanted(sample_id: str) -> bool:
-        return any(each.to_score(sample_id) for each in runs.values())
-
-    with progress("score", total, total - todo) as bar:
-        for batch in batches(mine, batch_size, wanted):
-            start = time.perf_counter()
-            results = score_batch(task, runs, batch)
-            seconds = (time.perf_counter() - start) / len(results)
-            for name, samples in results.items():
-                record(runs[name], logs[name], samples, seconds)
-                bar.update(len(samples))
-
-
-def score_batch(task: Task, runs: Mapping[str, RunDirectory], batch: Sequence[str]) -> dict[str, list[Sample]]:
+def score_batch(
+    benchmark: Benchmark, runs: Mapping[str, RunDirectory], batch: Sequence[str]
+) -> dict[str, list[Sample]]:
     """What becomes of the samples in `batch` that are to be scored, by method."""
     results: dict[str, list[Sample]] = {}
-    groups: dict[tuple[str, ...], dict[str, list[Image.Image]]] = {}
-    for name, each in runs.items():
+    alike: dict[tuple[str, ...], dict[str, list[Image.Image]]] = {}
+    for name, run in runs.items():
         images: dict[str, Image.Image] = {}
-        for sample_id in filter(each.to_score, batch):
+        for sample_id in filter(run.to_score, batch):
             try:
-                images[sample_id] = each.read_image(sample_id)
+                images[sample_id] = run.read_image(sample_id)
             except ValueError as error:  # made again at the next start
-                lost = replace(each.samples[sample_id], error=str(error), image_sha256=None)
+                lost = replace(run.samples[sample_id], error=str(error), image_sha256=None)
                 results.setdefault(name, []).append(lost)
         if images:  # methods that lack scores for the same samples, mostly all, are scored together
-            groups.setdefault(tuple(images), {})[name] = list(images.values())
-    for sample_ids, edited in groups.items():
-        for name, answers in _score(task, sample_ids, edited).items():
-            for sample_id, answer in zip(sample_ids, answers, strict=True):
-                known = replace(runs[name].samples[sample_id], error=None)
-                if isinstance(answer, str):
-                    sample = replace(known, error=answer)
-                elif bad := [column for column, value in answer.scores.items() if not _sound(value)]:
-                    sample = replace(known, error=f"scoring gave no finite number for {', '.join(bad)}")
-                else:
-                    sample = replace(known, scores=answer.scores, undefined=answer.undefined, counts=answer.counts)
-                results.setdefault(name, []).append(sample)
+            alike.setdefault(tuple(images), {})[name] = list(images.values())
+    for sample_ids, edited in alike.items():
+        samples = {name: [runs[name].samples[sample_id] for sample_id in sample_ids] for name in edited}
+        for name, scored in _score(benchmark, samples, edited).items():
+            results.setdefault(name, []).extend(scored)
     return results
 
 
-def _score(
-    task: Task, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
-) -> dict[str, list[Scored | str]]:
-    """As Task.score, with the text of the error for what can't be scored: a batch that fails is taken apart."""
+def _score(benchmark: Benchmark, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+    """As Benchmark.score, with the error in what can't be scored: a batch that fails is taken apart."""
     try:
-        return {name: list(scored) for name, scored in task.score(sample_ids, edited).items()}
+        return {name: list(map(_checked, scored)) for name, scored in benchmark.score(samples, images).items()}
     except Exception as error:
         problem, no_memory = describe(error), memory.is_lack_of(error)
     if no_memory:  # and the error is gone here, with what its frames held
         memory.release()
-    if len(sample_ids) > 1:
-        results: dict[str, list[Scored | str]] = {name: [] for name in edited}
-        for position, sample_id in enumerate(sample_ids):
-            one = {name: [images[position]] for name, images in edited.items()}
-            for name, answers in _score(task, [sample_id], one).items():
-                results[name] += answers
+    count = len(next(iter(samples.values())))
+    if count > 1:
+        results: dict[str, list[Sample]] = {name: [] for name in samples}
+        for at in range(count):
+            one = {name: [each[at]] for name, each in samples.items()}
+            its_images = {name: [each[at]] for name, each in images.items()}
+            for name, scored in _score(benchmark, one, its_images).items():
+                results[name] += scored
         return results
-    if len(edited) > 1:
-        return {name: _score(task, sample_ids, {name: images})[name] for name, images in edited.items()}
-    return {name: [f"scoring failed: {problem}"] for name in edited}
+    if len(samples) > 1:
+        return {name: _score(benchmark, {name: samples[name]}, {name: images[name]})[name] for name in samples}
+    return {name: [replace(each, error=f"scoring failed: {problem}") for each in samples[name]] for name in samples}
 
 
-def _sound(score: float | None) -> bool:
-    return score is None or math.isfinite(score)
+def _checked(sample: Sample) -> Sample:
+    scores = sample.scores or {}
+    bad = [column for column, value in scores.items() if value is not None and not math.isfinite(value)]
+    if not bad:
+        return sample
+    return replace(sample, scores=None, undefined=None, error=f"scoring gave no finite number for {', '.join(bad)}")
 
 
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:

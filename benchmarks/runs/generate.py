@@ -8,33 +8,33 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, shown
+from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, input_image
 from benchmarks.runs import memory
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
-Maker = Method | Translator
+AnyMethod = Method | Translator
 
 
-class Asker:
-    """Asks one method; after it ran out of memory, for half as many images at a time."""
+class GuardedMethod:
+    """A method whose failures become answers; after it ran out of memory it gets half as many requests at a time."""
 
-    def __init__(self, method: Maker) -> None:
+    def __init__(self, method: AnyMethod) -> None:
         self.method = method
         self.most = sys.maxsize  # requests at a time
 
-    def ask(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+    def generate(self, requests: Sequence[Request]) -> list[Image.Image | str]:
         """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one,
         for want of memory by halves.
 
-        requests: all of one kind, which says what is asked of the method: to edit or to translate.
+        requests: all to edit, or all to translate.
         """
         size, middle = 1, (len(requests) + 1) // 2
         if len(requests) > self.most:
             size = middle
         else:
             try:
-                return self._ask(requests)
+                return self._generate(requests)
             except (Exception, SystemExit) as error:  # some code ends the process where it should raise
                 problem, no_memory = describe(error), memory.is_lack_of(error)
             # The error is gone here, and with it what its frames held.
@@ -46,9 +46,9 @@ class Asker:
                 size = self.most = middle
                 print(f"out of memory with {len(requests)} images at a time, going on with {middle}", file=sys.stderr)
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
-        return [answer for part in parts for answer in self.ask(part)]
+        return [answer for part in parts for answer in self.generate(part)]
 
-    def _ask(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+    def _generate(self, requests: Sequence[Request]) -> list[Image.Image | str]:
         make: Any = getattr(self.method, "edit" if isinstance(requests[0], EditRequest) else "translate")
         answers = make(requests)
         if not isinstance(answers, Sequence):
@@ -67,8 +67,10 @@ def _checked(answer: object, request: Request) -> Image.Image | str:
         answer.load()  # an image that was opened from a file may not have been read yet
     except Exception as error:
         return f"the method returned an image that can't be read: {describe(error)}"
-    if answer.size != shown(request).size or answer.mode != "RGB":
-        got, wanted = (f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, shown(request)))
+    if answer.size != input_image(request).size or answer.mode != "RGB":
+        got, wanted = (
+            f"{image.mode} of {image.width}x{image.height} pixels" for image in (answer, input_image(request))
+        )
         return f"the method returned an image that is {got}, instead of {wanted}"
     return answer
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from benchmarks.runs.samples import RunError
+from benchmarks.runs.schema import RunError
 from benchmarks.runs.store import RunDirectory
 from editar.io.image_files import write_png
 from reports.sheets.layout import SheetRow

@@ -1,64 +1,66 @@
-"""A run directory `runs/<suite>/<benchmark>/<method>/`: manifest.json, images/<sample id>.png, samples, a lock file.
-
-samples.parquet, sorted by sample_id: sample_id; the benchmark's facts of the sample (strings; PIE-Bench: source_id,
-which is equal for samples of the same source image, edit_type, edit_type_name; translation: source_id, draw); status
-"done" or "failed"; error (text or null); seconds (making the image); image_sha256; one double column for each score
-(null: undefined); undefined (JSON {column: reason}, or null); counts (JSON {name: integers}, or null; for segmentation
-{class: [pixels in both maps, in the prediction, in the label]}, of the classes that occur).
-A translation has fid.json too, see fid.py, and the ablation of distillation, see fid_of_edits.py.
-"""
+"""A run directory as the benchmarks make it: opened for one run and no other, images and samples written whole."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from benchmarks.runs.manifest import LOCKED, MANIFEST, differences, read_manifest, write_manifest
-from benchmarks.runs.samples import (
-    PARQUET,
+from benchmarks.runs.log import (
     InUse,
-    RunError,
-    Sample,
-    Session,
     all_logs_locked,
     log_paths,
     rank_of,
     read_logs,
-    remembered,
     utc_now,
 )
-from editar.io.atomic import remove_torn, replacing
+from benchmarks.runs.manifest import differences
+from benchmarks.runs.schema import (
+    FID,
+    IMAGES,
+    MANIFEST,
+    SAMPLES,
+    Cost,
+    Counts,
+    Facts,
+    Manifest,
+    RunError,
+    Sample,
+    Session,
+    read_manifest,
+    read_sample_table,
+    sample_table,
+    samples_of,
+)
+from editar.io.atomic import remove_torn, replacing, write_text
 from editar.io.digests import bytes_digest
 from editar.io.image_files import decode_image, is_whole_png, to_rgb, write_png
 from editar.io.locks import lock
 
-FID = "fid.json"
-
-Facts = Mapping[str, Mapping[str, str]]  # by sample id: what the parquet file says of a sample besides its results
+LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 
 
 class RunDirectory:
     """One method's run. `samples`, without their scores, is what was known when it was opened or last merged."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], columns: Sequence[str], fresh: bool = False) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, columns: Sequence[str], fresh: bool = False) -> None:
         """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
 
         Raises RunError when it holds another run, whose differing fields are named; `fresh` removes that one.
         """
         self.folder = folder
         self.columns = tuple(columns)
-        self.method: str = manifest["method"]
-        (folder / "images").mkdir(parents=True, exist_ok=True)
+        self.method = manifest.method
+        self.card = manifest.card
+        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         with lock(folder):
             if fresh:
                 self._clear()
             known = read_manifest(folder)
             if known is None:
                 self._refuse_orphans()
-                write_manifest(folder, manifest)
+                _write_manifest(folder, manifest)
             elif changes := differences(known, manifest):
                 listing = "\n  ".join(changes)
                 raise RunError(
@@ -73,7 +75,7 @@ class RunDirectory:
             self.samples = remembered(self._read()[0].values())
 
     def image_path(self, sample_id: str) -> Path:
-        return self.folder / "images" / f"{sample_id}.png"
+        return self.folder / IMAGES / f"{sample_id}.png"
 
     def write_image(self, sample_id: str, image: Image.Image, rank: int) -> str:
         """Saves an image as PNG, whole or not at all; returns the SHA-256 of the file."""
@@ -95,7 +97,7 @@ class RunDirectory:
 
     def remove_torn_images(self, rank: int) -> None:
         """Removes what a killed process of this rank left half written. The rank's log must be held."""
-        remove_torn(self.folder / "images", str(rank))
+        remove_torn(self.folder / IMAGES, str(rank))
 
     def to_make(self, sample_id: str) -> bool:
         """Whether the image is still to be made: it was never there, its making failed, or the file is gone or cut
@@ -132,10 +134,10 @@ class RunDirectory:
             return False
         manifest = read_manifest(self.folder)
         assert manifest is not None
-        if not logs and manifest["finished"] and manifest["counts"]["expected"] == len(expected):
+        if not logs and manifest.finished and manifest.counts.expected == len(expected):
             return True
         self._write_parquet([settled[name] for name in sorted(settled)], facts)
-        write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
+        _write_manifest(self.folder, _finished(manifest, settled, sessions, missing))
         if not missing:
             for path in logs:  # not those that a process has begun since
                 self.remove_torn_images(rank_of(path))
@@ -146,28 +148,17 @@ class RunDirectory:
         manifest = read_manifest(self.folder)
         assert manifest is not None
         samples = self._read_parquet()
-        merged = {session["id"] for session in manifest["sessions"]}
+        merged = {session.id for session in manifest.sessions}
         newer, sessions = read_logs(self.folder, settled=samples, merged=merged)
         return samples | newer, sessions
 
     def _read_parquet(self) -> dict[str, Sample]:
-        from reports.samples_file import read_samples
-
-        path = self.folder / PARQUET
+        path = self.folder / SAMPLES
         if not path.is_file():
             return {}
         try:
-            rows = read_samples(path).to_pylist()
-            samples = [
-                Sample(
-                    **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
-                    scores={name: row[name] for name in self.columns} if row["status"] == "done" else None,
-                    undefined=json.loads(row["undefined"]) if row["undefined"] else None,
-                    counts=json.loads(counts) if (counts := row.get("counts")) else None,
-                )
-                for row in rows
-            ]
-        except Exception as error:  # pyarrow raises many kinds on a damaged file, and rows may hold anything
+            samples = samples_of(read_sample_table(path), self.columns)
+        except Exception as error:  # of a damaged file: rows may hold anything
             raise RunError(
                 f"{path} is damaged ({error}); put a copy back if there is one, else start with --fresh to make and "
                 "score the images again"
@@ -175,77 +166,76 @@ class RunDirectory:
         return {sample.sample_id: sample for sample in samples}
 
     def _write_parquet(self, samples: Sequence[Sample], facts: Facts) -> None:
-        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        from reports.samples_file import write_samples
-
-        rows = [
-            {
-                "sample_id": sample.sample_id,
-                **facts[sample.sample_id],
-                "status": sample.status,
-                **{name: getattr(sample, name) for name in ("error", "seconds", "image_sha256")},
-                **{name: (sample.scores or {}).get(name) for name in self.columns},
-                "undefined": json.dumps(dict(sample.undefined), sort_keys=True) if sample.undefined else None,
-                "counts": json.dumps(dict(sample.counts)) if sample.counts else None,
-            }
-            for sample in samples
-        ]
-        fact_names = next(iter(facts.values())).keys()
-        schema = pa.schema(
-            [(name, pa.string()) for name in ("sample_id", *fact_names, "status", "error")]
-            + [("seconds", pa.float64()), ("image_sha256", pa.string())]
-            + [(name, pa.float64()) for name in self.columns]
-            + [("undefined", pa.string()), ("counts", pa.string())]
-        )
-        with replacing(self.folder / PARQUET, durable=True, writer=LOCKED) as file:
-            write_samples(pa.Table.from_pylist(rows, schema), file)
+        with replacing(self.folder / SAMPLES, durable=True, writer=LOCKED) as file:
+            pq.write_table(sample_table(samples, facts, self.columns), file)
 
     def _clear(self) -> None:
         """Removes the run, and nothing that isn't part of one."""
         with all_logs_locked(self.folder) as logs:
-            files = [self.folder / MANIFEST, self.folder / PARQUET, self.folder / FID, *logs]
-            files += (self.folder / "images").glob("*.png")
+            files = [self.folder / MANIFEST, self.folder / SAMPLES, self.folder / FID, *logs]
+            files += [*(self.folder / IMAGES).glob("*.png")]
             for path in files:
                 path.unlink(missing_ok=True)
-            remove_torn(self.folder / "images")
+            remove_torn(self.folder / IMAGES)
 
     def _refuse_orphans(self) -> None:
-        if (self.folder / PARQUET).exists() or log_paths(self.folder):
+        if (self.folder / SAMPLES).exists() or log_paths(self.folder):
             raise RunError(f"{self.folder} has samples but no {MANIFEST}; start with --fresh")
 
 
+def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
+    """By id, what a process has to know of samples all along: all but their numbers, which the files keep.
+
+    The numbers would be most of what a process holds for a sample. A sample that has some keeps its status.
+    """
+    kept: dict[str, float | None] = {}  # one for all of them
+    return {
+        sample.sample_id: replace(sample, scores=None if sample.scores is None else kept, undefined=None, counts=None)
+        for sample in samples
+    }
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replaces the manifest: whenever process or machine die, there is the old one or the new one."""
+    text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(folder / MANIFEST, text, durable=True, writer=LOCKED)
+
+
 def _finished(
-    manifest: dict[str, Any], settled: Mapping[str, Sample], sessions: Mapping[str, Session], missing: int
-) -> dict[str, Any]:
+    manifest: Manifest, settled: Mapping[str, Sample], sessions: Mapping[str, Session], missing: int
+) -> Manifest:
     """The manifest with what is known once all work is done: sessions that it has already are not counted twice."""
-    everyone = {session["id"]: session for session in manifest["sessions"]}
-    everyone |= {name: asdict(session) for name, session in sessions.items()}
+    everyone = sorted(
+        ({session.id: session for session in manifest.sessions} | dict(sessions)).values(),
+        key=lambda session: (session.started, session.id),
+    )
     done = sum(sample.status == "done" for sample in settled.values())
     made = [sample.seconds for sample in settled.values() if sample.image_sha256 is not None]
-    return {
-        **manifest,
-        "counts": {"expected": len(settled) + missing, "done": done, "failed": len(settled) - done, "missing": missing},
-        "wall_seconds": sum(session["seconds"] for session in everyone.values()),
-        "images_per_second": len(made) / sum(made) if sum(made) > 0 else None,
-        "peak_memory_bytes": max((session["peak_memory_bytes"] for session in everyone.values()), default=0),
-        "cost": _cost(made, list(everyone.values())),
-        "finished": None if missing else utc_now(),
-        "sessions": sorted(everyone.values(), key=lambda session: (session["started"], session["id"])),
-    }
+    return replace(
+        manifest,
+        counts=Counts(expected=len(settled) + missing, done=done, failed=len(settled) - done, missing=missing),
+        wall_seconds=sum(session.seconds for session in everyone),
+        images_per_second=len(made) / sum(made) if sum(made) > 0 else None,
+        peak_memory_bytes=max((session.peak_memory_bytes for session in everyone), default=0),
+        cost=_cost(made, everyone),
+        finished=None if missing else utc_now(),
+        sessions=tuple(everyone),
+    )
 
 
-def _cost(made: Sequence[float], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """made: seconds of each image. Manifests of before this was measured have sessions without memory."""
-    working = [session for session in sessions if session.get("making_peak_bytes")]
+def _cost(made: Sequence[float], sessions: Sequence[Session]) -> Cost | None:
+    """made: seconds of each image."""
+    working = [session for session in sessions if session.making_peak_bytes]
     if not made or not working:
         return None
-    largest = max(working, key=lambda session: session["making_peak_bytes"])
-    return {
-        "load_seconds": max(session["load_seconds"] for session in working),
-        "seconds_per_sample": sum(made) / len(made),
-        "samples": len(made),
-        "peak_memory_bytes": largest["making_peak_bytes"],
-        "before_bytes": largest["before_bytes"],
-        "memory": largest["memory"],
-    }
+    largest = max(working, key=lambda session: session.making_peak_bytes)
+    return Cost(
+        load_seconds=max(session.load_seconds for session in working),
+        seconds_per_sample=sum(made) / len(made),
+        samples=len(made),
+        peak_memory_bytes=largest.making_peak_bytes,
+        before_bytes=largest.before_bytes,
+        memory=largest.memory,
+    )

@@ -22,7 +22,7 @@ from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
 from metrics.networks.backbones import PRECISIONS, official_backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
-from metrics.protocols.scores import MethodScores
+from metrics.scores import Scores
 
 SIDE = 512
 RELEASED = "released evaluator"
@@ -134,13 +134,12 @@ def _released_way(weights: Path, work: Workload) -> Callable[[], Values]:
 def _our_way(weights: Path, precision: str, work: Workload) -> Callable[[], Values]:
     scorer = PieBenchScorer(official_backbones(weights, "cpu", precision), precision)
 
-    def rows(scores: MethodScores) -> list[dict[str, float]]:
-        columns = [[math.nan if v is None else v for v in scores.columns[column]] for column in PIE_BENCH_COLUMNS]
-        return [dict(zip(PIE_BENCH_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+    def numbers(scores: Scores) -> dict[str, float]:
+        return {name: math.nan if isinstance(score, str) else score for name, score in scores.items()}
 
     def score() -> Values:
         scores = scorer.score(work.sources, work.masks, work.prompts, work.edited)
-        return {method: rows(own) for method, own in scores.items()}
+        return {method: list(map(numbers, own)) for method, own in scores.items()}
 
     return score
 

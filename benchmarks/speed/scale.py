@@ -26,12 +26,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.method import EditRequest
-from benchmarks.cli import BenchmarkArguments, run_methods
+from baselines.method import EditRequest, MethodCard
+from benchmarks.cli import BenchmarkArguments, Methods, merge_runs, open_runs
 from benchmarks.datasets.piebench import EDIT_TYPES, IMAGES, MAPPING, read_piebench
 from benchmarks.runs import memory
-from benchmarks.runs.edit_task import EditTask
-from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.edit_benchmark import EditBenchmark
+from benchmarks.runs.execute import Shard, Share
+from benchmarks.runs.schema import Dataset, read_manifest
+from benchmarks.runs.store import RunDirectory
 from benchmarks.speed.measure import SpeedSettings, report_speed
 from metrics.networks.backbones import Backbones
 from reports.tables.piebench import render
@@ -90,23 +92,22 @@ def go(settings: ScaleSpeed, data: Path) -> dict[str, dict[str, float]]:
     steps: dict[str, dict[str, float]] = {}
     with step(steps, "read"):
         dataset = read_piebench(data, SIDE)
-    task = EditTask(dataset, cheap_backbones(), "float32", args.seed, "cpu")
-    start = partial(
-        run_methods,
-        args,
-        task,
-        {f"synthetic-{i:02}": partial(SyntheticMethod, i) for i in range(settings.methods)},
-        [record.sample_id for record in dataset.records],
-        args.out,
-        suite="synthetic",
-        benchmark=BENCHMARK,
-        dataset={"name": "noise", "digest": dataset.digest, "records": len(dataset.records)},
-        device="cpu",
-    )
+    benchmark = EditBenchmark(dataset, cheap_backbones(), "float32", args.seed, "cpu")
+    methods: Methods = {f"synthetic-{i:02}": partial(SyntheticMethod, i) for i in range(settings.methods)}
+    sample_ids = [record.sample_id for record in dataset.records]
+    facts = Dataset(name="noise", digest=dataset.digest, records=len(dataset.records))
+
+    def start() -> list[RunDirectory]:
+        runs = open_runs(args, BENCHMARK, "synthetic", benchmark, facts, methods, "cpu")
+        with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard()) as share:
+            share.generate(benchmark, methods)
+            share.score(benchmark)
+        return merge_runs(args, runs, benchmark, sample_ids, share.worked)
+
     with step(steps, "make and score"):
         runs = start()
     # Each method's part forgot the peak before it; what came after the last, scoring and merging, is the step's own.
-    peaks = [manifest["peak_memory_bytes"] for run in runs if (manifest := read_manifest(run.folder))]
+    peaks = [manifest.peak_memory_bytes for run in runs if (manifest := read_manifest(run.folder))]
     steps["make and score"]["peak_bytes"] = max(*peaks, steps["make and score"]["peak_bytes"])
     with step(steps, "start again"):
         runs = start()
@@ -175,6 +176,8 @@ def noise(seed: int) -> np.ndarray:
 
 class SyntheticMethod:
     """Answers with noise of the sample's seed and its own number."""
+
+    card = MethodCard()
 
     def __init__(self, number: int) -> None:
         self.number = number

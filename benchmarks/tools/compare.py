@@ -1,10 +1,9 @@
 """`python -m benchmarks.compare RUN_A RUN_B`: what differs between two runs, in settings and in numbers."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -12,8 +11,8 @@ from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
-from benchmarks.suites import MINIATURE_DATA, SUITES
-from benchmarks.translation_suites import TRANSLATION_SUITES, miniature_folder
+from benchmarks.runs.schema import Manifest
+from benchmarks.suites import MINIATURE_DATA, SUITES, TRANSLATION_SUITES, miniature_folder
 
 EDITS = ("piebench", "ablation-guidance", "ablation-distillation")  # of data sets laid out like PIE-Bench
 
@@ -53,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_prompts(manifest: Mapping[str, Any], data: Path | None) -> dict[str, str]:
+def read_prompts(manifest: Manifest, data: Path | None) -> dict[str, str]:
     """What the run's samples were asked for, by sample id: instructions, or captions; none without the data set.
 
     Raises DatasetError for a folder that can't be read, ValueError for one that is not the run's data set.
     """
-    suite, benchmark = str(manifest.get("suite")), str(manifest.get("benchmark"))
+    suite, benchmark = manifest.suite, manifest.benchmark
     task = benchmark.removeprefix("translation-")
     if data is None and suite != "miniature":
         return {}
@@ -66,14 +65,14 @@ def read_prompts(manifest: Mapping[str, Any], data: Path | None) -> dict[str, st
         if benchmark in EDITS and suite in SUITES:
             digest, prompts = _edits(suite, data)
         elif task != benchmark and suite in TRANSLATION_SUITES:
-            digest, prompts = _captions(suite, task, str(manifest.get("protocol")), data)
+            digest, prompts = _captions(suite, task, manifest.protocol, data)
         else:
             return {}
     except DatasetError:
         if data is None:
             return {}
         raise
-    if digest != manifest.get("dataset", {}).get("digest"):
+    if digest != manifest.dataset.digest:
         if data is None:
             return {}
         raise ValueError(f"{data} is not the data set of these runs (digest {digest}); give theirs (flag --data)")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.cli import command
+from benchmarks.cli import run_command
 from benchmarks.tools.run_groups import read_groups
 from reports.gallery.write import Group
 from reports.sheets.figure import write_figure
@@ -42,7 +42,7 @@ class Arguments:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command(Arguments, make_figure, "benchmarks.figure", arguments)
+    return run_command(Arguments, make_figure, "benchmarks.figure", arguments)
 
 
 def make_figure(args: Arguments) -> list[Path]:

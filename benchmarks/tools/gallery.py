@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.cli import command
+from benchmarks.cli import run_command
 from benchmarks.tools.run_groups import read_groups
 from reports.gallery.write import write_gallery
 
@@ -27,7 +27,7 @@ class Arguments:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command(Arguments, make_gallery, "benchmarks.gallery", arguments)
+    return run_command(Arguments, make_gallery, "benchmarks.gallery", arguments)
 
 
 def make_gallery(args: Arguments) -> Path:

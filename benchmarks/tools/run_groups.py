@@ -8,8 +8,7 @@ from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.shown import shown_edit, shown_translation
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import TranslationProtocol
-from benchmarks.suites import SUITES, Suite
-from benchmarks.translation_suites import TRANSLATION_SUITES, TranslationSuite
+from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite, TranslationSuite
 from reports.gallery.write import Group, read_group, with_pages
 from reports.runs import find_runs
 from reports.sheets.pictures import Shown
@@ -35,7 +34,7 @@ def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]
 
 def _matching(group: Group, data: Sequence[Path]) -> Callable[[str], Shown]:
     """What shows the samples of the data set that the group's runs name, of `data` or, without any, the suite's own."""
-    wanted, found, faults = group.manifest["dataset"]["digest"], [], []
+    wanted, found, faults = group.manifest.dataset.digest, [], []
     for folder in data or _written(group) or (None,):
         try:
             digest, shown = _read(group, folder)
@@ -63,9 +62,9 @@ def _written(group: Group) -> list[Path]:
 def _read(group: Group, folder: Path | None) -> Found:
     suites: Mapping[str, Suite | TranslationSuite]
     suites = TRANSLATION_SUITES if group.benchmark.startswith(TRANSLATION) else SUITES
-    suite = suites.get(group.manifest["suite"])
+    suite = suites.get(group.manifest.suite)
     if suite is None:
-        path, name = group.runs[0].path, group.manifest["suite"]
+        path, name = group.runs[0].path, group.manifest.suite
         raise ValueError(f"{path} is of the suite {name!r}; known are {', '.join(suites)}")
     return _edits(folder, suite) if isinstance(suite, Suite) else _translations(group, folder, suite)
 
@@ -79,8 +78,8 @@ def _edits(folder: Path | None, suite: Suite) -> Found:
 def _translations(group: Group, folder: Path | None, suite: TranslationSuite) -> Found:
     task = group.benchmark.removeprefix(TRANSLATION)
     try:
-        protocol = TranslationProtocol(**group.manifest["scoring"]["options"])
-    except (KeyError, TypeError) as error:
+        protocol = TranslationProtocol(**(group.manifest.scoring.options or {}))
+    except TypeError as error:
         raise ValueError(f"{group.runs[0].path}: scoring.options of manifest.json are no protocol: {error}") from error
     source = protocol.dataset(task)
     dataset = read_translation(source, suite.dataset(source, folder), task, suite.classes)

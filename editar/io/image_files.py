@@ -116,7 +116,7 @@ def _opened(source: bytes | Path, formats: Sequence[str]) -> Iterator[Image.Imag
     try:
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=tuple(formats))
         with image:
             yield image
     except ImageError:

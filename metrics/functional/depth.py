@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.networks.weights import Found
-from metrics.protocols.scores import MethodScores
+from metrics.scores import Scores
 
 DEPTH_COLUMNS = ("depth_rmse",)
 FLAT_LABEL = "the label is flat: it has no range"
@@ -60,28 +60,26 @@ class OfficialDepth:
 
 
 @torch.inference_mode()
-def score_depth(depth: Tensor, labels: Tensor, normalisation: str) -> MethodScores:
+def score_depth(depth: Tensor, labels: Tensor, normalisation: str) -> list[Scores]:
     """Root mean squared error per image, on a scale of 0..255.
 
     depth (B, h, w): what a network gave, of any size; labels (B, H, W): of any scale, also 8-bit maps.
-    normalisation: one of NORMALISATIONS. None, with a reason, where the label or the depth has no range.
+    normalisation: one of NORMALISATIONS. Where the label or the depth has no range, that is said instead of a value.
     Raises ValueError for shapes that don't fit and values that are not finite.
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"normalisation {normalisation!r} must be one of {', '.join(NORMALISATIONS)} (--protocol)")
     if labels.ndim != 3 or depth.ndim != 3 or len(labels) != len(depth):
         raise ValueError(f"depth {tuple(depth.shape)} and labels {tuple(labels.shape)} must be (B, h, w) and (B, H, W)")
-    values: list[float | None] = []
-    undefined: list[dict[str, str]] = []
+    scores: list[Scores] = []
     for own, label in zip(depth.float().cpu(), labels.float().cpu(), strict=True):
         for name, values_of in (("depth", own), ("label", label)):
             if not values_of.isfinite().all():
-                raise ValueError(f"{name} of image {len(values)} of the batch has values that are not finite")
+                raise ValueError(f"{name} of image {len(scores)} of the batch has values that are not finite")
         pair = NORMALISATIONS[normalisation](own, label) if label.min() < label.max() else None
         reason = FLAT_LABEL if label.min() == label.max() else FLAT_DEPTH
-        undefined.append({} if pair else {"depth_rmse": reason})
-        values.append(_rmse(*pair) if pair else None)
-    return MethodScores(columns={"depth_rmse": values}, undefined=undefined)
+        scores.append({"depth_rmse": _rmse(*pair) if pair else reason})
+    return scores
 
 
 def _by_range(depth: Tensor, label: Tensor) -> tuple[Tensor, Tensor] | None:

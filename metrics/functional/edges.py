@@ -1,13 +1,13 @@
 """Edge maps of images, and how alike two of them are: MS-SSIM, SSIM and F1 per image."""
 
+import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from metrics.functional.background import ssim
-from metrics.protocols.scores import MethodScores
+from metrics.scores import Scores
 
 EDGE_COLUMNS = ("ms_ssim", "ssim", "f1")
 # torchmetrics halves an image four times and refuses it where the window of 11 pixels no longer fits 16 times.
@@ -44,11 +44,11 @@ EDGES: dict[str, Callable[[Tensor], Tensor]] = {"kornia": kornia_edges, "cv2": c
 
 
 @torch.inference_mode()
-def score_edges(edges: Tensor, references: Tensor) -> MethodScores:
+def score_edges(edges: Tensor, references: Tensor) -> list[Scores]:
     """MS-SSIM, SSIM and F1 of EDGE_COLUMNS for edge maps (B, 1, H, W) of 0 and 1.
 
-    F1 is that of edge pixels, with no tolerance for place. It is None where neither map has an edge (the released
-    evaluator's torchmetrics says 0 for these); MS-SSIM is None for images below 176 x 176.
+    F1 is that of edge pixels, with no tolerance for place. It is undefined where neither map has an edge (the released
+    evaluator's torchmetrics says 0 for these), MS-SSIM for images below 176 x 176.
     Raises ValueError for other shapes and values.
     """
     for name, maps in (("edges", edges), ("references", references)):
@@ -57,16 +57,9 @@ def score_edges(edges: Tensor, references: Tensor) -> MethodScores:
         if not ((maps == 0) | (maps == 1)).all():
             raise ValueError(f"{name} must be 0 or 1: edge maps of 0 and 255 are divided by 255 first")
     large = min(edges.shape[-2:]) >= MS_SSIM_SIDE
-    columns: dict[str, list[Any]] = {
-        "ms_ssim": _ms_ssim(edges, references).tolist() if large else [None] * len(edges),
-        "ssim": ssim(edges, references).tolist(),
-        "f1": [value if value == value else None for value in f1(edges, references).tolist()],
-    }
-    undefined: list[dict[str, str]] = [{} if large else {"ms_ssim": TOO_SMALL} for _ in edges]
-    for reasons, value in zip(undefined, columns["f1"], strict=True):
-        if value is None:
-            reasons["f1"] = NO_EDGES
-    return MethodScores(columns=columns, undefined=undefined)
+    multiscale = _ms_ssim(edges, references).tolist() if large else [TOO_SMALL] * len(edges)
+    rows = zip(multiscale, ssim(edges, references).tolist(), f1(edges, references).tolist(), strict=True)
+    return [{"ms_ssim": a, "ssim": b, "f1": NO_EDGES if math.isnan(c) else c} for a, b, c in rows]
 
 
 def f1(edges: Tensor, references: Tensor) -> Tensor:

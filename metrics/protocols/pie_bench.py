@@ -1,7 +1,7 @@
 """The seven PIE-Bench columns, protocol `pie-bench/v1`, for several methods in one pass.
 
-What depends on the source, the mask or the prompt alone is computed once for all methods. A value that an image does
-not define is None with a reason, never 0 and never NaN:
+What depends on the source, the mask or the prompt alone is computed once for all methods. Where an image does not
+define a value there is the reason instead, never 0 and never NaN:
 
 - a mask that covers everything leaves no background: no PSNR, LPIPS, MSE, SSIM (the released evaluator's "nan");
 - an empty mask leaves no edited part: no edited CLIP (likewise);
@@ -9,6 +9,7 @@ not define is None with a reason, never 0 and never NaN:
   infinite; here that value is undefined and the mean is over the others. MSE 0, SSIM 1 and LPIPS 0 stand.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from metrics.functional import background
 from metrics.functional.structure import self_similarity, structure_distance
 from metrics.networks.backbones import Backbones, check_precision
-from metrics.protocols.scores import MethodScores
+from metrics.scores import Scores
 
 PIE_BENCH_COLUMNS = ("structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited")
 BACKGROUND_COLUMNS = ("psnr", "lpips", "mse", "ssim")
@@ -45,8 +46,9 @@ class PieBenchScorer:
     @torch.inference_mode()
     def score(
         self, sources: Tensor, masks: Tensor, target_prompts: Sequence[str], edited: Mapping[str, Tensor]
-    ) -> dict[str, MethodScores]:
-        """The columns of every method in `edited` (name to images): CLIP as a cosine floored at 0, PSNR in dB.
+    ) -> dict[str, list[Scores]]:
+        """The columns of every method in `edited` (name to images), image by image: CLIP as a cosine floored at 0, PSNR
+        in dB.
 
         sources and edited: (B, 3, H, W) in [0, 1], 8-bit images divided by 255; masks: (B, 1, H, W) bool, True where
         edited; target_prompts: B texts without brackets. All tensors on one device.
@@ -61,7 +63,7 @@ class PieBenchScorer:
         covered = masks.flatten(1).all(1).tolist()
         empty = (~masks.flatten(1).any(1)).tolist()
         return {
-            name: _method_scores(name, {column: rows[m] for column, rows in values.items()}, covered, empty)
+            name: _scores(name, {column: rows[m] for column, rows in values.items()}, covered, empty)
             for m, name in enumerate(edited)
         }
 
@@ -125,26 +127,22 @@ class PieBenchScorer:
         return table
 
 
-def _method_scores(
-    method: str, rows: Mapping[str, list[float]], covered: list[bool], empty: list[bool]
-) -> MethodScores:
-    """NaN and infinity become None with the reason; a value that should be finite and isn't is an error."""
-    columns: dict[str, list[float | None]] = {}
-    undefined: list[dict[str, str]] = [{} for _ in covered]
+def _scores(method: str, rows: Mapping[str, list[float]], covered: list[bool], empty: list[bool]) -> list[Scores]:
+    """NaN and infinity become the reason; a value that should be finite and isn't is an error."""
+    images: list[Scores] = [{} for _ in covered]
     for column, values in rows.items():
-        columns[column] = [value if torch.isfinite(torch.tensor(value)) else None for value in values]
-        for i, value in enumerate(columns[column]):
-            if value is not None:
-                continue
-            if column in BACKGROUND_COLUMNS and covered[i]:
-                undefined[i][column] = NO_BACKGROUND
+        for i, value in enumerate(values):
+            if math.isfinite(value):
+                images[i][column] = value
+            elif column in BACKGROUND_COLUMNS and covered[i]:
+                images[i][column] = NO_BACKGROUND
             elif column == "clip_edited" and empty[i]:
-                undefined[i][column] = NO_EDITED_PART
+                images[i][column] = NO_EDITED_PART
             elif column == "psnr":
-                undefined[i][column] = INFINITE_PSNR
+                images[i][column] = INFINITE_PSNR
             else:
-                raise ValueError(f"{column} of {method}, image {i} of the batch, is {values[i]}: look at the weights")
-    return MethodScores(columns=columns, undefined=undefined)
+                raise ValueError(f"{column} of {method}, image {i} of the batch, is {value}: look at the weights")
+    return images
 
 
 def _check(sources: Tensor, masks: Tensor, target_prompts: Sequence[str], edited: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,6 @@ from metrics.functional.depth import DEPTH_COLUMNS, score_depth
 from metrics.functional.edges import EDGE_COLUMNS, EDGES, score_edges
 from metrics.functional.segmentation import class_counts
 from metrics.networks.backbones import TranslationBackbones
-from metrics.protocols.scores import MethodScores
 from metrics.scores import Scores
 
 TRANSLATION_COLUMNS: dict[str, tuple[str, ...]] = {"depth": DEPTH_COLUMNS, "canny": EDGE_COLUMNS, "segmentation": ()}
@@ -62,10 +61,10 @@ class TranslationScorer:
         none: list[Counts | None] = [None] * len(images)
         if self.task == "depth":
             assert self.backbones.depth is not None
-            return _by_image(score_depth(self.backbones.depth.depth(images), labels, self.normalisation)), none
+            return score_depth(self.backbones.depth.depth(images), labels, self.normalisation), none
         if self.task == "canny":
             edges = self.edges(images)
-            return _by_image(score_edges(edges, (labels[:, None] / 255).to(edges))), none
+            return score_edges(edges, (labels[:, None] / 255).to(edges)), none
         assert self.backbones.segmentation is not None
         counts = class_counts(self.backbones.segmentation.labels(images), labels, self.classes, names)
         return [{} for _ in images], [_present(each) for each in counts]
@@ -75,10 +74,3 @@ def _present(counts: Tensor) -> Counts:
     """Counts (3, C) of the classes that occur in either map."""
     present = counts.any(0).nonzero()[:, 0].tolist()
     return {str(each): counts[:, each].tolist() for each in present}
-
-
-def _by_image(result: MethodScores) -> list[Scores]:
-    return [
-        {name: reasons[name] if values[i] is None else values[i] for name, values in result.columns.items()}  # type: ignore[misc]
-        for i, reasons in enumerate(result.undefined)
-    ]

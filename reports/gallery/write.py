@@ -20,10 +20,11 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarks.runs.schema import Manifest
 from editar.io.atomic import write_text
 from reports.benchmark import BENCHMARKS
 from reports.gallery.files import FILES, GalleryFiles, file_name
-from reports.runs import ReportError, Run, read_runs
+from reports.runs import ReportError, Run, read_run, read_runs
 from reports.sheets.pictures import Shown
 from reports.tables import piebench
 from reports.tables.comparison import shown_columns
@@ -47,16 +48,16 @@ class Group:
     shown: Callable[[str], Shown] | None = None
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         return self.runs[0].manifest
 
     @property
     def benchmark(self) -> str:
-        return self.manifest["benchmark"]
+        return self.manifest.benchmark
 
     @property
     def key(self) -> str:
-        return file_name(f"{self.manifest['suite']}-{self.benchmark}")
+        return file_name(f"{self.manifest.suite}-{self.benchmark}")
 
     @cached_property
     def sample_ids(self) -> list[str]:
@@ -98,13 +99,13 @@ def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
 def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
     """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
     run_dirs = list({path.resolve(): path for path in run_dirs}.values())  # one that is named twice is one
-    content = json.loads((run_dirs[0] / "manifest.json").read_text(encoding="utf-8"))
-    if content["benchmark"] not in BENCHMARKS:
-        raise ReportError(f"{run_dirs[0]} is a run of {content['benchmark']!r}; known are {', '.join(BENCHMARKS)}")
-    known = BENCHMARKS[content["benchmark"]]
+    benchmark = read_run(run_dirs[0]).manifest.benchmark
+    if benchmark not in BENCHMARKS:
+        raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; known are {', '.join(BENCHMARKS)}")
+    known = BENCHMARKS[benchmark]
     columns = [column.key for column in known.columns]
     runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
-    runs.sort(key=lambda run: [*known.methods, run.method].index(run.method))
+    runs.sort(key=lambda run: run.manifest.position)
     for run in runs:
         if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
             raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")
@@ -166,13 +167,13 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
     written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.shown)
     types, names = _types(group)
     methods = [
-        {"label": label, "folder": folder, "reference": run.method in piebench.REFERENCES, "note": _note(run)}
+        {"label": label, "folder": folder, "reference": run.is_reference, "note": _note(run)}
         for run, label, folder in zip(group.runs, group.labels, written.folders, strict=True)
     ]
     return {
         "key": group.key,
         "title": BENCHMARKS[group.benchmark].title,
-        "suite": group.manifest["suite"],
+        "suite": group.manifest.suite,
         "facts": _facts(group),
         "side": written.side,
         "small": written.small,
@@ -202,14 +203,14 @@ def _scaled(title: str, column: Column) -> str:
 def _facts(group: Group) -> str:
     manifest = group.manifest
     return (
-        f"{manifest['protocol']} · {len(group.sample_ids)} samples · "
-        f"seed {manifest['seed']} · data {str(manifest['dataset']['digest'])[:12]}"
+        f"{manifest.protocol} · {len(group.sample_ids)} samples · "
+        f"seed {manifest.seed} · data {manifest.dataset.digest[:12]}"
     )
 
 
 def _note(run: Run) -> str:
     """What belongs to the method's name: that it bounds the others, and that its run isn't finished."""
-    notes = [piebench.REFERENCES.get(run.method, "")]
+    notes = [run.manifest.card.note]
     if len(run.samples) != run.expected:
         notes.append(f"{len(run.samples)}/{run.expected} done")
     return "; ".join(filter(None, notes))

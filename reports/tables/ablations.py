@@ -67,8 +67,8 @@ def render(
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
     """A row for each strength, from the weakest to the strongest, below the references; differences to the weakest."""
-    swept = sorted((run for run in runs if run.method not in piebench.REFERENCES), key=_eta)
-    references = [run for run in runs if run.method in piebench.REFERENCES]
+    swept = sorted((run for run in runs if not run.is_reference), key=_eta)
+    references = [run for run in runs if run.is_reference]
     rows = [_row(run.method, "reference", [run], piebench.COLUMNS, reference=True) for run in references]
     rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], piebench.COLUMNS) for run in swept]
     first = runs[0]
@@ -102,7 +102,7 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
     """Each teacher over all seeds and seed by seed; differences to none; the published table."""
-    references = [run for run in runs if run.method in piebench.REFERENCES]
+    references = [run for run in runs if run.is_reference]
     by_teacher = {
         teacher: sorted((run for run in runs if _training(run).get("teacher") == teacher), key=_seed)
         for teacher in TEACHERS
@@ -237,19 +237,17 @@ def _mean(runs: Sequence[Run], key: str) -> Estimate:
 
 def read_fid(run: Run) -> tuple[float, pd.Series]:
     """The distance, and those with one pair left out, by sample id (benchmarks/runs/fid_of_edits.py)."""
-    path = run.path / "fid.json" if run.path.is_dir() else run.path
-    try:
-        left_out = pd.Series(run.fid["left_out"], dtype=float).sort_index()
-        value = float(run.fid["fid"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path} can't be used ({error!r}): start python -m benchmarks.ablations again") from error
+    again = "start python -m benchmarks.ablations again"
+    if run.fid is None or run.fid.fid is None or run.fid.left_out is None:
+        raise ReportError(f"{run.fid_path} has no FID of edits: {again}")
+    left_out = pd.Series(run.fid.left_out, dtype=float).sort_index()
     if list(left_out.index) != list(run.samples.index):
-        raise ReportError(f"{path} is of other samples than the run: start python -m benchmarks.ablations again")
-    return value, left_out
+        raise ReportError(f"{run.fid_path} is of other samples than the run: {again}")
+    return run.fid.fid, left_out
 
 
 def _training(run: Run) -> dict[str, Any]:
-    return run.manifest["method_settings"].get("training", {})
+    return run.manifest.method_settings.get("training", {})
 
 
 def _seed(run: Run) -> int:
@@ -257,7 +255,7 @@ def _seed(run: Run) -> int:
 
 
 def _eta(run: Run) -> float:
-    return run.manifest["method_settings"]["sampling"]["guidance"]
+    return run.manifest.method_settings["sampling"]["guidance"]
 
 
 def _eta_kind(run: Run) -> str:

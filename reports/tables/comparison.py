@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from benchmarks.runs.schema import Manifest
 from editar.io.atomic import write_text
 from reports.runs import Run
 from reports.tables import markup
@@ -55,26 +55,26 @@ def write_pages(
     return written
 
 
-def shown_columns(manifest: dict[str, Any], columns: Sequence[Column]) -> tuple[Column, ...]:
+def shown_columns(manifest: Manifest, columns: Sequence[Column]) -> tuple[Column, ...]:
     """The columns, with the name of the network where it is not the official one."""
-    backbones = manifest["scoring"]["backbones"]
+    backbones = manifest.scoring.backbones
     return tuple(
         column
-        if column.backbone is None or backbones[column.backbone]["official"]
-        else replace(column, network=backbones[column.backbone]["name"])
+        if column.backbone is None or backbones[column.backbone].official
+        else replace(column, network=backbones[column.backbone].name)
         for column in columns
     )
 
 
 def not_as_published(
-    manifest: dict[str, Any], columns: Sequence[Column], shown: Sequence[Column], protocol: str, records: int
+    manifest: Manifest, columns: Sequence[Column], shown: Sequence[Column], protocol: str, records: int
 ) -> list[str]:
     """What keeps the published numbers, of `records` records under `protocol`, out of the measured ones' columns."""
-    expected = manifest["counts"]["expected"]
+    expected = manifest.counts.expected
     reasons = {
-        "other images": manifest["suite"] != "paper",
+        "other images": manifest.suite != "paper",
         "other scoring networks": tuple(shown) != tuple(columns),
-        f"the protocol {manifest['protocol']}": manifest["protocol"] != protocol,
+        f"the protocol {manifest.protocol}": manifest.protocol != protocol,
         f"{expected} records instead of {records}": expected != records,
     }
     return [reason for reason, holds in reasons.items() if holds]
@@ -194,9 +194,9 @@ def explained(estimate: Estimate, samples: pd.DataFrame, column: str) -> Estimat
 def facts(run: Run) -> dict[str, object]:
     manifest = run.manifest
     return {
-        **{"source": "measured", "suite": manifest["suite"], "protocol": manifest["protocol"]},
-        **{"precision": manifest["scoring"]["precision"], "seed": manifest["seed"]},
-        "dataset_digest": manifest["dataset"]["digest"],
+        **{"source": "measured", "suite": manifest.suite, "protocol": manifest.protocol},
+        **{"precision": manifest.scoring.precision, "seed": manifest.seed},
+        "dataset_digest": manifest.dataset.digest,
     }
 
 

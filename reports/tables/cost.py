@@ -37,18 +37,18 @@ def write_cost(runs: Sequence[Run], out: Path, name: str) -> list[Path]:
 
 
 def _line(run: Run) -> dict[str, object] | None:
-    cost, device = run.manifest.get("cost"), run.manifest.get("device", {})
-    if not cost:
+    cost, device = run.manifest.cost, run.manifest.device
+    if cost is None:
         return None
     return {
         "method": run.method,
-        "device": f"{device.get('type', '')} {device.get('name', '')}".strip(),
-        "images": cost["samples"],
-        "load_seconds": cost["load_seconds"],
-        "seconds_per_image": cost["seconds_per_sample"],
-        "peak_memory_bytes": cost["peak_memory_bytes"],
-        "before_bytes": cost["before_bytes"],
-        "memory": cost["memory"],
+        "device": f"{device.type or ''} {device.name}".strip(),
+        "images": cost.samples,
+        "load_seconds": cost.load_seconds,
+        "seconds_per_image": cost.seconds_per_sample,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "before_bytes": cost.before_bytes,
+        "memory": cost.memory,
     }
 
 

@@ -25,44 +25,11 @@ COLUMNS = (
     Column(key="clip_whole", title="CLIP whole", power=2, higher_is_better=True, backbone="clip"),
     Column(key="clip_edited", title="CLIP edited", power=2, higher_is_better=True, backbone="clip"),
 )
-# Rows that bound the others and never carry a mark.
-REFERENCES = {
-    "copy-source": "nothing edited, the floor for editing and the ceiling for preservation",
-    "vq-reconstruction": "the ceiling of EditAR's tokenizer",
-}
-KINDS = {
-    "editar": "feed-forward",
-    "instruct-pix2pix": "feed-forward",
-    "magicbrush": "feed-forward",
-    "instruct-diffusion": "feed-forward",
-    "mgie": "feed-forward",
-    "seed-x-edit": "feed-forward",
-    "prompt-to-prompt": "inversion",
-    "null-text-inversion": "inversion",
-    "pnp-inversion": "inversion",
-    "pix2pix-zero": "inversion",
-    "masactrl": "inversion",
-}
 PUBLISHED = Path(__file__).parents[1] / "published" / "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"
-# What the paper calls our methods, in its order.
-PUBLISHED_AS = {
-    "prompt-to-prompt": "Prompt-to-Prompt",
-    "null-text-inversion": "Null-text Inversion",
-    "pnp-inversion": "PnP Inversion",
-    "pix2pix-zero": "Pix2Pix-Zero",
-    "masactrl": "MasaCtrl",
-    "instruct-pix2pix": "InstructPix2Pix",
-    "magicbrush": "MagicBrush",
-    "instruct-diffusion": "InstructDiffusion",
-    "mgie": "MGIE",
-    "seed-x-edit": "SEED-X-Edit",
-    "editar": "EditAR",
-}
 RECORDS = 700  # the whole of PIE-Bench, over which the published means go
 FACTS = ("source_id", "edit_type", "edit_type_name")
-ORDER = (*REFERENCES, *KINDS)
 FIGURES = ("piebench-bars", "piebench-tradeoff")
 TRADEOFFS = (("structure_distance", "clip_whole"), ("psnr", "clip_edited"))
 BASELINE = "editar"  # differences are taken to this method where it is there
@@ -85,8 +52,8 @@ def render(
     n/N.
     """
     runs = read_runs(paths, [column.key for column in COLUMNS], FACTS, allow_partial=allow_partial)
-    runs.sort(key=lambda run: ORDER.index(run.method) if run.method in ORDER else len(ORDER))
-    rivals = [run for run in runs if run.method not in REFERENCES]
+    runs.sort(key=lambda run: run.manifest.position)
+    rivals = [run for run in runs if not run.is_reference]
     measured = tuple(_row(run, run.samples, run.expected) for run in runs)
     pages = {
         "piebench": _comparison(runs, measured),
@@ -159,24 +126,24 @@ def _row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
         comparison.explained(mean_interval(samples[column.key], samples["source_id"]), samples, column.key)
         for column in COLUMNS
     )
-    return _measured_row(run.method, estimates, len(samples), expected)
+    return _measured_row(run, estimates, len(samples), expected)
 
 
-def _measured_row(method: str, estimates: Iterable[Estimate], done: int, expected: int) -> Row:
+def _measured_row(run: Run, estimates: Iterable[Estimate], done: int, expected: int) -> Row:
     return comparison.measured_row(
-        method,
+        run.method,
         estimates,
         COLUMNS,
-        kind=KINDS.get(method, ""),
+        kind=run.manifest.card.kind,
         done=done,
         expected=expected,
-        reference=method in REFERENCES,
-        published_as=PUBLISHED_AS.get(method, ""),
+        reference=run.is_reference,
+        published_as=run.manifest.card.published_as,
     )
 
 
 def _kind(run: Run) -> str:
-    return KINDS.get(run.method, "")
+    return run.manifest.card.kind
 
 
 @cache
@@ -228,7 +195,7 @@ def _differences(runs: Sequence[Run]) -> Table:
             sources = run.samples["source_id"]
             pairs = len(sources.index.intersection(baseline.samples.index))
             estimates = (paired_difference(run.samples[c.key], baseline.samples[c.key], sources) for c in COLUMNS)
-            rows.append(_measured_row(run.method, estimates, pairs, run.expected))
+            rows.append(_measured_row(run, estimates, pairs, run.expected))
     label = f"Row minus {baseline.method}"
     return Table(
         caption=f"PIE-Bench, differences between methods ({label.lower()}), paired by sample. {conditions(baseline)}",
@@ -240,4 +207,4 @@ def _differences(runs: Sequence[Run]) -> Table:
 
 
 def _row_notes(runs: Sequence[Run]) -> list[str]:
-    return [f"{run.method} is a reference: {REFERENCES[run.method]}." for run in runs if run.method in REFERENCES]
+    return [f"{run.method} is a reference: {run.manifest.card.note}." for run in runs if run.is_reference]

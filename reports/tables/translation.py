@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
 from reports.plots.scores import clear_plots, write_bars
 from reports.runs import ReportError, Run, read_runs
@@ -44,22 +45,11 @@ PUBLISHED_NAMES = {
     "canny": {"ms_ssim": "canny_ssim_e2", "fid": "canny_fid"},
     "segmentation": {"mean_iou": "seg_miou_e2", "fid": "seg_fid"},
 }
-# What the paper calls our methods, in its order.
-PUBLISHED_AS = {
-    "t2i-adapter": "T2I-Adapter",
-    "uni-controlnet": "UniControlNet",
-    "unicontrol": "UniControl",
-    "controlnet": "ControlNet",
-    "controlnet-plus-plus": "ControlNet++",
-    "editar": "EditAR",
-}
-ORDER = tuple(PUBLISHED_AS)
 PUBLISHED = Path(__file__).parents[1] / "published" / "table2_translation.csv"
 SOURCE = "arXiv 2501.04699, Table 2"
 PROTOCOL = "translation/editar-released/v1"
 RECORDS = 5000  # images of a task, over which the published numbers go
 FACTS = ("source_id", "draw")
-FID_KEYS = ("network", "generated", "reference", "reference_images", "dimension", "images", "draws", "fid")
 NOT_MEASURED = "not measured"
 EDGES_NOTE = "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM."
 AGAIN = "start the benchmark again"
@@ -85,10 +75,10 @@ def render(
     columns, name = COLUMNS[task], f"translation-{task}"
     scores = [column.key for column in columns if column.key not in OF_ALL_IMAGES]
     runs = read_runs(paths, scores, FACTS, allow_partial=allow_partial)
-    runs.sort(key=lambda run: ORDER.index(run.method) if run.method in ORDER else len(ORDER))
+    runs.sort(key=lambda run: run.manifest.position)
     fids = {run.method: read_fid(run) for run in runs}
     for run in runs:
-        if fids[run.method]["reference"] != fids[runs[0].method]["reference"]:
+        if fids[run.method].reference != fids[runs[0].method].reference:
             raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
     shown = shown_columns(runs[0].manifest, columns)
     measured = [_row(run, fids[run.method], columns) for run in runs]
@@ -119,16 +109,16 @@ def render(
     return [*write_pages(pages, out, notes=notes, figures=figures), *write_cost(runs, out, name), *bars]
 
 
-def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, Fid]) -> tuple[str, ...]:
     edges = (EDGES_NOTE,) if task == "canny" else ()
     return (MARKS, *edges, *_fid_notes(fids), *_draw_notes(runs), *undefined_notes(runs, COLUMNS[task]))
 
 
-def _pair(fids: Mapping[str, dict[str, Any]], first: Run, second: Run, column: Column) -> Estimate:
+def _pair(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:
     samples = first.samples
     if column.key == "fid":
-        values = [fids[run.method]["fid"] for run in (first, second)]
-        mean = None if None in values else values[0] - values[1]
+        values = [fids[run.method].fid for run in (first, second)]
+        mean = None if values[0] is None or values[1] is None else values[0] - values[1]
         return Estimate(mean=mean, n=len(samples), note="FID is one number of all images: no interval and no test")
     if column.key != "mean_iou":
         return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"], test=True)
@@ -139,21 +129,19 @@ def _pair(fids: Mapping[str, dict[str, Any]], first: Run, second: Run, column: C
     return mean_iou_difference(one, other, samples.loc[both, "draw"], samples.loc[both, "source_id"])
 
 
-def read_fid(run: Run) -> dict[str, Any]:
-    """The run's fid.json. Raises ReportError where it is not of the run's images and networks."""
-    path = run.path / "fid.json" if run.path.is_dir() else run.path
-    try:
-        known = {name: run.fid[name] for name in FID_KEYS}
-    except (KeyError, TypeError) as error:
-        raise ReportError(f"{path} cannot be read: there is no {error}; {AGAIN}") from error
-    if known["generated"] != list_digest(sorted(run.samples["image_sha256"])):
+def read_fid(run: Run) -> Fid:
+    """The run's FID. Raises ReportError where it is not of the run's images and networks."""
+    fid, path = run.fid, run.fid_path
+    if fid is None or fid.draws is None or fid.reference_images is None:
+        raise ReportError(f"{path} has no FID of a translation; {AGAIN}")
+    if fid.generated != list_digest(sorted(run.samples["image_sha256"])):
         raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
-    if known["network"] != run.manifest["scoring"]["backbones"]["features"]:
+    if fid.network != run.manifest.scoring.backbones["features"]:
         raise ReportError(f"{path} is of another network than manifest.json says; {AGAIN}")
-    return known
+    return fid
 
 
-def _row(run: Run, fid: dict[str, Any], columns: Sequence[Column]) -> Row:
+def _row(run: Run, fid: Fid, columns: Sequence[Column]) -> Row:
     return comparison.measured_row(
         run.method,
         [_estimate(run, fid, column.key) for column in columns],
@@ -161,19 +149,17 @@ def _row(run: Run, fid: dict[str, Any], columns: Sequence[Column]) -> Row:
         kind=_kind(run),
         done=len(run.samples),
         expected=run.expected,
-        published_as=PUBLISHED_AS.get(run.method, ""),
+        published_as=run.manifest.card.published_as,
     )
 
 
 def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...]:
     """The measured rows in the order of the published ones, with one that says so for each that was not measured."""
-    found = {row.label: row for row in measured}
-    ours = {name: method for method, name in PUBLISHED_AS.items()}
-    rows = []
+    methods = {record["method"]: record["reproduced_by"] for record in _published()}
+    rows: list[Row] = []
     for other in published:
-        method = ours[other.label]
         missing = Row(
-            label=method,
+            label=methods[other.label],
             kind=_kinds()[other.label],
             samples=NOT_MEASURED,
             estimates=(Estimate(mean=None, n=0, note=NOT_MEASURED),) * len(other.estimates),
@@ -181,23 +167,25 @@ def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...
             expected=measured[0].expected,
             published_as=other.label,
         )
-        rows.append(found.pop(method, missing))
-    return (*rows, *found.values())
+        rows += [row for row in measured if row.published_as == other.label] or [missing]
+    return (*rows, *(row for row in measured if row not in rows))
 
 
 def _kind(run: Run) -> str:
-    return _kinds().get(PUBLISHED_AS.get(run.method, ""), "")
+    """Of a method that the paper has, whether one network does all tasks."""
+    card = run.manifest.card
+    return _kinds().get(card.published_as, card.kind)
 
 
 def _kinds() -> dict[str, str]:
-    """Whether one network does all tasks, by the paper's names."""
+    """By the paper's names."""
     return {each["method"]: "unified" if each["unified"] else "one task" for each in _published()}
 
 
-def _estimate(run: Run, fid: dict[str, Any], column: str) -> Estimate:
+def _estimate(run: Run, fid: Fid, column: str) -> Estimate:
     samples = run.samples
     if column == "fid":
-        return Estimate(mean=fid["fid"], n=fid["images"], note="; ".join([_against(fid), *_fid_reasons(fid)]))
+        return Estimate(mean=fid.fid, n=fid.images, note="; ".join([_against(fid), *_fid_reasons(fid)]))
     if column == "mean_iou":
         return mean_iou_interval(class_counts(run, samples.index), samples["draw"], samples["source_id"])
     return comparison.explained(mean_interval(samples[column], samples["source_id"]), samples, column)
@@ -237,19 +225,16 @@ def _published() -> list[dict[str, Any]]:
     return pd.read_csv(PUBLISHED).to_dict("records")
 
 
-def _against(fid: dict[str, Any]) -> str:
-    return (
-        f"against {fid['reference_images']} real images of digest {fid['reference'][:12]}, in {fid['dimension']} "
-        "features"
-    )
+def _against(fid: Fid) -> str:
+    return f"against {fid.reference_images} real images of digest {fid.reference[:12]}, in {fid.dimension} features"
 
 
-def _fid_reasons(fid: dict[str, Any]) -> list[str]:
+def _fid_reasons(fid: Fid) -> list[str]:
     """Why a value must not be compared with others', each reason once."""
-    return list(dict.fromkeys(draw["note"] for draw in fid["draws"].values() if draw["note"]))
+    return list(dict.fromkeys(draw.note for draw in (fid.draws or {}).values() if draw.note))
 
 
-def _fid_notes(fids: Mapping[str, dict[str, Any]]) -> list[str]:
+def _fid_notes(fids: Mapping[str, Fid]) -> list[str]:
     """What FID was taken of, and why a value must not be compared with others'. fids: by method."""
     notes = [f"FID is one number of all images and has no interval; it is {_against(next(iter(fids.values())))}."]
     reasons: dict[str, list[str]] = {}

@@ -55,7 +55,7 @@ def compare(first: Path, second: Path, *, columns: Sequence[str] = (), prompts: 
     Raises ReportError for what is no run, and for a column that the runs don't have.
     """
     a, b = read_run(first), read_run(second)
-    leaves = [dict(_leaves("", run.manifest)) for run in (a, b)]
+    leaves = [run.manifest.leaves() for run in (a, b)]
     apart = [name for name in SAME if leaves[0].get(name) != leaves[1].get(name)]
     parts = [f"# {_text(a.method)} and {_text(b.method)}", f"- A: {_text(first)}\n- B: {_text(second)}"]
     if apart:
@@ -84,15 +84,6 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """A manifest's values by their dotted names."""
-    if not isinstance(value, dict) or not value:
-        yield prefix, value
-        return
-    for key, inner in value.items():
-        yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
-
-
 def _shown(leaves: Mapping[str, Any], name: str) -> str:
     return json.dumps(leaves[name], ensure_ascii=False) if name in leaves else "absent"
 
@@ -105,7 +96,7 @@ def _cut(text: str) -> str:
 
 
 def _pair(a: Run, b: Run) -> Pair:
-    networks = [run.manifest["scoring"]["backbones"] for run in (a, b)]
+    networks = [run.manifest.scoring.backbones for run in (a, b)]
     columns, left_out = [], []
     for column in _columns(a):
         same = column.backbone is None or networks[0].get(column.backbone) == networks[1].get(column.backbone)
@@ -119,7 +110,7 @@ def _pair(a: Run, b: Run) -> Pair:
 
 
 def _benchmark(run: Run) -> Benchmark:
-    name = run.manifest["benchmark"]
+    name = run.manifest.benchmark
     if name not in BENCHMARKS:
         raise ReportError(f"{run.path} is a run of {name!r}; there are columns for {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
@@ -128,7 +119,7 @@ def _benchmark(run: Run) -> Benchmark:
 def _columns(run: Run) -> tuple[Column, ...]:
     """Of single samples."""
     known = _benchmark(run).columns
-    return (*known, IMAGE_IOU) if run.manifest["benchmark"] == "translation-segmentation" else known
+    return (*known, IMAGE_IOU) if run.manifest.benchmark == "translation-segmentation" else known
 
 
 def _has(run: Run, column: Column) -> bool:

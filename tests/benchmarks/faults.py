@@ -24,12 +24,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.cli import BenchmarkArguments, command
+from benchmarks.cli import BenchmarkArguments, run_command
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.execute import Shard, run
-from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.execute import Shard
+from benchmarks.runs.schema import Manifest, read_manifest
 from benchmarks.runs.store import RunDirectory
-from tests.benchmarks.killable import COLUMNS, Noise, PixelTask, open_run
+from tests.benchmarks.killable import COLUMNS, Noise, PixelBenchmark, open_run, run
 from tests.benchmarks.tiny import SIDE, write_piebench
 
 COUNT = 5  # enough for a log that outgrows an image
@@ -121,7 +121,7 @@ class FilesUpTo:
 
 
 def work(
-    data: PieBench, manifests: Mapping[str, Mapping[str, Any]], out: Path, method: Callable[[Path], Noise],
+    data: PieBench, manifests: Mapping[str, Manifest], out: Path, method: Callable[[Path], Noise],
     shard: str, fault: Fault | None, flags: Sequence[str],
 ) -> None:  # fmt: skip
     """The process: what a benchmark's command does, with its messages in the file `messages`."""
@@ -129,18 +129,24 @@ def work(
     os.dup2(os.open(out / "messages", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
     sample_ids = [record.sample_id for record in data.records]
-    task = PixelTask(data, out / "calls-score")
+    benchmark = PixelBenchmark(data, out / "calls-score")
     methods = {name: partial(method, out / f"calls-{name}") for name in METHODS}
     if fault:
         fault()
 
     def evaluate(args: BenchmarkArguments) -> None:
         runs = {name: RunDirectory(out / name, manifests[name], COLUMNS, fresh=args.fresh) for name in METHODS}
-        run(task, runs, methods, sample_ids, batch_size=BATCH, shard=Shard.parse(shard))
+        run(benchmark, runs, methods, sample_ids, batch_size=BATCH, shard=Shard.parse(shard))
         for each in runs.values():
-            each.merge(sample_ids, task.facts)
+            each.merge(sample_ids, benchmark.facts)
 
-    sys.exit(command(BenchmarkArguments, evaluate, "tests.benchmarks.faults", flags))
+    sys.exit(run_command(BenchmarkArguments, evaluate, "tests.benchmarks.faults", flags))
+
+
+def manifest_of(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest
 
 
 class Laboratory:
@@ -151,10 +157,10 @@ class Laboratory:
         write_piebench(root / "data", COUNT)
         self.data = read_piebench(root / "data", SIDE)
         self.sample_ids = [record.sample_id for record in self.data.records]
-        self.manifests: dict[str, Mapping[str, Any]] = {}
+        self.manifests: dict[str, Manifest] = {}
         for name in METHODS:
             open_run(root / "manifests" / name, self.data, name)
-            self.manifests[name] = read_manifest(root / "manifests" / name) or {}
+            self.manifests[name] = manifest_of(root / "manifests" / name)
         self.folders = 0
         out = self.folder()
         assert self.start(out) == 0
@@ -204,11 +210,11 @@ class Laboratory:
         absent = sum(name not in after for name in self.uninterrupted)
         twice = 0
         for name in METHODS:
-            manifest = read_manifest(out / name) or {}
-            sessions = manifest["sessions"]
-            twice += manifest["counts"]["done"] - COUNT + len(sessions) - len({each["id"] for each in sessions})
-            assert manifest["wall_seconds"] == sum(each["seconds"] for each in sessions) > 0
-            assert all(each["seconds"] >= 0 for each in sessions)
+            manifest = manifest_of(out / name)
+            sessions = manifest.sessions
+            twice += manifest.counts.done - COUNT + len(sessions) - len({each.id for each in sessions})
+            assert manifest.wall_seconds == sum(each.seconds for each in sessions) > 0
+            assert all(each.seconds >= 0 for each in sessions)
         self.ledger.injected[kind] += faults
         self.ledger.lost += again.total() + absent
         self.ledger.counted_twice += twice
@@ -255,5 +261,5 @@ def result(out: Path) -> dict[str, object]:
             rows = pq.read_table(path).drop_columns(["seconds"]).to_pylist()
             everything[str(path.relative_to(out))] = rows
     for name in METHODS:
-        everything[f"{name} counts"] = (read_manifest(out / name) or {}).get("counts")
+        everything[f"{name} counts"] = manifest_of(out / name).counts
     return everything

@@ -6,17 +6,19 @@ and one for each record that is scored for all methods, "score ID".
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from baselines.method import EditRequest
+from baselines.method import EditRequest, MethodCard
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.execute import Scored, Shard, run, sample_seed
+from benchmarks.runs.execute import Benchmark, Images, Shard, Share, sample_seed
+from benchmarks.runs.generate import AnyMethod
 from benchmarks.runs.manifest import new_manifest
+from benchmarks.runs.schema import Dataset, Sample, Scoring
 from benchmarks.runs.store import RunDirectory
 from tests.benchmarks.tiny import SIDE
 
@@ -24,14 +26,20 @@ BATCH = 4
 COLUMNS = ("difference", "brightest")
 
 
-class PixelTask:
+class PixelBenchmark:
     """Scores without networks: the mean difference to the source, and the brightest pixel where it isn't white."""
+
+    protocol = "pixels/v1"
+    columns: tuple[str, ...] = COLUMNS
 
     def __init__(self, dataset: PieBench, calls: Path | None = None, seconds: float = 0.0) -> None:
         self.records = {record.sample_id: record for record in dataset.records}
         self.facts = {name: {"edit_type": record.edit_type} for name, record in self.records.items()}
         self.calls = calls
         self.seconds = seconds
+
+    def scoring(self) -> Scoring:
+        return Scoring(precision="float32", backbones={})
 
     def request(self, sample_id: str) -> EditRequest:
         record = self.records[sample_id]
@@ -45,29 +53,26 @@ class PixelTask:
             seed=sample_seed(0, "pixels/v1", sample_id),
         )
 
-    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
-        write_calls(self.calls, "score", sample_ids)
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+        write_calls(self.calls, "score", [sample.sample_id for sample in next(iter(samples.values()))])
         time.sleep(self.seconds)
-        results: dict[str, list[Scored]] = {}
-        for name, images in edited.items():
-            results[name] = []
-            for sample_id, image in zip(sample_ids, images, strict=True):
-                edit, source = (np.asarray(each, dtype=float) for each in (image, self.records[sample_id].image()))
-                bright = float(edit.max())
-                results[name].append(
-                    Scored(
-                        scores={
-                            "difference": float(np.abs(edit - source).mean()),
-                            "brightest": bright if bright < 250 else None,
-                        },
-                        undefined={} if bright < 250 else {"brightest": "the image has white"},
-                    )
-                )
-        return results
+        return {
+            name: [self._scored(sample, image) for sample, image in zip(samples[name], images[name], strict=True)]
+            for name in samples
+        }
+
+    def _scored(self, sample: Sample, image: Image.Image) -> Sample:
+        source = self.records[sample.sample_id].image()
+        edit, original = (np.asarray(each, dtype=float) for each in (image, source))
+        bright = float(edit.max())
+        difference = float(np.abs(edit - original).mean())
+        return sample.scored({"difference": difference, "brightest": bright if bright < 250 else "the image has white"})
 
 
 class Noise:
     """Mixes noise of the sample's own seed into the image."""
+
+    card = MethodCard()
 
     def __init__(self, calls: Path | None = None, seconds: float = 0.0) -> None:
         self.calls = calls
@@ -93,25 +98,42 @@ def write_calls(calls: Path | None, kind: str, sample_ids: Sequence[str]) -> Non
 
 
 def open_run(folder: Path, data: PieBench, method: str = "noise", fresh: bool = False, **changes: Any) -> RunDirectory:
-    """The run directory of a PixelTask; `changes` replaces arguments of the manifest."""
+    """The run directory of a PixelBenchmark; `changes` replaces arguments of the manifest."""
     arguments: dict[str, Any] = {
-        **{"suite": "tiny", "benchmark": "pixels", "method": method, "protocol": "pixels/v1"},
-        "dataset": {"name": "tiny", "digest": data.digest, "records": len(data.records)},
-        **{"method_settings": {"strength": 0.5}, "scoring": {"precision": "float32"}, "seed": 0, "device": "cpu"},
+        **{"suite": "tiny", "benchmark": "pixels", "method": method, "protocol": "pixels/v1", "card": MethodCard()},
+        "dataset": Dataset(name="tiny", digest=data.digest, records=len(data.records)),
+        **{"method_settings": {"strength": 0.5}, "scoring": Scoring(precision="float32", backbones={})},
+        **{"seed": 0, "device": "cpu"},
         **changes,
     }
     return RunDirectory(folder, new_manifest(**arguments), COLUMNS, fresh=fresh)
 
 
+def run(
+    benchmark: Benchmark,
+    runs: Mapping[str, RunDirectory],
+    methods: Mapping[str, Callable[[], AnyMethod]],
+    sample_ids: Sequence[str],
+    *,
+    batch_size: int,
+    shard: Shard,
+) -> bool:
+    """Makes and scores this process's share; returns whether anything was left to do."""
+    with Share(runs, sample_ids, batch_size=batch_size, shard=shard) as share:
+        share.generate(benchmark, methods)
+        share.score(benchmark)
+    return share.worked
+
+
 def main(data: str, out: str, calls: str, shard: str | None = None) -> None:
     dataset = read_piebench(Path(data), SIDE)
     runs = {name: open_run(Path(out) / name, dataset, name) for name in ("noise", "again")}
-    task = PixelTask(dataset, Path(calls), seconds=0.01)
+    benchmark = PixelBenchmark(dataset, Path(calls), seconds=0.01)
     methods = dict.fromkeys(runs, lambda: Noise(Path(calls), seconds=0.02))
     sample_ids = [record.sample_id for record in dataset.records]
-    run(task, runs, methods, sample_ids, batch_size=BATCH, shard=Shard.parse(shard))
+    run(benchmark, runs, methods, sample_ids, batch_size=BATCH, shard=Shard.parse(shard))
     for each in runs.values():
-        each.merge(sample_ids, task.facts)
+        each.merge(sample_ids, benchmark.facts)
 
 
 if __name__ == "__main__":

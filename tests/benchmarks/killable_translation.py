@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from benchmarks.suites import TranslationSuite
 from benchmarks.translation import Arguments, evaluate
-from benchmarks.translation_suites import TranslationSuite
 from tests.benchmarks import standins
 from tests.benchmarks.tiny import SIDE
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks import piebench
-from benchmarks.ablations import GUIDANCE, REFERENCES, Arguments, evaluate, main
+from benchmarks.ablations import GUIDANCE, REFERENCE_ROWS, Arguments, evaluate, main
 from benchmarks.miniature.train.distillation import (
     PLAN,
     TEACHERS,
@@ -22,7 +22,7 @@ from benchmarks.miniature.train.distillation import (
 )
 from benchmarks.miniature.train.teachers import CLIP, DINO, NONE, Examples
 from benchmarks.miniature.train.tokens import Sequences
-from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.schema import read_manifest
 from editar.training.loop import TrainConfig, train
 from reports.runs import ReportError
 from reports.tables import ablations
@@ -73,13 +73,13 @@ def test_the_sweep_has_the_ordinary_run_among_its_rows(tmp_path: Path, monkeypat
     same = sweep / "editar-eta-1.15"
     left_out = ["seconds"]
     pd.testing.assert_frame_equal(samples(same).drop(columns=left_out), samples(ordinary).drop(columns=left_out))
-    settings = [(read_manifest(folder) or {})["method_settings"] for folder in (same, ordinary)]
+    settings = [manifest.method_settings for folder in (same, ordinary) if (manifest := read_manifest(folder))]
     assert settings[0] == settings[1] and settings[0]["sampling"]["guidance"] == 1.15
     strong = samples(sweep / "editar-eta-7.5")
     assert (strong["image_sha256"] != samples(same)["image_sha256"]).any()
 
     table = pd.read_csv(out / "reports" / "miniature" / "ablation-guidance.csv")
-    assert list(dict.fromkeys(table["method"])) == [*REFERENCES, *(f"eta {eta:g}" for eta in GUIDANCE)]
+    assert list(dict.fromkeys(table["method"])) == [*REFERENCE_ROWS, *(f"eta {eta:g}" for eta in GUIDANCE)]
     row = table[(table["method"] == "eta 7.5") & (table["column"] == "SSIM")].iloc[0]
     assert row["mean"] == pytest.approx(100 * strong["ssim"].mean()) and row["low"] <= row["mean"] <= row["high"]
     with Image.open(out / "reports" / "miniature" / "ablation-guidance.png") as plot:
@@ -137,7 +137,7 @@ def test_from_training_to_table(examples: Path, tmp_path: Path) -> None:
     files = evaluate(args, TINY, HELD_OUT)
     folder, reports = tmp_path / "miniature" / "ablation-distillation", tmp_path / "reports" / "miniature"
     names = [f"{teacher}-seed-{seed}" for teacher in TEACHERS for seed in TINY.seeds]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, *REFERENCES])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, *REFERENCE_ROWS])
     assert {path.name for path in files} >= {f"ablation-distillation.{kind}" for kind in ("csv", "md", "png", "tex")}
     table = pd.read_csv(reports / "ablation-distillation.csv")
 

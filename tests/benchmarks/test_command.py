@@ -9,7 +9,7 @@ from baselines import METHODS, TRANSLATORS
 from baselines.copy_source import CopySource
 from baselines.method import MethodContext, Unsupported
 from baselines.needs import NeededFile, Needs
-from benchmarks.cli import build_methods, named_rows
+from benchmarks.cli import build_methods, choose_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.translation import Arguments
 
@@ -48,8 +48,8 @@ KNOWN = {
 
 def rows(*methods: str, quick: Collection[str] | None = None) -> dict:
     args = Arguments(task="depth", methods=methods)
-    named = named_rows(args, KNOWN, quick)
-    return build_methods(args, named, CONTEXT, lambda folder: FinishedImages(folder, {}, 64), [])
+    chosen = choose_methods(args, KNOWN, quick)
+    return build_methods(args, chosen, CONTEXT, lambda folder: FinishedImages(folder, {}, 64), [])
 
 
 @pytest.mark.parametrize("methods", [(), ("all",)])
@@ -88,7 +88,7 @@ def test_weights_without_diffusion_networks_leave_those_rows_out_of_all(
     context = MethodContext(suite="miniature", weights=tmp_path, device="cpu", image_side=64, task=task)
     args = Arguments(task="depth", methods=("all",))
     wanted = {name: constructor for name, constructor in known.items() if name in without}
-    built = build_methods(args, named_rows(args, wanted), context, lambda _: FinishedImages(tmp_path, {}, 64), [])
+    built = build_methods(args, choose_methods(args, wanted), context, lambda _: FinishedImages(tmp_path, {}, 64), [])
     assert list(built) == []
     errors = capsys.readouterr().err
     for name in without:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runs.samples import RunError
+from benchmarks.runs.schema import RunError, read_sample_table
 from benchmarks.runs.store import RunDirectory
 from reports.runs import ReportError, read_runs
-from reports.samples_file import read_samples
 from tests.benchmarks.faults import METHODS, Laboratory, result
 from tests.benchmarks.killable import COLUMNS
 
@@ -74,7 +73,7 @@ def test_a_damaged_line_is_refused_until_it_is_removed(
 def test_a_damaged_table_is_refused_wherever_the_damage_is(laboratory: Laboratory, finished: Path) -> None:
     path = finished / "noise" / "samples.parquet"
     whole, dice = path.read_bytes(), random.Random(11)
-    rows = read_samples(path).to_pylist()
+    rows = read_sample_table(path).to_pylist()
     found = 0
     for number in range(400):
         damaged = bytearray(whole)
@@ -84,7 +83,7 @@ def test_a_damaged_table_is_refused_wherever_the_damage_is(laboratory: Laborator
             del damaged[dice.randrange(len(whole)) :]
         path.write_bytes(damaged)
         try:
-            assert read_samples(path).to_pylist() == rows  # what was hit says nothing, or is there twice
+            assert read_sample_table(path).to_pylist() == rows  # what was hit says nothing, or is there twice
         except ValueError:
             found += 1
     assert found > 200
@@ -96,8 +95,8 @@ def test_a_damaged_table_is_refused_wherever_the_damage_is(laboratory: Laborator
 def test_a_damaged_table_is_named(laboratory: Laboratory, finished: Path) -> None:
     path = finished / "noise" / "samples.parquet"
     whole = path.read_bytes()
-    score = struct.pack("<d", read_samples(path)["difference"][0].as_py())
-    other = struct.pack("<d", read_samples(path)["difference"][0].as_py() + 1)
+    score = struct.pack("<d", read_sample_table(path)["difference"][0].as_py())
+    other = struct.pack("<d", read_sample_table(path)["difference"][0].as_py() + 1)
     changed = whole.replace(score, other)  # still Parquet, with another number in it
     assert changed != whole
     for damaged in (changed, whole[:-20]):

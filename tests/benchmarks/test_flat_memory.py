@@ -9,8 +9,9 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.runs.execute import Scored, Shard, run
-from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
+from benchmarks.runs.execute import Images, Shard
+from benchmarks.runs.schema import Sample
+from tests.benchmarks.killable import BATCH, Noise, PixelBenchmark, open_run, run
 from tests.benchmarks.tiny import SIDE, write_piebench
 
 METHODS = ("noise", "again")
@@ -39,31 +40,32 @@ class WatchedNoise(Noise):
         return images
 
 
-class WatchedTask(PixelTask):
+class WatchedBenchmark(PixelBenchmark):
     watch = Watch()
 
-    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
-        for images in edited.values():
-            self.watch.see(images)
-        return super().score(sample_ids, edited)
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+        for each in images.values():
+            self.watch.see(each)
+        return super().score(samples, images)
 
 
 def go(folder: Path, count: int) -> tuple[int, int]:
     """Bytes that Python holds more than before the run, at their most; images alive at once."""
     write_piebench(folder / "data", count)
     dataset = read_piebench(folder / "data", SIDE)
-    task = WatchedTask(dataset)
-    task.watch = Watch()
+    benchmark = WatchedBenchmark(dataset)
+    benchmark.watch = Watch()
     runs = {name: open_run(folder / name, dataset, name) for name in METHODS}
     ids = [record.sample_id for record in dataset.records]
     tracemalloc.start()
-    run(task, runs, dict.fromkeys(METHODS, lambda: WatchedNoise(task.watch)), ids, batch_size=BATCH, shard=Shard())
+    methods = dict.fromkeys(METHODS, lambda: WatchedNoise(benchmark.watch))
+    run(benchmark, runs, methods, ids, batch_size=BATCH, shard=Shard())
     _, peak = tracemalloc.get_traced_memory()
-    assert all(each.merge(ids, task.facts) for each in runs.values())
+    assert all(each.merge(ids, benchmark.facts) for each in runs.values())
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert all(sample.status == "done" for each in runs.values() for sample in each.samples.values())
-    return max(peak, held), task.watch.most
+    return max(peak, held), benchmark.watch.most
 
 
 def test_a_sample_leaves_a_few_hundred_bytes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.runs.manifest import read_manifest
+from benchmarks.runs.schema import Counts, read_manifest
 from tests.benchmarks.killable import BATCH
 from tests.benchmarks.tiny import write_piebench
 
@@ -84,8 +84,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     assert len(lines(calls)) <= TOTAL + kills * BATCH  # each kill costs at most the batch that was under way
     manifest = read_manifest(tmp_path / "out" / "noise")
     assert manifest is not None
-    assert manifest["counts"] == {"expected": COUNT, "done": COUNT, "failed": 0, "missing": 0}
-    assert 2 <= len(manifest["sessions"]) <= kills + 1
+    assert manifest.counts == Counts(expected=COUNT, done=COUNT)
+    assert 2 <= len(manifest.sessions) <= kills + 1
     assert not list((tmp_path / "out").glob("*/samples-*.jsonl")) and not list((tmp_path / "out").glob("*/images/.*"))
 
 

@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from baselines.method import EditRequest
+from baselines.method import EditRequest, MethodCard
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.runs import memory
-from benchmarks.runs.execute import Shard, run
-from benchmarks.runs.manifest import read_manifest
-from tests.benchmarks.killable import PixelTask, open_run
+from benchmarks.runs.execute import Shard
+from benchmarks.runs.schema import read_manifest
+from tests.benchmarks.killable import PixelBenchmark, open_run, run
 from tests.benchmarks.tiny import SIDE, write_piebench
 
 LARGE = 300 * 2**20  # bytes, which malloc gives back
 
 
 class Large:
+    card = MethodCard()
+
     def load(self) -> None:
         self.weights = np.ones(LARGE, np.uint8)
 
@@ -38,21 +40,21 @@ def test_a_method_is_not_charged_for_the_one_before_it(tmp_path: Path) -> None:
     data = read_piebench(tmp_path / "data", SIDE)
     ids = [record.sample_id for record in data.records]
     runs = {name: open_run(tmp_path / name, data, name) for name in ("large", "small")}
-    task = PixelTask(data)
-    run(task, runs, {"large": Large, "small": Small}, ids, batch_size=1, shard=Shard())
+    benchmark = PixelBenchmark(data)
+    run(benchmark, runs, {"large": Large, "small": Small}, ids, batch_size=1, shard=Shard())
     costs = {}
     for name, each in runs.items():
-        assert each.merge(ids, task.facts)
+        assert each.merge(ids, benchmark.facts)
         manifest = read_manifest(tmp_path / name)
-        assert manifest is not None
-        costs[name] = manifest["cost"]
-        assert manifest["peak_memory_bytes"] >= costs[name]["peak_memory_bytes"] > costs[name]["before_bytes"] * 0.9
-    own = {name: cost["peak_memory_bytes"] - cost["before_bytes"] for name, cost in costs.items()}
+        assert manifest is not None and manifest.cost is not None
+        costs[name] = manifest.cost
+        assert manifest.peak_memory_bytes >= costs[name].peak_memory_bytes > costs[name].before_bytes * 0.9
+    own = {name: cost.peak_memory_bytes - cost.before_bytes for name, cost in costs.items()}
     assert own["large"] >= 0.9 * LARGE
     if memory.kind() != memory.PROCESS:  # else the system doesn't forget, and the table says so
         assert own["small"] < LARGE / 3
-    assert all(cost["samples"] == 2 and cost["seconds_per_sample"] > 0 for cost in costs.values())
-    assert all(cost["load_seconds"] >= 0 and cost["memory"] == memory.kind() for cost in costs.values())
+    assert all(cost.samples == 2 and cost.seconds_per_sample > 0 for cost in costs.values())
+    assert all(cost.load_seconds >= 0 and cost.memory == memory.kind() for cost in costs.values())
 
 
 def test_a_peak_is_at_least_what_is_held() -> None:

@@ -15,11 +15,12 @@ from PIL import Image
 
 from baselines.method import EditRequest, Method, NoAnswer
 from benchmarks.datasets.piebench import PieBench, read_piebench
-from benchmarks.runs.execute import Scored, Shard, run, sample_seed
-from benchmarks.runs.manifest import fingerprint, read_manifest
-from benchmarks.runs.samples import RunError, Sample, SampleLog, log_path, read_logs
+from benchmarks.runs.execute import Images, Shard, sample_seed
+from benchmarks.runs.log import SampleLog, log_path, read_logs
+from benchmarks.runs.manifest import fingerprint
+from benchmarks.runs.schema import Counts, Device, RunError, Sample, Scoring, read_manifest
 from benchmarks.runs.store import RunDirectory
-from tests.benchmarks.killable import BATCH, Noise, PixelTask, open_run
+from tests.benchmarks.killable import BATCH, Noise, PixelBenchmark, open_run, run
 from tests.benchmarks.tiny import SIDE, write_piebench
 
 COUNT = 6
@@ -41,16 +42,16 @@ def go(
     data: PieBench,
     folder: Path,
     method: Method,
-    task: PixelTask | None = None,
+    benchmark: PixelBenchmark | None = None,
     limit: int | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """One start of one method, to the end; returns the rows."""
-    task = task or PixelTask(data)
+    benchmark = benchmark or PixelBenchmark(data)
     runs = {"noise": open_run(folder, data, **options)}
     chosen = ids(data)[:limit]
-    run(task, runs, {"noise": lambda: method}, chosen, batch_size=BATCH, shard=Shard())
-    assert runs["noise"].merge(chosen, task.facts)
+    run(benchmark, runs, {"noise": lambda: method}, chosen, batch_size=BATCH, shard=Shard())
+    assert runs["noise"].merge(chosen, benchmark.facts)
     return pd.read_parquet(folder / "samples.parquet").set_index("sample_id")
 
 
@@ -110,7 +111,7 @@ def test_a_failing_sample_fails_alone_and_is_tried_again(
     assert rows.drop(BAD)["difference"].notna().all() and rows.loc[BAD, ["difference", "image_sha256"]].isna().all()
     manifest = read_manifest(tmp_path / "run")
     assert manifest is not None
-    assert manifest["counts"] == {"expected": COUNT, "done": COUNT - 1, "failed": 1, "missing": 0}
+    assert manifest.counts == Counts(expected=COUNT, done=COUNT - 1, failed=1)
 
     calls = tmp_path / "calls"
     again = go(dataset, tmp_path / "run", Noise(calls))
@@ -125,42 +126,41 @@ def test_a_stop_by_the_user_is_no_failure(dataset: PieBench, tmp_path: Path) -> 
     assert (go(dataset, tmp_path, Noise())["status"] == "done").all()
 
 
-class Unscorable(PixelTask):
+class Unscorable(PixelBenchmark):
     """Can't score the sample BAD of the method "noise"."""
 
-    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
-        if BAD in sample_ids and "noise" in edited:
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+        if any(sample.sample_id == BAD for sample in samples.get("noise", ())):
             raise ArithmeticError("no score")
-        return super().score(sample_ids, edited)
+        return super().score(samples, images)
 
 
 def test_a_score_that_fails_fails_one_sample_of_one_method(dataset: PieBench, tmp_path: Path) -> None:
-    task = Unscorable(dataset)
+    benchmark = Unscorable(dataset)
     runs = {name: open_run(tmp_path / name, dataset, name) for name in ("noise", "other")}
-    run(task, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
+    run(benchmark, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
     for name, failed in (("noise", [BAD]), ("other", [])):
-        assert runs[name].merge(ids(dataset), task.facts)
+        assert runs[name].merge(ids(dataset), benchmark.facts)
         rows = pd.read_parquet(tmp_path / name / "samples.parquet").set_index("sample_id")
         assert list(rows.index[rows["status"] == "failed"]) == failed
         assert rows["image_sha256"].notna().all()
         assert all("ArithmeticError: no score" in rows.loc[sample_id, "error"] for sample_id in failed)
 
     calls = tmp_path / "calls"
-    rows = go(dataset, tmp_path / "noise", Noise(calls), PixelTask(dataset, calls))
+    rows = go(dataset, tmp_path / "noise", Noise(calls), PixelBenchmark(dataset, calls))
     assert calls.read_text().splitlines() == [f"score {BAD}"]
     assert (rows["status"] == "done").all() and rows["error"].isna().all()
 
 
 def test_a_score_that_is_no_number_fails_its_sample(dataset: PieBench, tmp_path: Path) -> None:
-    class Dividing(PixelTask):
-        def score(
-            self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
-        ) -> dict[str, list[Scored]]:
-            nothing = Scored(scores={"difference": float("nan"), "brightest": None}, undefined={"brightest": "-"})
-            results = super().score(sample_ids, edited)
+    class Dividing(PixelBenchmark):
+        def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
             return {
-                name: [nothing if sample_id == BAD else one for sample_id, one in zip(sample_ids, scored, strict=True)]
-                for name, scored in results.items()
+                name: [
+                    each.scored({"difference": float("nan"), "brightest": "-"}) if each.sample_id == BAD else each
+                    for each in scored
+                ]
+                for name, scored in super().score(samples, images).items()
             }
 
     rows = go(dataset, tmp_path, Noise(), Dividing(dataset))
@@ -171,10 +171,10 @@ def test_a_score_that_is_no_number_fails_its_sample(dataset: PieBench, tmp_path:
 def test_a_new_method_leaves_finished_ones_alone(dataset: PieBench, tmp_path: Path) -> None:
     go(dataset, tmp_path / "noise", Noise())
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "noise").rglob("*")}
-    task = PixelTask(dataset)
+    benchmark = PixelBenchmark(dataset)
     runs = {name: open_run(tmp_path / name, dataset, name) for name in ("noise", "other")}
-    run(task, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
-    assert all(each.merge(ids(dataset), task.facts) for each in runs.values())
+    run(benchmark, runs, dict.fromkeys(runs, Noise), ids(dataset), batch_size=BATCH, shard=Shard())
+    assert all(each.merge(ids(dataset), benchmark.facts) for each in runs.values())
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "noise").rglob("*")} == stamps
 
 
@@ -190,14 +190,12 @@ def test_undefined_scores_are_null_with_a_reason(dataset: PieBench, tmp_path: Pa
 
 
 def test_the_saved_image_is_what_is_scored(dataset: PieBench, tmp_path: Path) -> None:
-    class Tampered(PixelTask):
+    class Tampered(PixelBenchmark):
         """Replaces a saved image before the second batch is scored."""
 
-        def score(
-            self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]
-        ) -> dict[str, list[Scored]]:
+        def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
             Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images" / f"{ids(dataset)[-1]}.png")
-            return super().score(sample_ids, edited)
+            return super().score(samples, images)
 
     rows = go(dataset, tmp_path, Noise(), Tampered(dataset))
     assert list(rows.index[rows["status"] == "failed"]) == ids(dataset)[-1:]
@@ -228,7 +226,7 @@ def test_the_limit_is_no_part_of_the_run(dataset: PieBench, tmp_path: Path) -> N
         ({"method_settings": {"strength": 0.25}}, "method_settings.strength: 0.5 -> 0.25"),
         ({"method_settings": {"strength": 0.5, "steps": 3}}, "method_settings.steps: absent -> 3"),
         ({"method_settings": {}}, "method_settings.strength: 0.5 -> absent"),
-        ({"scoring": {"precision": "bfloat16"}}, 'scoring.precision: "float32" -> "bfloat16"'),
+        ({"scoring": Scoring(precision="bfloat16", backbones={})}, 'scoring.precision: "float32" -> "bfloat16"'),
         ({"protocol": "pixels/v2"}, 'protocol: "pixels/v1" -> "pixels/v2"'),
         ({"dataset": {"name": "tiny", "digest": "0", "records": 1}}, "dataset.digest"),
     ],
@@ -249,10 +247,10 @@ def test_what_moves_no_number_is_not_in_the_fingerprint(dataset: PieBench, tmp_p
     open_run(tmp_path, dataset)
     manifest = read_manifest(tmp_path)
     assert manifest is not None
-    elsewhere = {**manifest, "git": None, "platform": "other", "wall_seconds": 5.0, "python": "3.12"}
-    elsewhere["device"] = {"type": "cpu", "name": "another processor"}
-    assert fingerprint(elsewhere) == manifest["fingerprint"]
-    assert fingerprint({**manifest, "packages": {**manifest["packages"], "torch": "0.1"}}) != manifest["fingerprint"]
+    elsewhere = replace(manifest, git=None, platform="other", wall_seconds=5.0, python="3.12")
+    elsewhere = replace(elsewhere, device=Device(type="cpu", name="another processor"))
+    assert fingerprint(elsewhere) == manifest.fingerprint
+    assert fingerprint(replace(manifest, packages={**manifest.packages, "torch": "0.1"})) != manifest.fingerprint
 
 
 def test_settings_that_are_no_json_are_refused(dataset: PieBench, tmp_path: Path) -> None:
@@ -270,11 +268,11 @@ def test_fresh_removes_the_run_and_nothing_else(dataset: PieBench, tmp_path: Pat
 
 
 def test_a_merge_that_was_cut_short_is_finished_by_the_next_start(dataset: PieBench, tmp_path: Path) -> None:
-    task = PixelTask(dataset)
+    benchmark = PixelBenchmark(dataset)
     directory = open_run(tmp_path, dataset)
-    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=BATCH, shard=Shard())
+    run(benchmark, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=BATCH, shard=Shard())
     log = log_path(tmp_path, 0).read_bytes()
-    assert directory.merge(ids(dataset), task.facts)
+    assert directory.merge(ids(dataset), benchmark.facts)
     before, rows = read_manifest(tmp_path), (tmp_path / "samples.parquet").read_bytes()
     log_path(tmp_path, 0).write_bytes(log)  # as if the process had died just before it removed the log
 
@@ -284,7 +282,7 @@ def test_a_merge_that_was_cut_short_is_finished_by_the_next_start(dataset: PieBe
     assert (tmp_path / "samples.parquet").read_bytes() == rows
     after = read_manifest(tmp_path)
     assert before is not None and after is not None
-    assert after["wall_seconds"] == before["wall_seconds"] and after["sessions"] == before["sessions"]
+    assert after.wall_seconds == before.wall_seconds and after.sessions == before.sessions
 
 
 def test_a_log_belongs_to_one_process(dataset: PieBench, tmp_path: Path) -> None:
@@ -350,28 +348,28 @@ def test_a_foreign_manifest_is_refused(dataset: PieBench, tmp_path: Path, conten
 
 
 def test_missing_samples_hold_the_merge_back_unless_allowed(dataset: PieBench, tmp_path: Path) -> None:
-    task = PixelTask(dataset)
+    benchmark = PixelBenchmark(dataset)
     directory = open_run(tmp_path, dataset)
-    run(task, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=1, shard=Shard(index=0, count=2))
-    assert not directory.merge(ids(dataset), task.facts)
-    assert directory.merge(ids(dataset), task.facts, allow_missing=True)
+    run(benchmark, {"noise": directory}, {"noise": Noise}, ids(dataset), batch_size=1, shard=Shard(index=0, count=2))
+    assert not directory.merge(ids(dataset), benchmark.facts)
+    assert directory.merge(ids(dataset), benchmark.facts, allow_missing=True)
     assert len(pd.read_parquet(tmp_path / "samples.parquet")) == COUNT // 2
     manifest = read_manifest(tmp_path)
-    assert manifest is not None and manifest["counts"]["missing"] == COUNT // 2 and manifest["finished"] is None
+    assert manifest is not None and manifest.counts.missing == COUNT // 2 and manifest.finished is None
     assert len(go(dataset, tmp_path, Noise())) == COUNT
     manifest = read_manifest(tmp_path)
-    assert manifest is not None and manifest["counts"]["missing"] == 0 and manifest["finished"]
-    assert len(manifest["sessions"]) == 2
-    assert manifest["wall_seconds"] == pytest.approx(sum(session["seconds"] for session in manifest["sessions"]))
+    assert manifest is not None and manifest.counts.missing == 0 and manifest.finished
+    assert len(manifest.sessions) == 2
+    assert manifest.wall_seconds == pytest.approx(sum(session.seconds for session in manifest.sessions))
 
 
 def test_the_manifest_is_json_with_the_documented_keys(dataset: PieBench, tmp_path: Path) -> None:
     go(dataset, tmp_path, Noise())
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert set(manifest) == {
-        "schema_version", "suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed",
-        "packages", "python", "platform", "device", "git", "fingerprint", "counts", "wall_seconds", "images_per_second",
-        "peak_memory_bytes", "cost", "started", "finished", "sessions",
+        "schema_version", "suite", "benchmark", "method", "card", "position", "protocol", "dataset", "method_settings",
+        "scoring", "seed", "packages", "python", "platform", "device", "git", "fingerprint", "counts", "wall_seconds",
+        "images_per_second", "peak_memory_bytes", "cost", "started", "finished", "sessions",
     }  # fmt: skip
     assert manifest["peak_memory_bytes"] > 2**20 and manifest["images_per_second"] > 0
     columns = pd.read_parquet(tmp_path / "samples.parquet").columns

@@ -17,7 +17,7 @@ from baselines import METHODS, TRANSLATORS
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
-from benchmarks.runs.samples import RunError
+from benchmarks.runs.schema import RunError
 from benchmarks.translation import Arguments, evaluate, main
 from metrics.functional.segmentation import class_counts
 from reports.runs import ReportError

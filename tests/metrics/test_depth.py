@@ -13,6 +13,7 @@ from transformers import DPTConfig, DPTForDepthEstimation
 
 from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
 from metrics.networks.weights import DPT_LARGE, Found, find
+from tests.metrics.reading import reasons, values
 from tests.photographs import photographs
 
 # As Intel published it, but for the size: written before transformers 4.26, it names the old class and a single number.
@@ -103,8 +104,8 @@ def test_rmse_equals_the_slow_versions_and_the_two_differ() -> None:
         3 + 20 * torch.rand(3, 24, 20, generator=generator),
         200 * torch.rand(3, 24, 20, generator=generator),
     )
-    released = score_depth(depth, labels, "editar-released").columns["depth_rmse"]
-    other = score_depth(depth, labels, "controlnet++").columns["depth_rmse"]
+    released = values(score_depth(depth, labels, "editar-released"), "depth_rmse")
+    other = values(score_depth(depth, labels, "controlnet++"), "depth_rmse")
     for i in range(3):
         assert released[i] == pytest.approx(slow_released(depth[i], labels[i]), rel=1e-5)
         assert other[i] == pytest.approx(slow_controlnet_plus_plus(depth[i], labels[i]), rel=1e-5)
@@ -123,7 +124,7 @@ def test_depth_is_resized_to_the_label() -> None:
     depth = torch.linspace(0, 1, 24).expand(1, 24, 24)
     label = torch.linspace(0, 1, 32).expand(1, 32, 32) * 255
     for name, tolerance in (("editar-released", 4.0), ("controlnet++", 4.0)):
-        value = score_depth(depth, label, name).columns["depth_rmse"][0]
+        value = values(score_depth(depth, label, name), "depth_rmse")[0]
         assert value is not None and 0 < value < tolerance
 
 
@@ -131,11 +132,11 @@ def test_flat_maps_have_no_value() -> None:
     ramp, flat = torch.linspace(0, 1, 8).expand(1, 8, 8), torch.ones(1, 8, 8)
     for name in NORMALISATIONS:
         scores = score_depth(ramp, flat, name)
-        assert (scores.columns["depth_rmse"], scores.undefined) == ([None], [{"depth_rmse": FLAT_LABEL}])
+        assert (values(scores, "depth_rmse"), reasons(scores)) == ([None], [{"depth_rmse": FLAT_LABEL}])
         scores = score_depth(0 * flat, ramp, name)
-        assert (scores.columns["depth_rmse"], scores.undefined) == ([None], [{"depth_rmse": FLAT_DEPTH}])
-    assert score_depth(flat, ramp, "editar-released").columns["depth_rmse"] == [None]
-    assert score_depth(flat, ramp, "controlnet++").columns["depth_rmse"] != [None]  # 255 everywhere
+        assert (values(scores, "depth_rmse"), reasons(scores)) == ([None], [{"depth_rmse": FLAT_DEPTH}])
+    assert values(score_depth(flat, ramp, "editar-released"), "depth_rmse") == [None]
+    assert values(score_depth(flat, ramp, "controlnet++"), "depth_rmse") != [None]  # 255 everywhere
 
 
 def test_unfit_input_is_refused() -> None:

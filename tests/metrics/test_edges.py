@@ -11,6 +11,7 @@ from torchmetrics.classification import BinaryF1Score
 from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure, StructuralSimilarityIndexMeasure
 
 from metrics.functional.edges import EDGE_COLUMNS, EDGES, MS_SSIM_SIDE, NO_EDGES, TOO_SMALL, score_edges
+from tests.metrics.reading import reasons, values
 from tests.photographs import photographs
 
 SIDE = 176
@@ -75,14 +76,14 @@ def test_scores_equal_torchmetrics_image_by_image(variant: str) -> None:
         "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
         "f1": BinaryF1Score(),
     }
-    assert tuple(scores.columns) == EDGE_COLUMNS and scores.undefined == [{}, {}, {}]
+    assert tuple(scores[0]) == EDGE_COLUMNS and reasons(scores) == [{}, {}, {}]
     for i in range(3):
         for name, oracle in oracles.items():
             oracle.reset()
             arguments = (edges[i : i + 1], references[i : i + 1])
             expected = oracle(*(x.flatten() for x in arguments) if name == "f1" else arguments).item()
-            assert scores.columns[name][i] == pytest.approx(expected, rel=1e-5, abs=1e-6), (name, i)
-    assert [scores.columns[name][2] for name in EDGE_COLUMNS] == pytest.approx([1, 1, 1])
+            assert values(scores, name)[i] == pytest.approx(expected, rel=1e-5, abs=1e-6), (name, i)
+    assert [values(scores, name)[2] for name in EDGE_COLUMNS] == pytest.approx([1, 1, 1])
 
 
 def test_maps_without_any_edge_have_no_f1() -> None:
@@ -92,19 +93,19 @@ def test_maps_without_any_edge_have_no_f1() -> None:
     edges = empty.clone()
     edges[2, :, 41] = 1
     scores = score_edges(edges, references)
-    assert scores.columns["f1"] == [None, 0.0, 0.0]
-    assert scores.undefined == [{"f1": NO_EDGES}, {}, {}]
-    assert scores.columns["ssim"][0] == scores.columns["ms_ssim"][0] == 1
+    assert values(scores, "f1") == [None, 0.0, 0.0]
+    assert reasons(scores) == [{"f1": NO_EDGES}, {}, {}]
+    assert values(scores, "ssim")[0] == values(scores, "ms_ssim")[0] == 1
 
 
 def test_small_images_have_no_ms_ssim() -> None:
     edges = torch.zeros(1, 1, MS_SSIM_SIDE, MS_SSIM_SIDE)
     edges[..., 7] = 1
-    assert score_edges(edges, edges).columns["ms_ssim"] == [pytest.approx(1)]
+    assert values(score_edges(edges, edges), "ms_ssim") == [pytest.approx(1)]
     scores = score_edges(edges[..., 1:], edges[..., 1:])
-    assert scores.columns["ms_ssim"] == [None]
-    assert scores.undefined == [{"ms_ssim": TOO_SMALL}]
-    assert scores.columns["f1"] == [1.0]
+    assert values(scores, "ms_ssim") == [None]
+    assert reasons(scores) == [{"ms_ssim": TOO_SMALL}]
+    assert values(scores, "f1") == [1.0]
 
 
 def test_what_is_no_pair_of_edge_maps_is_refused() -> None:

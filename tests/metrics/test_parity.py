@@ -17,6 +17,7 @@ from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
 from metrics.networks.backbones import official_backbones
 from metrics.protocols.pie_bench import BACKGROUND_COLUMNS, NO_BACKGROUND, PIE_BENCH_COLUMNS, PieBenchScorer
+from tests.metrics.reading import reasons, values
 
 OFFICIAL_NAMES = {
     "structure_distance": "structure_distance",
@@ -51,14 +52,14 @@ def score(weights: Path, photographs: Any, precision: str) -> Any:
 def test_float32_equals_the_official_evaluator(weights: Path, photographs: Any) -> None:
     scores = score(weights, photographs, "float32")
     for column in PIE_BENCH_COLUMNS:
-        for i, value in enumerate(scores.columns[column]):
+        for i, value in enumerate(values(scores, column)):
             reference = expected(photographs, column, i)
             if math.isnan(reference):
                 assert value is None
             else:
                 assert value == pytest.approx(reference, rel=1e-4), (column, i)
-    assert scores.columns["clip_edited"][0] == 0  # the floor
-    assert scores.undefined == [{}, dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)]
+    assert values(scores, "clip_edited")[0] == 0  # the floor
+    assert reasons(scores) == [{}, dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)]
 
 
 @pytest.mark.slow
@@ -66,9 +67,9 @@ def test_bfloat16_networks_stay_near_it(weights: Path, photographs: Any) -> None
     scores = score(weights, photographs, "bfloat16")
     for column in ("structure_distance", "clip_whole", "clip_edited"):
         references = [expected(photographs, column, i) for i in range(2)]
-        assert scores.columns[column] == pytest.approx(references, rel=0.01), column
+        assert values(scores, column) == pytest.approx(references, rel=0.01), column
     for column in BACKGROUND_COLUMNS:
-        assert scores.columns[column][0] == pytest.approx(expected(photographs, column, 0), rel=1e-4), column
+        assert values(scores, column)[0] == pytest.approx(expected(photographs, column, 0), rel=1e-4), column
 
 
 def test_networks_with_other_weights_do_not_pass_for_the_published_ones(weights: Path) -> None:

@@ -16,6 +16,7 @@ from metrics.protocols.pie_bench import (
     PIE_BENCH_COLUMNS,
     PieBenchScorer,
 )
+from tests.metrics.reading import reasons, values
 
 
 def pixels(batch: int, seed: int, side: int = 32) -> Tensor:
@@ -35,10 +36,10 @@ def test_every_column_has_a_value_per_image(backbones: Backbones) -> None:
     scores = PieBenchScorer(backbones).score(pixels(3, 0), half(3), ["x", "y", "z"], edited)
     assert list(scores) == ["a", "b"]
     for score in scores.values():
-        assert tuple(score.columns) == PIE_BENCH_COLUMNS
-        assert score.undefined == [{}, {}, {}]
-        for values in score.columns.values():
-            assert len(values) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in values)
+        assert all(tuple(each) == PIE_BENCH_COLUMNS for each in score)
+        assert reasons(score) == [{}, {}, {}]
+        assert len(score) == 3
+        assert all(isinstance(value, float) and math.isfinite(value) for each in score for value in each.values())
 
 
 def test_clip_similarity_is_floored_at_zero(backbones: Backbones) -> None:
@@ -47,9 +48,9 @@ def test_clip_similarity_is_floored_at_zero(backbones: Backbones) -> None:
     score = PieBenchScorer(backbones).score(sources, half(8), prompts, {"a": edited})["a"]
     cosines = (backbones.clip.image_embedding(edited) * backbones.clip.text_embedding(prompts)).sum(-1)
     assert (cosines < 0).any() and (cosines > 0).any()
-    assert score.columns["clip_whole"] == pytest.approx(cosines.clamp(min=0).tolist(), abs=1e-6)
+    assert values(score, "clip_whole") == pytest.approx(cosines.clamp(min=0).tolist(), abs=1e-6)
     parts = (backbones.clip.image_embedding(edited * half(8)) * backbones.clip.text_embedding(prompts)).sum(-1)
-    assert score.columns["clip_edited"] == pytest.approx(parts.clamp(min=0).tolist(), abs=1e-6)
+    assert values(score, "clip_edited") == pytest.approx(parts.clamp(min=0).tolist(), abs=1e-6)
 
 
 def test_a_batch_gives_what_its_images_give_alone(backbones: Backbones) -> None:
@@ -64,40 +65,40 @@ def test_a_batch_gives_what_its_images_give_alone(backbones: Backbones) -> None:
         part = slice(i, i + 1)
         alone = scorer.score(sources[part], masks[part], prompts[part], {"m": edited[part], "copy": sources[part]})
         for name in ("m", "copy"):
-            assert alone[name].undefined == together[name].undefined[part]
+            assert reasons(alone[name]) == reasons(together[name])[part]
             for column in PIE_BENCH_COLUMNS:
-                expected = together[name].columns[column][i]
-                assert alone[name].columns[column] == [expected and pytest.approx(expected, rel=1e-5)]
+                expected = values(together[name], column)[i]
+                assert values(alone[name], column) == [expected and pytest.approx(expected, rel=1e-5)]
 
 
 def test_a_mask_that_covers_everything_leaves_no_background(backbones: Backbones) -> None:
     masks = torch.ones(1, 1, 32, 32, dtype=torch.bool)
     score = PieBenchScorer(backbones).score(pixels(1, 0), masks, ["x"], {"a": pixels(1, 1)})["a"]
-    assert score.undefined == [dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)]
-    assert all(score.columns[column] == [None] for column in BACKGROUND_COLUMNS)
-    assert score.columns["clip_edited"] == score.columns["clip_whole"]
+    assert reasons(score) == [dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)]
+    assert all(values(score, column) == [None] for column in BACKGROUND_COLUMNS)
+    assert values(score, "clip_edited") == values(score, "clip_whole")
 
 
 def test_an_empty_mask_leaves_no_edited_part(backbones: Backbones) -> None:
     score = PieBenchScorer(backbones).score(pixels(1, 0), ~half(1) & half(1), ["x"], {"a": pixels(1, 1)})["a"]
-    assert score.undefined == [{"clip_edited": NO_EDITED_PART}]
-    assert score.columns["clip_edited"] == [None]
+    assert reasons(score) == [{"clip_edited": NO_EDITED_PART}]
+    assert values(score, "clip_edited") == [None]
 
 
 def test_an_identical_background_has_no_finite_psnr(backbones: Backbones) -> None:
     sources, masks = pixels(1, 0), half(1)
     edited = torch.where(masks, pixels(1, 1), sources)
     score = PieBenchScorer(backbones).score(sources, masks, ["x"], {"a": edited})["a"]
-    assert score.undefined == [{"psnr": INFINITE_PSNR}]
-    assert score.columns["psnr"] == [None]
-    assert score.columns["mse"] == [0] and score.columns["lpips"] == [0]
-    assert score.columns["ssim"] == [pytest.approx(1)]
+    assert reasons(score) == [{"psnr": INFINITE_PSNR}]
+    assert values(score, "psnr") == [None]
+    assert values(score, "mse") == [0] and values(score, "lpips") == [0]
+    assert values(score, "ssim") == [pytest.approx(1)]
 
 
 def test_an_untouched_image_has_structure_distance_zero_and_needs_no_network(backbones: Backbones) -> None:
     sources = pixels(2, 0)
     score = PieBenchScorer(backbones).score(sources, half(2), ["x", "y"], {"copy": sources.clone()})["copy"]
-    assert score.columns["structure_distance"] == [0, 0]
+    assert values(score, "structure_distance") == [0, 0]
     assert backbones.structure.images == 0  # type: ignore[attr-defined]
 
 
@@ -114,13 +115,13 @@ def test_what_depends_on_the_source_only_is_computed_once(backbones: Backbones) 
 
 def test_bfloat16_is_near_float32_and_leaves_the_pixel_columns_alone(backbones: Backbones) -> None:
     arguments = (pixels(2, 0), half(2), ["x", "y"], {"a": pixels(2, 1)})
-    full = PieBenchScorer(backbones).score(*arguments)["a"].columns
-    half_precision = PieBenchScorer(backbones, precision="bfloat16").score(*arguments)["a"].columns
+    full = PieBenchScorer(backbones).score(*arguments)["a"]
+    half_precision = PieBenchScorer(backbones, precision="bfloat16").score(*arguments)["a"]
     for column in ("psnr", "mse", "ssim"):
-        assert half_precision[column] == full[column]
+        assert values(half_precision, column) == values(full, column)
     for column in ("structure_distance", "lpips", "clip_whole", "clip_edited"):
-        assert half_precision[column] == pytest.approx(full[column], rel=0.05, abs=0.01)
-    assert half_precision["structure_distance"] != full["structure_distance"]
+        assert values(half_precision, column) == pytest.approx(values(full, column), rel=0.05, abs=0.01)
+    assert values(half_precision, "structure_distance") != values(full, "structure_distance")
 
 
 def test_unfit_input_is_refused_with_its_name(backbones: Backbones) -> None:

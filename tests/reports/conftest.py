@@ -1,13 +1,17 @@
 """Run directories by the documented schema, with scores that a test chooses or that are drawn at random."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from baselines import METHODS
+from baselines.method import MethodContext
 
 SCORES = ("structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited")
 NETWORKS = {"structure": "dino-vitb8", "perceptual": "lpips-squeeze", "clip": "clip-vit-large-patch14"}
@@ -27,6 +31,14 @@ def backbones(*, official: bool) -> dict[str, dict[str, object]]:
     }
 
 
+def facts_of_method(name: str, known: Mapping[str, Callable[[MethodContext], Any]]) -> dict[str, Any]:
+    """Card and position of a method of the registry; nothing of others."""
+    if name not in known:
+        return {}
+    method = known[name](MethodContext(suite="paper", weights=None, device="cpu", image_side=512, task="canny"))
+    return {"card": asdict(method.card), "position": list(known).index(name)}
+
+
 def base_manifest(method: str, count: int, *, failed: int = 0) -> dict[str, Any]:
     """Of a run of the miniature's PIE-Bench."""
     return {
@@ -34,6 +46,7 @@ def base_manifest(method: str, count: int, *, failed: int = 0) -> dict[str, Any]
         "suite": "miniature",
         "benchmark": "piebench",
         "method": method,
+        **facts_of_method(method, METHODS),
         "protocol": "pie-bench/v1",
         "dataset": {"name": "piebench", "digest": "abcdef0123456789" * 4, "records": count},
         "method_settings": {},

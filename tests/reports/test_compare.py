@@ -39,7 +39,7 @@ def test_settings_are_told_field_by_field_and_versions_and_device_apart(write_ru
     assert line(settings, "seed")[1:] == ["0", "3"]
     assert "steps" not in settings and "wall" not in text
     assert line(versions, "packages.torch")[1:] == ["absent", '"2.9"']
-    assert line(device, "device.type")[1:] == ["absent", '"cuda"']
+    assert line(device, "device.type")[1:] == ["null", '"cuda"']
 
 
 def test_numbers_are_paired_by_sample(write_run: Write, frame: Frame) -> None:

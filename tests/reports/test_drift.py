@@ -99,7 +99,7 @@ def test_a_summary_is_the_run_that_it_was_taken_of(write_run: Callable[..., Path
         ("{", "no readable summary"),
         ('{"summary_version": 1}', "no readable summary"),
         ('{"summary_version": 2, "manifest": {}, "fid": null, "samples": []}', "summary_version 2"),
-        ('{"summary_version": 1, "manifest": [], "fid": null, "samples": []}', "schema_version None"),
+        ('{"summary_version": 1, "manifest": [], "fid": null, "samples": []}', "no readable summary"),
     ],
 )
 def test_summaries_that_cannot_be_read_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from baselines import METHODS
+from baselines.method import MethodContext
 from reports.__main__ import main
 from reports.runs import ReportError
-from reports.tables.piebench import PUBLISHED_AS, REFERENCES, render
+from reports.tables.piebench import render
 
 PUBLISHED_METHODS = 11
 FILES = ["piebench", "piebench-table1", "piebench-by-type", "piebench-differences"]
@@ -52,8 +53,12 @@ def test_published_and_measured_rows_share_a_name_in_the_csv(write_run, tmp_path
     render(runs, tmp_path)
     rows = read(tmp_path).query("column == 'PSNR'").fillna({"published_as": ""})
     published = rows[rows["source"] != "measured"]
-    assert published["published_as"].tolist() == published["method"].tolist() == list(PUBLISHED_AS.values())
-    assert set(METHODS) - set(PUBLISHED_AS) == set(REFERENCES)
+    assert published["published_as"].tolist() == published["method"].tolist()
+    context = MethodContext(suite="paper", weights=None, device="cpu", image_side=512)
+    cards = {name: build(context).card for name, build in METHODS.items()}
+    assert {card.published_as for card in cards.values()} - {""} == set(published["method"])
+    unpublished = {name for name, card in cards.items() if not card.published_as}
+    assert unpublished == {name for name, card in cards.items() if card.kind == "reference"} != set()
     measured = rows[rows["source"] == "measured"].set_index("method")["published_as"]
     assert measured.to_dict() == {"masactrl": "MasaCtrl", "pnp-inversion": "PnP Inversion", "mine": ""}
 
@@ -309,7 +314,7 @@ def test_broken_run_directories_are_named(write_run, frame, tmp_path):
         render([write_run("new", manifest={"schema_version": 2})], tmp_path)
     with pytest.raises(ReportError, match="lacks the columns ssim"):
         render([write_run("short", samples=frame(12, 0).drop(columns="ssim"))], tmp_path)
-    with pytest.raises(ReportError, match=r"lacks counts\.expected"):
+    with pytest.raises(ReportError, match=r"manifest\.json .*counts"):
         render([write_run("counts", manifest={"counts": None})], tmp_path)
     with pytest.raises(ReportError, match="a sample id twice"):
         render([write_run("twice", samples=pd.concat([frame(6, 0), frame(6, 0)]))], tmp_path)

@@ -16,7 +16,7 @@ from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_DEPTH
 from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.datasets.piebench import read_piebench
 from benchmarks.datasets.translation import read_translation
-from benchmarks.runs.samples import SAMPLE_ID
+from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.image_files import ImageError, read_image
 from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables

@@ -1,7 +1,6 @@
 """The readers of run directories under fuzz: what each is given, and what it may give or refuse."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import pyarrow.parquet as pq
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from benchmarks.runs.log import read_logs
 from benchmarks.runs.manifest import differences
-from benchmarks.runs.samples import RunError, read_logs
+from benchmarks.runs.schema import Manifest, RunError, parse, read_manifest
 from benchmarks.runs.store import RunDirectory
 from reports.runs import ReportError, read_runs
 from tests.safety.strategies import JSON, NAMES, SCALARS, Case, as_json, changed, damaged, refused_by_name, text_file
@@ -37,6 +37,7 @@ MANIFEST: dict[str, Any] = {
     "scoring": {"precision": "float32", "backbones": {}}, "packages": {}, "device": {"type": "cpu"},
     "counts": {"expected": 1, "done": 1, "failed": 0, "missing": 0}, "sessions": [SESSION], "finished": None,
 }  # fmt: skip
+WHOLE = parse(Manifest, MANIFEST)
 SAMPLE_ROW = {
     "sample_id": "a", "source_id": "s", "edit_type": "0", "edit_type_name": "random", "status": "done", "error": None,
     "seconds": 0.5, "image_sha256": "e" * 64, "psnr": 1.0, "ssim": None, "undefined": '{"ssim": "no"}', "counts": None,
@@ -72,11 +73,12 @@ run_cases = st.tuples(st.just(as_json(MANIFEST)) | MANIFESTS, st.none() | SAMPLE
 def run_directory(root: Path, more: Any) -> None:
     try:
         read_logs(root)
-        run = RunDirectory(root, MANIFEST, COLUMNS)
+        run = RunDirectory(root, WHOLE, COLUMNS)
         run.merge(["a"], {"a": {"source_id": "s"}, **{name: {"source_id": "s"} for name in run.samples}})
     except RunError as error:
         return refused_by_name(error, root)
-    assert not differences(json.loads((root / "manifest.json").read_text("utf-8")), MANIFEST)
+    known = read_manifest(root)
+    assert known is not None and not differences(known, WHOLE)
     for name in run.samples:
         assert run.image_path(name).parent == root / "images" and run.samples[name].status
 

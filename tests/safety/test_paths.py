@@ -16,7 +16,8 @@ from baselines.method import EditRequest
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.hub import MULTIGEN_DEPTH, fetch
 from benchmarks.datasets.parquet import Rows
-from benchmarks.runs.samples import RunError, Sample, read_logs
+from benchmarks.runs.log import read_logs
+from benchmarks.runs.schema import RunError, Sample
 from editar.images import ImageError, open_image
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables

@@ -67,7 +67,7 @@ def main(arguments: Arguments) -> None:
         name = f"steps-{steps}-text-{by_text:g}-image-{by_image:g}"
         results[name] = held_out.scores(edited)
         print(f"{name}\n{markdown(results[name], 'autoencoder')}", flush=True)
-        held_out.grid(edited, row.title).save(arguments.out / f"{name}.png")
+        held_out.grid(edited, row.card.published_as).save(arguments.out / f"{name}.png")
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings, a
 from baselines.inversion.pnp_inversion import PnPInversion
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
-from benchmarks.runs.generate import Asker
+from benchmarks.runs.generate import GuardedMethod
 
 STEPS = 4
 MakeRequest = Callable[..., EditRequest]
@@ -116,7 +116,7 @@ def test_words_to_replace_must_be_as_many(p2p, make_request: MakeRequest) -> Non
 
 def test_a_missing_blend_word_fails_its_request_and_no_other(methods, make_request: MakeRequest) -> None:
     asked = [make_request(0, blend_words=("cat", "dog")), make_request(1, blend_words=("cow", "dog"))]
-    good, bad = Asker(methods["pnp-inversion"]).ask(asked)
+    good, bad = GuardedMethod(methods["pnp-inversion"]).generate(asked)
     assert not isinstance(good, str)
     assert isinstance(bad, str) and "the word 'cow' is not in the prompt 'a photo of a cat on the mat'" in bad
 

@@ -1,8 +1,8 @@
-"""What is known of each sample of a run, kept so that a process can be killed at any moment.
+"""The logs of a run that is going on, kept so that a process can be killed at any moment.
 
-While a run is going on each process appends to its own `samples-<rank>.jsonl`, one line for each batch: a line is
-there whole or it does not count, so a killed process loses its current batch and nothing else. When every sample is
-done or has failed, the lines become `samples.parquet`. A later start reads both, whatever its number of processes.
+Each process appends to its own `samples-<rank>.jsonl`, one line for each batch: a line is there whole or it does not
+count, so a killed process loses its current batch and nothing else. When every sample is done or has failed, the lines
+become samples.parquet. A later start reads both, whatever its number of processes.
 
 Lines are ordered by their turn: every process that opens a log takes the next number. Clocks order nothing. Its first
 line names the process, so that another one can be told whom to wait for.
@@ -12,114 +12,23 @@ import fcntl
 import io
 import json
 import os
-import re
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from benchmarks.runs import memory
+from benchmarks.runs.schema import RunError, Sample, Session, parse
 from editar.io.atomic import WriteError
 from editar.io.locks import lock
-
-PARQUET = "samples.parquet"
-# An id becomes the name of a file, on any file system.
-SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-
-
-class RunError(ValueError):
-    """A run directory that can't be used as asked; the message says why and what to do."""
 
 
 class InUse(RunError):
     """Another process has the log."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One sample of one method: first its image is made (or not), then it is scored (or not).
-
-    seconds: what making the image took, its share of the batch. image_sha256: of the PNG file, None without an image.
-    scores: by column, None where a score is undefined; undefined: the reasons, by column. counts: integers by name, for
-    scores that are no means over samples. error: why the last attempt to make or score the image failed; a sample with
-    an error is tried again at the next start.
-    """
-
-    sample_id: str
-    seconds: float = 0.0
-    image_sha256: str | None = None
-    error: str | None = None
-    scores: Mapping[str, float | None] | None = None
-    undefined: Mapping[str, str] | None = None
-    counts: Mapping[str, Sequence[int]] | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError: samples come from files, their ids name images, and their numbers go into tables."""
-        if not isinstance(self.sample_id, str) or not SAMPLE_ID.fullmatch(self.sample_id):
-            raise ValueError(f"sample_id is {self.sample_id!r:.200}, which can't be the name of a file")
-        if isinstance(self.seconds, bool) or not isinstance(self.seconds, (int, float)) or not self.seconds >= 0:
-            raise ValueError(f"seconds of {self.sample_id} is {self.seconds!r:.200}; it must be a number, 0 or more")
-        for name in ("image_sha256", "error"):
-            if not isinstance(getattr(self, name), (str, type(None))):
-                raise ValueError(f"{name} of {self.sample_id} is {getattr(self, name)!r:.200}; it must be a text")
-        for name, kinds in (("scores", (int, float, type(None))), ("undefined", (str,)), ("counts", (list, tuple))):
-            values = getattr(self, name)
-            if values is None:
-                continue
-            if not isinstance(values, Mapping) or not all(isinstance(value, kinds) for value in values.values()):
-                raise ValueError(f"{name} of {self.sample_id} is {values!r:.200}, which is no table of {kinds}")
-
-    @property
-    def status(self) -> str:
-        """ "done", "failed", or "made" for an image that is still to be scored."""
-        if self.error is not None:
-            return "failed"
-        return "made" if self.scores is None else "done"
-
-
-def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
-    """By id, what a process has to know of samples all along: all but their numbers, which the files keep.
-
-    The numbers would be most of what a process holds for a sample. A sample that has some keeps its status.
-    """
-    kept: dict[str, float | None] = {}  # one for all of them
-    return {
-        sample.sample_id: replace(sample, scores=None if sample.scores is None else kept, undefined=None, counts=None)
-        for sample in samples
-    }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """What one process has spent on a run. started: ISO time in UTC; seconds: making and scoring images.
-
-    peak_memory_bytes: of both; making_peak_bytes: from building the method to its last image, and before_bytes what the
-    process held just before, the scoring networks for one. load_seconds: building the method and loading it. These
-    three are 0 in a process that made no image. memory: what was measured, see `memory.kind`.
-    """
-
-    id: str
-    rank: int
-    started: str
-    seconds: float
-    peak_memory_bytes: int
-    load_seconds: float = 0.0
-    making_peak_bytes: int = 0
-    before_bytes: int = 0
-    memory: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError."""
-        for name, kinds in (
-            ("id", str), ("rank", int), ("started", str), ("seconds", (int, float)), ("peak_memory_bytes", int),
-            ("load_seconds", (int, float)), ("making_peak_bytes", int), ("before_bytes", int), ("memory", str),
-        ):  # fmt: skip
-            if not isinstance(getattr(self, name), kinds):
-                raise ValueError(f"{name} of a session is {getattr(self, name)!r:.200}")
 
 
 class SampleLog:
@@ -217,8 +126,8 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 content = {"turn": 0, **json.loads(line)}  # there were no turns once
                 content["turn"] = int(content["turn"])
                 if "samples" in content:
-                    content["session"] = Session(**content["session"])
-                    content["samples"] = [Sample(**entry) for entry in content["samples"]]
+                    content["session"] = parse(Session, content["session"])
+                    content["samples"] = [parse(Sample, entry) for entry in content["samples"]]
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise RunError(
                     f"{path}: line {number} is damaged ({error}); delete that line to have its batch done again, or "

@@ -9,9 +9,10 @@ from PIL import Image
 from benchmarks.ablations import write_held_out
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, pil
-from benchmarks.miniature.evaluate.truth_task import TruthTask
+from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import PERCEPTION
 from benchmarks.miniature.world.piebench import sample_ids
+from benchmarks.runs.schema import Sample
 
 
 def test_means_are_those_of_the_miniatures_evaluation(tmp_path: Path) -> None:
@@ -22,11 +23,15 @@ def test_means_are_those_of_the_miniatures_evaluation(tmp_path: Path) -> None:
     assert [record.sample_id for record in dataset.records] == names
     for name, truth in zip(names, held_out.truths, strict=True):
         assert np.array_equal(np.asarray(Image.open(truths[name])), truth)
-    task = TruthTask(dataset, dict(zip(names, held_out.edits, strict=True)), network, load_backbones(PERCEPTION), 0)
-    results = task.score(names, {"truth": pil(held_out.truths), "copy": pil(held_out.sources)})
-    for method, images in (("truth", held_out.truths), ("copy", held_out.sources)):
-        expected = held_out.scores(images)["all"]
-        means = {key: np.mean([each.scores[key] for each in results[method]]) for key in task.columns[-3:]}
+    edits = dict(zip(names, held_out.edits, strict=True))
+    benchmark = TruthBenchmark(dataset, edits, network, load_backbones(PERCEPTION), 0)
+    samples = [Sample(sample_id=name) for name in names]
+    images = {"truth": pil(held_out.truths), "copy": pil(held_out.sources)}
+    results = benchmark.score(dict.fromkeys(images, samples), images)
+    for method, pixels in (("truth", held_out.truths), ("copy", held_out.sources)):
+        expected = held_out.scores(pixels)["all"]
+        scores = [each.scores or {} for each in results[method]]
+        means = {key: np.mean([float(each[key] or 0) for each in scores]) for key in benchmark.columns[-3:]}
         assert means["error_in_mask"] * 255 == pytest.approx(expected["error"])
         assert means["asked"] == expected["asked"] and means["followed"] == expected["followed"]
-    assert set(results["copy"][0].scores) == set(task.columns)
+    assert set(results["copy"][0].scores or {}) == set(benchmark.columns)

@@ -1,7 +1,6 @@
-"""PIE-Bench as a task for `benchmarks.runs.execute`: records become requests, images the seven columns."""
+"""PIE-Bench for `benchmarks.runs.execute`: records become requests, images the seven columns."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,18 +9,17 @@ from PIL import Image
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
 from benchmarks.datasets.shown import shown_edit
-from benchmarks.runs.execute import Scored, sample_seed
-from benchmarks.runs.store import Facts
-from metrics.networks.backbones import Backbones
+from benchmarks.runs.execute import Images, sample_seed
+from benchmarks.runs.schema import Facts, Network, Sample, Scoring
+from metrics.networks.backbones import Backbone, Backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
-from metrics.protocols.scores import MethodScores
 from reports.sheets.pictures import Shown
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS
 
 
-class EditTask:
+class EditBenchmark:
     """device: a torch device string, where the backbones are."""
 
     protocol = PROTOCOL
@@ -47,16 +45,9 @@ class EditTask:
             for name, record in self.records.items()
         }
 
-    def scoring(self) -> dict[str, Any]:
-        """How the images are scored, for the manifest."""
+    def scoring(self) -> Scoring:
         networks = {name: getattr(self.backbones, name) for name in ("structure", "perceptual", "clip")}
-        return {
-            "precision": self.precision,
-            "backbones": {
-                name: {"name": network.name, "official": network.official, "digest": network.digest}
-                for name, network in networks.items()
-            },
-        }
+        return Scoring(precision=self.precision, backbones={name: facts_of(each) for name, each in networks.items()})
 
     def request(self, sample_id: str) -> EditRequest:
         record = self.records[sample_id]
@@ -73,25 +64,27 @@ class EditTask:
     def shown(self, sample_id: str) -> Shown:
         return shown_edit(self.records[sample_id])
 
-    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
-        records = [self.records[sample_id] for sample_id in sample_ids]
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+        records = [self.records[sample.sample_id] for sample in next(iter(samples.values()))]
         results = self.scorer.score(
             to_tensor([record.image() for record in records], self.device),
             torch.from_numpy(np.stack([record.mask() for record in records])[:, None]).to(self.device),
             [record.target_prompt for record in records],
-            {name: to_tensor(images, self.device) for name, images in edited.items()},
+            {name: to_tensor(edits, self.device) for name, edits in images.items()},
         )
-        return {name: by_image(result) for name, result in results.items()}
+        return {name: with_scores(samples[name], scores) for name, scores in results.items()}
+
+
+def with_scores(samples: Sequence[Sample], scores: Sequence[Mapping[str, float | str]]) -> list[Sample]:
+    return [sample.scored(each) for sample, each in zip(samples, scores, strict=True)]
+
+
+def facts_of(network: Backbone) -> Network:
+    """What the manifest says of a network that scores."""
+    return Network(name=network.name, official=network.official, digest=network.digest)
 
 
 def to_tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
     """RGB images of one size as float (B, 3, H, W) in [0, 1], multiples of 1/255."""
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return pixels.to(device).permute(0, 3, 1, 2).float().div(255)
-
-
-def by_image(result: MethodScores) -> list[Scored]:
-    return [
-        Scored(scores={name: values[position] for name, values in result.columns.items()}, undefined=reasons)
-        for position, reasons in enumerate(result.undefined)
-    ]

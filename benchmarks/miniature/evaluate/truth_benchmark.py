@@ -1,10 +1,9 @@
-"""Edits of the miniature's world as a task: PIE-Bench's columns, and what the world itself knows of the true result."""
+"""Edits of the miniature's world: PIE-Bench's columns, and what the world itself knows of the true result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.datasets.piebench import PieBench
 from benchmarks.miniature.evaluate.judge import judge
@@ -12,14 +11,15 @@ from benchmarks.miniature.evaluate.perception import Perception
 from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.render import render
-from benchmarks.runs.edit_task import COLUMNS, EditTask
-from benchmarks.runs.execute import Scored
+from benchmarks.runs.edit_benchmark import COLUMNS, EditBenchmark
+from benchmarks.runs.execute import Images
+from benchmarks.runs.schema import Sample
 from metrics.networks.backbones import Backbones
 
 ERROR, ASKED, FOLLOWED = "error_in_mask", "asked", "followed"
 
 
-class TruthTask(EditTask):
+class TruthBenchmark(EditBenchmark):
     """error_in_mask: mean absolute difference from the true result inside the mask, in [0, 1]. asked, followed: 1 where
     the attribute heads find the asked-for attribute, and where they find all others as they were besides; else 0."""
 
@@ -33,24 +33,20 @@ class TruthTask(EditTask):
         super().__init__(dataset, backbones, "float32", seed, "cpu")
         self.edits, self.network = edits, network
 
-    def score(self, sample_ids: Sequence[str], edited: Mapping[str, Sequence[Image.Image]]) -> dict[str, list[Scored]]:
-        edits = [self.edits[sample_id] for sample_id in sample_ids]
+    def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
+        edits = [self.edits[sample.sample_id] for sample in next(iter(samples.values()))]
         results = {}
-        for name, scored in super().score(sample_ids, edited).items():
-            pixels = [np.asarray(image) for image in edited[name]]
+        for name, scored in super().score(samples, images).items():
+            pixels = [np.asarray(image) for image in images[name]]
             verdicts = judge(self.network, to_tensor(pixels), edits)
             errors = [error_in_mask(image, edit) for image, edit in zip(pixels, edits, strict=True)]
+            truths = [
+                {ERROR: error, ASKED: float(verdict.asked), FOLLOWED: float(verdict.followed)}
+                for error, verdict in zip(errors, verdicts, strict=True)
+            ]
             results[name] = [
-                replace(
-                    each,
-                    scores={
-                        **each.scores,
-                        ERROR: error,
-                        ASKED: float(verdict.asked),
-                        FOLLOWED: float(verdict.followed),
-                    },
-                )
-                for each, error, verdict in zip(scored, errors, verdicts, strict=True)
+                replace(sample, scores={**(sample.scores or {}), **truth})
+                for sample, truth in zip(scored, truths, strict=True)
             ]
         return results
 
