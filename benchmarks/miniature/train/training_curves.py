@@ -48,7 +48,7 @@ def main(arguments: Arguments) -> None:
 
 def read_curve(path: Path) -> pd.DataFrame:
     """A metrics.jsonl by step."""
-    return pd.read_json(path, lines=True).astype({"step": int}).set_index("step")
+    return pd.read_json(path, lines=True, precise_float=True).astype({"step": int}).set_index("step")
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, out: Path) -> str:
