@@ -13,29 +13,40 @@ if TYPE_CHECKING:
     from editar.config import SamplingConfig
     from editar.pipeline import EditAR
 
+OVERVIEW = """\
+EditAR: edit images and generate from condition maps. Add --help to any of these commands for its flags.
+
+  edit an image           python -m editar edit photo.jpg "make it snow" --out out.png
+  edit a folder           python -m editar edit photos/ "make it snow" --out snowy/
+  translate a map         python -m editar translate map.png "a red square" --task depth
+  train or fine-tune      python -m editar train configs/editar_xl.toml
+  convert the weights     python -m editar convert weights weights/editar --dtype bfloat16
+
+Without --weights the miniature edits, which knows only its own small world."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags:
-    """The model, what is made with it and how its tokens are drawn."""
+    """The model, how many images to make with it, and how their tokens are drawn."""
 
     weights: Path | None = None
-    """A model's folder: the authors' files, or what `convert` made of them; the miniature if not given."""
+    """Folder of a model: the authors' files, or the output of `convert`. The miniature if not given."""
     text: str | None = None
     """Folder or hub id of the T5 text encoder, if it is not in the model's folder."""
     guidance: float | None = None
-    """Strength of the text (paper, eq. 5), here and below the model's own if not given."""
+    """Strength of the text (paper, eq. 5). This and the next three default to the model's own settings."""
     temperature: float | None = None
-    """Below 1: likely tokens get likelier. 0 always takes the likeliest."""
+    """Below 1 favours likely tokens even more. 0 always takes the most likely one."""
     top_k: int | None = None
-    """Draw from the k likeliest tokens; 0 from all."""
+    """Draw from the k most likely tokens; 0 from all."""
     top_p: float | None = None
-    """Draw from the likeliest tokens that together have this probability; 1 from all."""
+    """Draw from the most likely tokens that together have this probability; 1 from all."""
     seed: int = 0
     """Another seed draws another image."""
     samples: int = 1
-    """Images to draw of each, with the seeds from `seed` on; several are also put on a contact sheet."""
+    """Images to draw of each, with consecutive seeds from `seed` on; several also go on a contact sheet."""
     batch_size: int | None = None
-    """Images to decode together; as many as there are, at most 8, if not given. Part of what a result depends on."""
+    """Images to decode together; all of them, up to 8, if not given. Results may depend on it in the last bits."""
     device: str | None = None
     """For instance cpu or cuda; the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -112,7 +123,9 @@ def edit(
     out: Path | None = None,
     model: Flags = DEFAULTS,
 ) -> None:
-    """Edit an image, or all images of a folder, as an instruction says.
+    """Example: python -m editar edit photo.jpg "make it snow" --out out.png
+
+    Edit an image, or all images of a folder, as an instruction says.
 
     Args:
         image: The image to edit, or a folder.
@@ -134,7 +147,9 @@ def translate(
     template: Literal["released", "paper"] = "released",
     model: Flags = DEFAULTS,
 ) -> None:
-    """Make an image from a depth, canny or segmentation map and a caption; or one from each map of a folder.
+    """Example: python -m editar translate map.png "a red square" --task depth
+
+    Make an image from a depth, canny or segmentation map and a caption; or one from each map of a folder.
 
     Args:
         condition: The map, as an image, or a folder of maps.
@@ -185,7 +200,9 @@ def convert(
     text: str | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> None:
-    """Turn the authors' files (editar_release.pt, vq_ds16_t2i.pt, a T5) into one folder of safetensors.
+    """Example: python -m editar convert weights weights/editar --dtype bfloat16
+
+    Turn the authors' files (editar_release.pt, vq_ds16_t2i.pt, a T5) into one folder of safetensors.
 
     Args:
         folder: Where the authors' files are.
@@ -202,7 +219,9 @@ def convert(
 
 
 def train(config: Positional[Path], /) -> None:
-    """Train or fine-tune a model; `train CONFIG --help` lists the flags that change single settings of the file.
+    """Example: python -m editar train configs/editar_xl.toml
+
+    Train or fine-tune a model; `train CONFIG --help` lists the flags that change single settings of the file.
 
     Args:
         config: The settings, a TOML file like those in configs/.
@@ -224,6 +243,9 @@ def _train(config: Path, flags: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that the user can mend."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(OVERVIEW)
+        return 0
     try:
         if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
             _train(Path(words[1]), words[2:])  # its flags are only known once the file is read
@@ -231,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(
                 {"edit": edit, "translate": translate, "train": train, "convert": convert},
                 prog="python -m editar",
+                description='Example: python -m editar edit photo.jpg "make it snow" --out out.png',
                 args=words,
             )
     except (ValueError, OSError, ImportError, FloatingPointError) as error:  # refused files, texts, settings; writes

@@ -17,7 +17,10 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Render Markdown, LaTeX, CSV and HTML tables, and plots, from run directories."""
+    """Example: python -m reports --runs runs/miniature --out tables
+
+    Render Markdown, LaTeX, CSV and HTML tables, and plots, from run directories.
+    """
 
     runs: tuple[Path, ...] = (RUNS,)
     """Run directories, or folders that hold them."""

@@ -26,7 +26,10 @@ COST = "-cost"  # of files that are written beside the tables, and never committ
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Compare committed tables with what their summaries give; the exit status is 1 where they differ."""
+    """Example: python -m reports.drift
+
+    Compare committed tables with what their summaries give; the exit status is 1 if any differs.
+    """
 
     folder: Path = Path("reports/miniature")
     """Where the tables are, and the summaries below it."""

@@ -36,7 +36,10 @@ SAMPLING = SamplingConfig(guidance=1.15, top_k=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Build the miniature's weights from a seed, resumably."""
+    """Example: python -m benchmarks.miniature.build --stages transformer binding --threads 2
+
+    Build the miniature's weights from a seed. The same command resumes a build.
+    """
 
     stages: tuple[str, ...] = STAGES
     """What to do, of: encoder refining decoder perception adapting tokens transformer binding finishing export."""

@@ -47,7 +47,10 @@ STAGES = ("vae", "latents", "unet", *CONTROLS, "pairs", INSTRUCT, "export")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Build the miniature's latent diffusion from a seed, resumably."""
+    """Example: python -m benchmarks.miniature.build_diffusion --stages vae latents unet --threads 2
+
+    Build the miniature's latent diffusion models from a seed. The same command resumes a build.
+    """
 
     stages: tuple[str, ...] = STAGES
     """What to do, of: vae latents unet controlnet-depth controlnet-canny controlnet-segmentation t2i-adapter-depth

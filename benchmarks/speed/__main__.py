@@ -20,7 +20,9 @@ COMMANDS: dict[str, Callable[..., DecodeSpeed | FidSpeed | MetricsSpeed | ScaleS
 
 
 def main(arguments: list[str] | None = None) -> None:
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="python -m benchmarks.speed").run()
+    example = "Example: python -m benchmarks.speed metrics"
+    prog = "python -m benchmarks.speed"
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog=prog, description=example).run()
 
 
 if __name__ == "__main__":

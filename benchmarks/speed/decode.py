@@ -45,7 +45,10 @@ PLAIN, OURS, MEMORY = "plain decoder, ", "ours, ", "memory"
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeSpeed(SpeedSettings):
-    """Seconds and bytes a token of both decoders, the ratio to the memory's limit, and how the cost grows."""
+    """Example: python -m benchmarks.speed decode --size XL
+
+    Seconds and bytes a token of both decoders, the ratio to the memory's limit, and how the cost grows.
+    """
 
     size: str = "XL"
     grid: int = 32

@@ -34,7 +34,10 @@ IN_TURN, AHEAD, NETWORK = "in turn", "read ahead", "network alone"
 
 @dataclass(frozen=True, kw_only=True)
 class FidSpeed(SpeedSettings):
-    """Seconds per image of FID's sums, and the network's share of them."""
+    """Example: python -m benchmarks.speed fid
+
+    Seconds per image of FID's sums, and the network's share of them.
+    """
 
     weights: Path = Path("runs/speed/inception")
     """Folder with inception-2015-12-05.pt; made with random weights (90 MB) where it does not exist."""

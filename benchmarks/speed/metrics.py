@@ -33,7 +33,10 @@ Values = dict[str, list[dict[str, float]]]  # method to one row of columns per i
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsSpeed(SpeedSettings):
-    """Images and methods per second of both ways, and how far bfloat16 networks move each column."""
+    """Example: python -m benchmarks.speed metrics
+
+    Images and methods per second of both implementations, and how far bfloat16 networks move each column.
+    """
 
     weights: Path = Path("runs/speed/weights")
     """Folder with the official files; made with random weights (2 GB) where it does not exist."""

@@ -46,7 +46,10 @@ WARM = 32  # records
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSpeed(SpeedSettings):
-    """Seconds and memory of a whole PIE-Bench with a synthetic method, at growing numbers of records."""
+    """Example: python -m benchmarks.speed scale --records 500 1000
+
+    Seconds and memory of a whole PIE-Bench with a synthetic method, at growing numbers of records.
+    """
 
     records: tuple[int, ...] = (500, 1000, 2500, 5000)
     """Each is run by itself."""

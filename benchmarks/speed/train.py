@@ -44,7 +44,10 @@ NAIVE, OURS, CACHED = "naive loop", "ours", "ours, cached tokens"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpeed(SpeedSettings):
-    """Samples per second of training."""
+    """Example: python -m benchmarks.speed train --device cpu --threads 1 --batch 16 --steps 4
+
+    Samples per second of training.
+    """
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """cpu: the miniature, against a naive loop; cuda: a model of the published size."""

@@ -19,7 +19,10 @@ EDITS = ("piebench", "ablation-guidance", "ablation-distillation")  # of data se
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Compare two run directories; the Markdown goes to standard output."""
+    """Example: python -m benchmarks.compare runs/miniature/piebench/editar runs/miniature/piebench/masactrl
+
+    Compare two run directories; the Markdown goes to standard output.
+    """
 
     run_a: tyro.conf.Positional[Path]
     """A run directory: runs/<suite>/<benchmark>/<method>."""

@@ -22,7 +22,10 @@ from reports.sheets.pictures import read_picture
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Draw what methods made of samples that you choose, as PNG and PDF."""
+    """Example: python -m benchmarks.figure runs/miniature/piebench --ids 600000000001 --out figure3
+
+    Draw what methods made of samples that you choose, as PNG and PDF.
+    """
 
     ids: tuple[str, ...]
     """Sample ids, a row for each, in this order."""

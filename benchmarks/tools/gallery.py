@@ -15,7 +15,10 @@ from reports.gallery.write import write_gallery
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Make a page of the pictures of run directories: samples as rows, methods as columns. It opens from the disk."""
+    """Example: python -m benchmarks.gallery runs/miniature --out gallery
+
+    Make a page of the pictures of run directories: samples as rows, methods as columns. It opens from the disk.
+    """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
     """Run directories, or folders that hold them."""

@@ -191,7 +191,9 @@ def write_clip_tokenizer(folder: Path) -> None:
 
 
 def main(folder: Positional[Path], /) -> None:
-    """Write random weights in the layout that the paper suite of benchmarks.piebench reads.
+    """Example: python -m benchmarks.random_weights random
+
+    Write random weights, 8 GB, in the layout that the paper suite of benchmarks.piebench reads.
 
     Args:
         folder: Where to write them: what is then passed as --weights.

@@ -24,7 +24,10 @@ TASK: Final = "canny"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Run a few records of the miniature and compare their scores with the committed ones."""
+    """Example: python -m benchmarks.small_run --records 8
+
+    Run a few records of the miniature and compare their scores with the committed ones.
+    """
 
     out: Path = Path("runs/small")
     """Where run directories, tables and image sheets go."""

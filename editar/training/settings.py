@@ -28,7 +28,10 @@ FREE = frozenset({"out", "device", "previews", "shards", "token_cache"}) | {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A training of EditAR."""
+    """Example: python -m editar train configs/editar_xl.toml --training.steps 100 --out runs/train/short
+
+    Train EditAR with the settings of a file; flags change single ones.
+    """
 
     model: ModelConfig
     data: DataConfig

@@ -43,7 +43,10 @@ _BATCH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Sample the miniature's diffusion models on held-out scenes."""
+    """Example: python -m benchmarks.miniature.evaluate.diffusion --models text-to-image --count 8
+
+    Sample the miniature's diffusion models on held-out scenes.
+    """
 
     models: tuple[str, ...] = ("text-to-image", *CONTROLS)
     """Which to sample."""

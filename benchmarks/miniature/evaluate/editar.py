@@ -28,7 +28,10 @@ FOLLOWED = ("delete", "colour", "background")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measure the miniature on held-out edits."""
+    """Example: python -m benchmarks.miniature.evaluate --guidance 1 1.15 3
+
+    Measure the miniature on held-out edits.
+    """
 
     guidance: tuple[float, ...] = ()
     """Guidance values to measure; none: the checkpoint's own."""

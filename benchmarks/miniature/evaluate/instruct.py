@@ -35,7 +35,10 @@ _BATCH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Sample the miniature's InstructPix2Pix on held-out edits."""
+    """Example: python -m benchmarks.miniature.evaluate.instruct --text 3 --image 1.5
+
+    Sample the miniature's InstructPix2Pix on held-out edits.
+    """
 
     text: tuple[float, ...] = (3.0, 5.0, 7.5)
     """Scales of the guidance by the text."""

@@ -24,7 +24,10 @@ COLUMNS = ("loss", "gradient_norm")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Train the miniature's first steps and compare."""
+    """Example: python -m benchmarks.miniature.train.training_curves --steps 100
+
+    Train the miniature's first steps again and compare them with the committed curve.
+    """
 
     steps: int = 100
     """How many; at least 100, in which the learning rate rises."""
