@@ -20,7 +20,7 @@ from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.execute import Shard, Share
-from benchmarks.runs.fid import real_image_sums, write_fid
+from benchmarks.runs.fid import real_image_reference, write_fid
 from benchmarks.runs.rendering import write_results
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.sheet import write_sheet
@@ -97,9 +97,9 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     if not merged:
         return []
     draws = {sample_id: each["draw"] for sample_id, each in benchmark.facts.items()}
-    sums, digest = real_image_sums(dataset, protocol, networks.features, args.out / suite.name / REAL_IMAGES)
+    real = real_image_reference(dataset, protocol, networks.features, args.out / suite.name / REAL_IMAGES)
     for run in merged:
-        write_fid(run, draws, networks.features, sums, digest)
+        write_fid(run, draws, networks.features, real)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
     title = f"{args.task.capitalize()} to image, {suite.name}"
     draw_sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)

@@ -19,19 +19,19 @@ from editar.io.atomic import write_text
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import write_png
 from editar.io.locks import lock
-from metrics.functional.frechet import FeatureSums, fid
+from metrics.functional.frechet import FeatureStatistics, bias_note, fid
 from metrics.networks.backbones import FeatureBackbone
-from metrics.protocols.fid import reference_of_files, sums_of_files
+from metrics.protocols.fid import FidReference, reference_of_files, sums_of_files
 
 TOO_FEW = "FID needs at least 2 images"
 
 
-def real_image_sums(
+def real_image_reference(
     dataset: TranslationDataset, protocol: TranslationProtocol, network: FeatureBackbone, folder: Path
-) -> tuple[FeatureSums, str]:
-    """Sums over the real images of the whole data set, whatever part of it a run takes; and the images' digest.
+) -> FidReference:
+    """The real images of the whole data set, whatever part of it a run takes.
 
-    folder: keeps the images, as the protocol prepares them, and the sums of each network.
+    folder: keeps the images, as the protocol prepares them, and the statistics of each network.
     """
     prepared = [dataset.digest, protocol.fit, protocol.resampling, protocol.side]
     key = json_digest(prepared)
@@ -50,17 +50,14 @@ def real_images(dataset: TranslationDataset, protocol: TranslationProtocol, fold
     return list(files.values())
 
 
-def write_fid(
-    run: RunDirectory, draws: Mapping[str, str], network: FeatureBackbone, real: FeatureSums, digest: str
-) -> None:
+def write_fid(run: RunDirectory, draws: Mapping[str, str], network: FeatureBackbone, real: FidReference) -> None:
     """Writes fid.json, unless there is one of these very images.
 
-    draws: by sample id. real, digest: of the real images. Raises RunError for a file that isn't the image that was
-    made.
+    draws: by sample id. Raises RunError for a file that isn't the image that was made.
     """
     done = done_samples(run)
     generated = listed_digest(str(sample.image_sha256) for sample in done.values())
-    if is_known(run, network, generated, digest):
+    if is_known(run, network, generated, real.digest):
         return
     by_draw: dict[str, list[Path]] = {}
     for name, sample in done.items():
@@ -68,15 +65,15 @@ def write_fid(
         if not image.is_file() or file_digest(image) != sample.image_sha256:
             raise RunError(f"{image} isn't the image that was made; delete it, and the next start makes it again")
         by_draw.setdefault(draws[name], []).append(image)
-    scores = {draw: fid_of(files, network, real, digest) for draw, files in sorted(by_draw.items())}
+    scores = {draw: fid_of(files, network, real.statistics) for draw, files in sorted(by_draw.items())}
     values = [score.fid for score in scores.values() if score.fid is not None]
     replace_fid(
         run,
         Fid(
             network=facts_of(network),
             generated=generated,
-            reference=digest,
-            reference_images=real.images,
+            reference=real.digest,
+            reference_images=real.statistics.images,
             dimension=network.dimension,
             images=len(done),
             draws=scores,
@@ -85,11 +82,11 @@ def write_fid(
     )
 
 
-def fid_of(files: list[Path], network: FeatureBackbone, real: FeatureSums, digest: str) -> FidOfDraw:
-    if min(len(files), real.images) < 2:
+def fid_of(files: list[Path], network: FeatureBackbone, real: FeatureStatistics) -> FidOfDraw:
+    if len(files) < 2 or (real.images is not None and real.images < 2):
         return FidOfDraw(images=len(files), fid=None, note=TOO_FEW)
-    score = fid(sums_of_files(files, network), real, digest)
-    return FidOfDraw(images=score.images, fid=score.fid, note=score.note)
+    generated = sums_of_files(files, network).statistics()
+    return FidOfDraw(images=len(files), fid=fid(generated, real), note=bias_note(generated, real))
 
 
 def done_samples(run: RunDirectory) -> dict[str, Sample]:

@@ -8,13 +8,9 @@ to a multiple of 2^-24 and split into two integers of 17 bits; products and sums
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
-
-from editar.io.tensors import write_safetensors
 
 FRACTION_BITS = 24
 LOW_BITS = 17
@@ -24,18 +20,15 @@ _OUTER = ("high", "cross", "low")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FidScore:
-    """fid of `images` images against `reference_images`, whose digest is `reference` (see metrics/protocols/fid.py).
+class FeatureStatistics:
+    """The Gaussian of one set of images: mean (D,) and covariance (D, D), float64 on the CPU.
 
-    note: why the value must not be compared with others', or None.
+    images: how many it was fitted to, None where that isn't known.
     """
 
-    fid: float
-    images: int
-    reference_images: int
-    reference: str
-    dimension: int
-    note: str | None
+    mean: Tensor
+    covariance: Tensor
+    images: int | None
 
 
 class FeatureSums:
@@ -67,49 +60,35 @@ class FeatureSums:
         self.parts["cross"].addmm_(high.T, low)
         self.parts["low"].addmm_(low.T, low)
 
-    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """(D,) and (D, D) float64 on the CPU. Raises ValueError below two images."""
-        if self.images < 2:
-            raise ValueError(f"FID needs at least 2 images on either side, not {self.images}")
+    def statistics(self) -> FeatureStatistics:
+        """Of the images so far, at least one."""
         parts = {name: value.cpu() for name, value in self.parts.items()}
         mean = parts["sum"] / 2**FRACTION_BITS / self.images
         cross = parts["cross"] + parts["cross"].T
         outer = parts["high"] * 2 ** (2 * LOW_BITS) + cross * 2**LOW_BITS + parts["low"]
         outer = outer / 2 ** (2 * FRACTION_BITS)
-        return mean, (outer - self.images * mean.outer(mean)) / (self.images - 1)
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.cpu() for name, value in self.parts.items()}
-        write_safetensors(path, tensors, {"images": str(self.images)})
-
-    @classmethod
-    def load(cls, path: Path, device: str = "cpu") -> "FeatureSums":
-        with safe_open(path, framework="pt") as file:
-            sums = cls(len(file.get_tensor("sum")), device)
-            sums.images = int(file.metadata()["images"])
-            for name in sums.parts:
-                sums.parts[name] = file.get_tensor(name).to(device)
-        return sums
+        covariance = (outer - self.images * mean.outer(mean)) / max(1, self.images - 1)
+        return FeatureStatistics(mean=mean, covariance=covariance, images=self.images)
 
 
-def fid(generated: FeatureSums, reference: FeatureSums, reference_digest: str) -> FidScore:
-    """The distance, with what has to be known to read it. reference_digest: of the reference images."""
-    fewest = min(generated.images, reference.images)
-    note = None
-    if fewest < generated.dimension:
-        note = (
-            f"{fewest} images are fewer than the {generated.dimension} features: the covariance is singular and FID "
-            "biased upwards; compare only with values of as many images"
-        )
-    return FidScore(
-        fid=frechet_distance(*generated.mean_and_covariance(), *reference.mean_and_covariance()),
-        images=generated.images,
-        reference_images=reference.images,
-        reference=reference_digest,
-        dimension=generated.dimension,
-        note=note,
+def fid(generated: FeatureStatistics, real: FeatureStatistics) -> float:
+    """The distance of two sets of images. Raises ValueError below two images, and for other numbers of features."""
+    for each in (generated, real):
+        if each.images is not None and each.images < 2:
+            raise ValueError(f"FID needs at least 2 images on either side, not {each.images}")
+    if generated.mean.shape != real.mean.shape:
+        raise ValueError(f"features of {len(generated.mean)} and {len(real.mean)} dimensions have no distance")
+    return frechet_distance(generated.mean, generated.covariance, real.mean, real.covariance)
+
+
+def bias_note(generated: FeatureStatistics, real: FeatureStatistics) -> str | None:
+    """Why an FID must not be compared with those of more or fewer images; None where it may be."""
+    fewest = min(each.images for each in (generated, real) if each.images is not None)
+    if fewest >= len(generated.mean):
+        return None
+    return (
+        f"{fewest} images are fewer than the {len(generated.mean)} features: the covariance is singular and FID biased "
+        "upwards; compare only with values of as many images"
     )
 
 

@@ -1,12 +1,15 @@
-"""Sums of features over lists of image files: digests, reading ahead of the network, and the cache of references.
+"""From image files to FID: the features of files that a caller names, and what they are compared with.
 
-Only the files that a caller names are read, never a folder: what else lies there cannot get into an FID.
+Only listed files are read, never a folder: what else lies there cannot get into an FID. References are kept in
+clean-fid's format, an .npz file with mu and sigma, so that its published statistics serve as they are.
 """
 
 import os
+import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,13 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from editar.io.atomic import replacing
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import ImageError, decode_image
-from metrics.functional.frechet import FeatureSums
+from metrics.functional.frechet import FeatureStatistics, FeatureSums
 from metrics.networks.backbones import FeatureBackbone
 
 MAX_PIXELS = 1 << 26
+MAX_BYTES = 1 << 30  # of an array of statistics; those of 2048 features take 32 MiB
 WORKERS = min(16, os.cpu_count() or 1)  # more would wait for Python's lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidReference:
+    """What images are compared with. digest: of the real images, or of the file with their statistics, whose name
+    `file` is; file is None where images were read."""
+
+    statistics: FeatureStatistics
+    digest: str
+    file: str | None = None
 
 
 def sums_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int = WORKERS) -> FeatureSums:
@@ -31,19 +46,64 @@ def sums_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int 
     return sums
 
 
+def features_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int = WORKERS) -> Tensor:
+    """(n, D) on the CPU, in the order of the files. Raises ValueError as `sums_of_files`."""
+    return torch.cat([network.features(batch).cpu() for batch in prepared_batches(files, network, workers)])
+
+
 def reference_of_files(
     files: Sequence[Path], network: FeatureBackbone, cache: Path, workers: int = WORKERS
-) -> tuple[FeatureSums, str]:
-    """The sums over reference images and the images' digest; computed once for each digest and network.
+) -> FidReference:
+    """The statistics of real images; computed once for each digest of the images and network.
 
-    cache: a folder, made if need be; 100 MB a reference with the official network.
+    cache: a folder, made if need be; 34 MB a reference with the official network.
     """
     digest = images_digest(files)
-    key = json_digest([network.name, network.digest, digest])
-    path = cache / f"fid-{key}.safetensors"
+    path = cache / f"fid-{json_digest([network.name, network.digest, digest])}.npz"
     if not path.is_file():
-        sums_of_files(files, network, workers).save(path)
-    return FeatureSums.load(path), digest
+        write_statistics(path, sums_of_files(files, network, workers).statistics())
+    return FidReference(statistics=read_statistics(path), digest=digest)
+
+
+def reference_of_statistics(path: Path, network: FeatureBackbone) -> FidReference:
+    """Published statistics. Raises ValueError for a file that has none of as many features as the network."""
+    statistics = read_statistics(path)
+    if len(statistics.mean) != network.dimension:
+        raise ValueError(
+            f"{path} has statistics of {len(statistics.mean)} features, {network.name} has {network.dimension}: they "
+            "are of another network (--fid-reference)"
+        )
+    return FidReference(statistics=statistics, digest=file_digest(path), file=path.name)
+
+
+def read_statistics(path: Path) -> FeatureStatistics:
+    """An .npz file as clean-fid has them: mu (D,), sigma (D, D), and here also `images`, their number.
+
+    Nothing in the file is executed: pickled objects are refused. Raises ValueError that names the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if large := [each.filename for each in archive.infolist() if each.file_size > MAX_BYTES]:
+                raise ValueError(f"{large[0]} in it is larger than {MAX_BYTES} bytes")
+        with np.load(path, allow_pickle=False) as content:
+            mean, covariance = (torch.from_numpy(content[name]).double() for name in ("mu", "sigma"))
+            images = int(content["images"]) if "images" in content else None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} can't be read as an .npz of statistics, mu and sigma: {error}") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise ValueError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} must be (D,) and (D, D)")
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise ValueError(f"{path}: mu and sigma must be finite")
+    return FeatureStatistics(mean=mean, covariance=covariance, images=images)
+
+
+def write_statistics(path: Path, statistics: FeatureStatistics) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"mu": statistics.mean.numpy(), "sigma": statistics.covariance.numpy()}
+    if statistics.images is not None:
+        arrays["images"] = np.array(statistics.images)
+    with replacing(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def images_digest(files: Sequence[Path]) -> str:

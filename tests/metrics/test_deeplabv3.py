@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from metrics.networks.deeplab import OfficialDeepLabV3
 from metrics.networks.weights import DEEPLABV3_R101, Found, find
+from tests.photographs import photographs
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -74,7 +75,7 @@ def test_logits_and_labels_equal_mmsegmentation(
 
 @torch.inference_mode()
 def test_a_batch_gives_what_its_images_give_alone_at_any_size(network: OfficialDeepLabV3) -> None:
-    images = torch.randint(0, 256, (2, 3, 41, 50), generator=torch.Generator().manual_seed(0)) / 255
+    images = photographs(2, 41, 50) / 255
     labels = network.labels(images)
     assert labels.shape == (2, 41, 50)
     assert torch.equal(labels, torch.cat([network.labels(image[None]) for image in images]))

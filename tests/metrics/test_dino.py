@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.networks.dino import OfficialDino
 from metrics.networks.vit import ViTConfig
 from metrics.networks.weights import Found
+from tests.photographs import photographs
 
 CONFIG = ViTConfig(width=48, depth=3, heads=3, eps=1e-6, side=32, patch=8)
 
@@ -34,7 +35,7 @@ def weights(network: timm.models.VisionTransformer, tmp_path_factory: pytest.Tem
 
 
 def pixels(batch: int, side: int = 32) -> Tensor:
-    return torch.randint(0, 256, (batch, 3, side, side), generator=torch.Generator().manual_seed(0)).float()
+    return photographs(batch, side, side).float()
 
 
 def keys_of(network: timm.models.VisionTransformer, images_255: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """FID's sums and distance against scipy, clean-fid and torch-fidelity on the same features; exact sums."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metrics.functional.frechet import FeatureSums, fid, frechet_distance, paired_jackknife
+from metrics.functional.frechet import (
+    FeatureStatistics,
+    FeatureSums,
+    bias_note,
+    fid,
+    frechet_distance,
+    paired_jackknife,
+)
 
 
 def features(images: int, dimension: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -26,6 +33,10 @@ def sums_of(values: Tensor, *splits: int) -> FeatureSums:
     for part in values.tensor_split(splits):
         sums.update(part)
     return sums
+
+
+def statistics_of(values: Tensor) -> FeatureStatistics:
+    return sums_of(values).statistics()
 
 
 def by_numpy(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -65,31 +76,33 @@ def test_equals_other_implementations_on_the_same_features(oracle: Any, scale: f
     a, b = scale * features(400, 40, 0), scale * features(300, 40, 1, shift=0.1)
     expected = oracle(a, b)
     assert expected > 0.1 * scale**2
-    assert fid(sums_of(a), sums_of(b), "").fid == pytest.approx(expected, rel=1e-6)
+    assert fid(statistics_of(a), statistics_of(b)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_fewer_images_than_features_give_the_exact_value_and_a_note() -> None:
     a, b = features(30, 50, 0), features(80, 50, 1, shift=0.1)
-    score = fid(sums_of(a), sums_of(b), "abc")
-    assert score.fid == pytest.approx(by_singular_values(a, b), rel=1e-6)
-    assert (score.images, score.reference_images, score.reference, score.dimension) == (30, 80, "abc", 50)
-    assert score.note is not None and score.note.startswith("30 images are fewer than the 50 features")
-    assert fid(sums_of(b), sums_of(b), "").note is None
+    few, many = statistics_of(a), statistics_of(b)
+    assert fid(few, many) == pytest.approx(by_singular_values(a, b), rel=1e-6)
+    assert (few.images, many.images) == (30, 80)
+    note = bias_note(few, many)
+    assert note is not None and note.startswith("30 images are fewer than the 50 features")
+    assert bias_note(many, many) is None
+    published = replace(few, images=None)
+    assert bias_note(many, published) is None and bias_note(few, published) == note
 
 
 def test_statistics_equal_numpy() -> None:
     values = features(200, 30, 0)
-    mean, covariance = sums_of(values, 64, 128).mean_and_covariance()
+    statistics = sums_of(values, 64, 128).statistics()
     expected_mean, expected_covariance = by_numpy(values)
-    np.testing.assert_allclose(mean.numpy(), expected_mean, rtol=1e-6)
-    np.testing.assert_allclose(covariance.numpy(), expected_covariance, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(statistics.mean.numpy(), expected_mean, rtol=1e-6)
+    np.testing.assert_allclose(statistics.covariance.numpy(), expected_covariance, rtol=1e-5, atol=1e-8)
 
 
 def test_a_set_has_distance_zero_to_itself() -> None:
     for images in (20, 200):
-        assert fid(sums_of(features(images, 40, 0)), sums_of(features(images, 40, 0)), "").fid == pytest.approx(
-            0, abs=1e-6
-        )
+        statistics = statistics_of(features(images, 40, 0))
+        assert fid(statistics, statistics) == pytest.approx(0, abs=1e-6)
 
 
 def test_gaussians_with_diagonal_covariances_have_a_closed_form() -> None:
@@ -112,8 +125,8 @@ def test_order_and_batches_change_no_bit(seed: int, splits: list[int], scale: fl
     assert in_parts.images == at_once.images == 40
     for name, value in at_once.parts.items():
         assert torch.equal(in_parts.parts[name], value)
-    reference = sums_of(features(40, 7, seed + 1))
-    assert fid(in_parts, reference, "") == fid(at_once, reference, "")
+    real = statistics_of(features(40, 7, seed + 1))
+    assert fid(in_parts.statistics(), real) == fid(at_once.statistics(), real)
 
 
 def test_plain_float64_sums_would_not_be_exact() -> None:
@@ -122,23 +135,13 @@ def test_plain_float64_sums_would_not_be_exact() -> None:
     assert not torch.equal(parts, values.T @ values)
 
 
-def test_sums_survive_a_file_exactly(tmp_path: Path) -> None:
-    sums = sums_of(features(20, 8, 0))
-    sums.save(tmp_path / "new" / "sums.safetensors")
-    again = FeatureSums.load(tmp_path / "new" / "sums.safetensors")
-    assert (again.images, again.dimension) == (20, 8)
-    for name, value in sums.parts.items():
-        assert torch.equal(again.parts[name], value)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sums.safetensors"]
-
-
 def test_the_largest_sums_are_still_exact() -> None:
     """2^18 images just below the bound: the last bit of every part is there."""
     value = 2.0**10 - 2.0**-13
     sums = sums_of(torch.full((2**18, 1), value), 2**17)
     assert sums.images == 2**18
-    mean, covariance = sums.mean_and_covariance()
-    assert (mean.item(), covariance.item()) == (value, 0)
+    statistics = sums.statistics()
+    assert (statistics.mean.item(), statistics.covariance.item()) == (value, 0)
     with pytest.raises(ValueError, match="at most 262144 images"):
         sums.update(torch.zeros(1, 1))
 
@@ -152,7 +155,9 @@ def test_unfit_features_are_refused() -> None:
         sums.update(torch.zeros(2, 4))
     sums.update(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="at least 2 images on either side, not 1"):
-        fid(sums, sums_of(torch.zeros(2, 3)), "")
+        fid(sums.statistics(), statistics_of(torch.zeros(2, 3)))
+    with pytest.raises(ValueError, match="3 and 4 dimensions"):
+        fid(statistics_of(torch.zeros(2, 3)), statistics_of(torch.zeros(2, 4)))
 
 
 def test_the_jackknife_leaves_out_a_pair_in_turn() -> None:
@@ -160,7 +165,7 @@ def test_the_jackknife_leaves_out_a_pair_in_turn() -> None:
     generated, reference = torch.randn(6, 3), torch.randn(6, 3)
 
     def plain(rows: list[int]) -> float:
-        return fid(sums_of(generated[rows]), sums_of(reference[rows]), "").fid
+        return fid(statistics_of(generated[rows]), statistics_of(reference[rows]))
 
     value, left_out = paired_jackknife(generated, reference)
     assert value == pytest.approx(plain(list(range(6))), abs=1e-6)

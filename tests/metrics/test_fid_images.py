@@ -11,9 +11,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.tools.random_weights import write_inception
+from editar.io.digests import file_digest
+from metrics.functional.frechet import FeatureSums, fid
 from metrics.networks.inception import OfficialInception
 from metrics.networks.weights import INCEPTION, Found, find
-from metrics.protocols.fid import images_digest, prepared_batches, reference_of_files, sums_of_files
+from metrics.protocols.fid import (
+    images_digest,
+    prepared_batches,
+    read_statistics,
+    reference_of_files,
+    reference_of_statistics,
+    sums_of_files,
+    write_statistics,
+)
 from tests.photographs import photograph
 
 
@@ -83,9 +93,9 @@ def test_fid_equals_clean_fids_from_files_to_distance(
     """Ten images are fewer than 2048 features, where clean-fid's root is inexact: compared on the sums."""
     expected = clean_fid_features(weights, files).astype(np.float64)
     assert expected.std() > 0.01
-    mean, covariance = sums_of_files(files, network).mean_and_covariance()
-    np.testing.assert_allclose(mean.numpy(), expected.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(covariance.numpy(), np.cov(expected, rowvar=False), rtol=1e-3, atol=1e-6)
+    statistics = sums_of_files(files, network).statistics()
+    np.testing.assert_allclose(statistics.mean.numpy(), expected.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics.covariance.numpy(), np.cov(expected, rowvar=False), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -148,8 +158,8 @@ def test_an_unreadable_file_is_named(
 def test_a_reference_is_computed_once_for_its_content_and_network(
     network: OfficialInception, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, digest = reference_of_files(files, network, tmp_path / "cache")
-    assert digest == images_digest(files)
+    first = reference_of_files(files, network, tmp_path / "cache")
+    assert first.digest == images_digest(files) and first.file is None
     (tmp_path / "renamed.png").write_bytes(files[0].read_bytes())
     renamed = [*files[:0:-1], tmp_path / "renamed.png"]
     calls: list[int] = []
@@ -160,15 +170,59 @@ def test_a_reference_is_computed_once_for_its_content_and_network(
         return features(batch)
 
     monkeypatch.setattr(network, "features", counted)
-    again, same = reference_of_files(renamed, network, tmp_path / "cache")
-    assert (same, calls) == (digest, [])
-    for name, value in first.parts.items():
-        assert torch.equal(again.parts[name], value)
-    fewer, other = reference_of_files(files[1:], network, tmp_path / "cache")
-    assert (sum(calls), fewer.images) == (9, 9) and other != digest
+    again = reference_of_files(renamed, network, tmp_path / "cache")
+    assert (again.digest, calls) == (first.digest, [])
+    assert torch.equal(again.statistics.mean, first.statistics.mean)
+    assert torch.equal(again.statistics.covariance, first.statistics.covariance)
+    fewer = reference_of_files(files[1:], network, tmp_path / "cache")
+    assert (sum(calls), fewer.statistics.images) == (9, 9) and fewer.digest != first.digest
     network.digest = "f" * 64
     reference_of_files(files[1:], network, tmp_path / "cache")
     assert sum(calls) == 18
+
+
+def test_published_statistics_of_clean_fid_are_a_reference(
+    network: OfficialInception, weights: Path, files: list[Path], tmp_path: Path
+) -> None:
+    expected = clean_fid_features(weights, files).astype(np.float64)
+    path = tmp_path / "some_clean_custom_na.npz"
+    np.savez_compressed(path, mu=expected.mean(0), sigma=np.cov(expected, rowvar=False))  # as its make_custom_stats
+    reference = reference_of_statistics(path, network)
+    assert (reference.file, reference.digest, reference.statistics.images) == (path.name, file_digest(path), None)
+    assert fid(sums_of_files(files, network).statistics(), reference.statistics) == pytest.approx(0, abs=1e-3)
+
+
+def test_statistics_survive_a_file_exactly_which_clean_fids_reader_takes(tmp_path: Path) -> None:
+    sums = FeatureSums(5)
+    sums.update(torch.rand(9, 5))
+    statistics, path = sums.statistics(), tmp_path / "new" / "mine.npz"
+    write_statistics(path, statistics)
+    again = read_statistics(path)
+    assert torch.equal(again.mean, statistics.mean) and torch.equal(again.covariance, statistics.covariance)
+    assert again.images == 9 and [each.name for each in path.parent.iterdir()] == ["mine.npz"]
+    theirs = np.load(path)
+    assert np.array_equal(theirs["mu"], statistics.mean) and np.array_equal(theirs["sigma"], statistics.covariance)
+
+
+def test_files_that_are_no_statistics_of_the_network_are_refused(network: OfficialInception, tmp_path: Path) -> None:
+    path, mean, covariance = tmp_path / "some.npz", np.zeros(3), np.eye(3)
+    for content in (
+        {"mu": mean},
+        {"mu": mean, "sigma": covariance[:2]},
+        {"mu": mean, "sigma": covariance * np.nan},
+        {"mu": np.array(["a"]), "sigma": covariance},
+        {"mu": np.array([{}], dtype=object), "sigma": covariance},  # pickled, which could run code
+    ):
+        np.savez(path, **content)
+        with pytest.raises(ValueError, match=r"some\.npz"):
+            read_statistics(path)
+    for data in (b"", b"no archive", path.read_bytes()[:100]):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"some\.npz can't be read"):
+            read_statistics(path)
+    np.savez(path, mu=mean, sigma=covariance)
+    with pytest.raises(ValueError, match="statistics of 3 features"):
+        reference_of_statistics(path, network)
 
 
 def test_the_order_of_batches_changes_no_bit(network: OfficialInception, files: list[Path]) -> None:

@@ -8,6 +8,7 @@ from metrics.functional.depth import FLAT_LABEL
 from metrics.functional.edges import EDGES
 from metrics.networks.backbones import TranslationBackbones
 from metrics.protocols.translation import TRANSLATION_COLUMNS, TranslationScorer
+from tests.photographs import photographs
 
 SIDE = 16
 
@@ -38,7 +39,7 @@ def scorer(task: str, **options) -> TranslationScorer:
 
 
 def pixels(batch: int) -> Tensor:
-    return torch.randint(0, 256, (batch, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)) / 255
+    return photographs(batch, SIDE, SIDE) / 255
 
 
 def test_each_task_has_its_columns():

@@ -130,5 +130,5 @@ def test_the_stand_ins_of_translation_give_maps_and_features(tmp_path):
         Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(file)
     sums = sums_of_files(files, network)
     mean = network.features(torch.from_numpy(np.stack([network.prepare(Image.open(file)) for file in files]))).mean(0)
-    assert sums.images == 4 and torch.allclose(sums.mean_and_covariance()[0].float(), mean, atol=1e-6)
+    assert sums.images == 4 and torch.allclose(sums.statistics().mean.float(), mean, atol=1e-6)
     assert {part.features.name for part in parts.values()} == {"miniature-perception-features"}
