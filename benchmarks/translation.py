@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
@@ -20,12 +22,13 @@ from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.execute import Shard, Share
-from benchmarks.runs.fid import real_image_reference, write_fid
+from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.rendering import write_results
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.sheet import write_sheet
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
 from benchmarks.suites import TRANSLATION_SUITES, TranslationSuite, default_device
+from metrics.protocols.fid import reference_of_statistics
 
 REAL_IMAGES = "translation-references"  # real images and their sums, beside the benchmarks' folders
 SHEET_ROWS = 8
@@ -46,6 +49,11 @@ class Arguments(BenchmarkArguments):
     """Folder with the hub's parquet files; without one the paper suite fetches them."""
     images: Path | None = None
     """Score this folder of finished images, named by sample id: 00000.png for the first record."""
+    fid_reference: Path | None = None
+    """FID against these statistics, an .npz file as clean-fid publishes and makes them, instead of the data set's
+    images."""
+    kid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take KID of the data set's images as well: a column more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +94,7 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     methods = build_methods(args, chosen, context, images_in, sample_ids)
 
     networks = suite.backbones(args.task, args.weights, device)
+    published = args.fid_reference and reference_of_statistics(args.fid_reference, networks.features)
     benchmark = TranslationBenchmark(dataset, protocol, networks, args.seed, device)
     facts = Dataset(name=dataset.source.name, digest=dataset.digest, records=len(dataset.records))
     runs = open_runs(args, name, suite.name, benchmark, facts, methods, device, TRANSLATORS)
@@ -97,9 +106,9 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     if not merged:
         return []
     draws = {sample_id: each["draw"] for sample_id, each in benchmark.facts.items()}
-    real = real_image_reference(dataset, protocol, networks.features, args.out / suite.name / REAL_IMAGES)
+    real = RealImages(dataset, protocol, networks.features, args.out / suite.name / REAL_IMAGES)
     for run in merged:
-        write_fid(run, draws, networks.features, real)
+        write_fid(run, draws, published or real.reference, networks.features, real if args.kid else None)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
     title = f"{args.task.capitalize()} to image, {suite.name}"
     draw_sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)

@@ -5,9 +5,11 @@ never written, so that no folder can mix them up.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.datasets.translation import TranslationDataset
@@ -19,45 +21,59 @@ from editar.io.atomic import write_text
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import write_png
 from editar.io.locks import lock
-from metrics.functional.frechet import FeatureStatistics, bias_note, fid
+from metrics.functional.frechet import FeatureSums, bias_note, fid
+from metrics.functional.kernel_distance import kernel_distance
 from metrics.networks.backbones import FeatureBackbone
-from metrics.protocols.fid import FidReference, reference_of_files, sums_of_files
+from metrics.protocols.fid import FidReference, features_of_files, reference_of_files, sums_of_files
 
 TOO_FEW = "FID needs at least 2 images"
 
 
-def real_image_reference(
-    dataset: TranslationDataset, protocol: TranslationProtocol, network: FeatureBackbone, folder: Path
-) -> FidReference:
-    """The real images of the whole data set, whatever part of it a run takes.
+class RealImages:
+    """The real images of the whole data set, whatever part of it a run takes; what is not asked for is not done.
 
-    folder: keeps the images, as the protocol prepares them, and the statistics of each network.
+    cache: keeps the images as the protocol prepares them, and the statistics of each network.
     """
-    prepared = [dataset.digest, protocol.fit, protocol.resampling, protocol.side]
-    key = json_digest(prepared)
-    files = real_images(dataset, protocol, folder / f"{dataset.task}-{key[:16]}")
-    return reference_of_files(files, network, folder)
+
+    def __init__(
+        self, dataset: TranslationDataset, protocol: TranslationProtocol, network: FeatureBackbone, cache: Path
+    ) -> None:
+        self.dataset, self.protocol, self.network, self.cache = dataset, protocol, network, cache
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """One PNG file a record; those that are not there yet are written."""
+        dataset, protocol = self.dataset, self.protocol
+        key = json_digest([dataset.digest, protocol.fit, protocol.resampling, protocol.side])
+        folder = self.cache / f"{dataset.task}-{key[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {record.sample_id: folder / f"{record.sample_id}.png" for record in dataset.records}
+        with lock(folder):  # of several processes one writes them
+            missing = [record for record in dataset.records if not files[record.sample_id].is_file()]
+            for record in tqdm(missing, desc="real images", unit="image", leave=False, delay=2, mininterval=1):
+                write_png(protocol.image(dataset.row(record)), files[record.sample_id], writer="locked")
+        return list(files.values())
+
+    @cached_property
+    def reference(self) -> FidReference:
+        return reference_of_files(self.files, self.network, self.cache)
+
+    @cached_property
+    def features(self) -> Tensor:
+        return features_of_files(self.files, self.network)
 
 
-def real_images(dataset: TranslationDataset, protocol: TranslationProtocol, folder: Path) -> list[Path]:
-    """The real images as PNG files, one a record; those that are not there yet are written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {record.sample_id: folder / f"{record.sample_id}.png" for record in dataset.records}
-    with lock(folder):  # of several processes one writes them
-        missing = [record for record in dataset.records if not files[record.sample_id].is_file()]
-        for record in tqdm(missing, desc="real images", unit="image", leave=False, delay=2, mininterval=1):
-            write_png(protocol.image(dataset.row(record)), files[record.sample_id], writer="locked")
-    return list(files.values())
-
-
-def write_fid(run: RunDirectory, draws: Mapping[str, str], network: FeatureBackbone, real: FidReference) -> None:
+def write_fid(
+    run: RunDirectory, draws: Mapping[str, str], real: FidReference, network: FeatureBackbone, kid_of: RealImages | None
+) -> None:
     """Writes fid.json, unless there is one of these very images.
 
-    draws: by sample id. Raises RunError for a file that isn't the image that was made.
+    draws: by sample id. kid_of: with them KID is taken too. Raises RunError for a file that isn't the image that was
+    made.
     """
     done = done_samples(run)
     generated = listed_digest(str(sample.image_sha256) for sample in done.values())
-    if is_known(run, network, generated, real.digest):
+    if is_known(run, network, generated, real.digest, kid=kid_of is not None):
         return
     by_draw: dict[str, list[Path]] = {}
     for name, sample in done.items():
@@ -65,8 +81,7 @@ def write_fid(run: RunDirectory, draws: Mapping[str, str], network: FeatureBackb
         if not image.is_file() or file_digest(image) != sample.image_sha256:
             raise RunError(f"{image} isn't the image that was made; delete it, and the next start makes it again")
         by_draw.setdefault(draws[name], []).append(image)
-    scores = {draw: fid_of(files, network, real.statistics) for draw, files in sorted(by_draw.items())}
-    values = [score.fid for score in scores.values() if score.fid is not None]
+    scores = {draw: score_draw(files, network, real, kid_of) for draw, files in sorted(by_draw.items())}
     replace_fid(
         run,
         Fid(
@@ -77,16 +92,32 @@ def write_fid(run: RunDirectory, draws: Mapping[str, str], network: FeatureBackb
             dimension=network.dimension,
             images=len(done),
             draws=scores,
-            fid=sum(values) / len(values) if values and len(values) == len(scores) else None,
+            fid=mean_of_draws([score.fid for score in scores.values()]),
+            reference_file=real.file,
+            kid=mean_of_draws([score.kid for score in scores.values()]),
         ),
     )
 
 
-def fid_of(files: list[Path], network: FeatureBackbone, real: FeatureStatistics) -> FidOfDraw:
-    if len(files) < 2 or (real.images is not None and real.images < 2):
+def score_draw(files: list[Path], network: FeatureBackbone, real: FidReference, kid_of: RealImages | None) -> FidOfDraw:
+    if len(files) < 2 or real.statistics.images in (0, 1):
         return FidOfDraw(images=len(files), fid=None, note=TOO_FEW)
-    generated = sums_of_files(files, network).statistics()
-    return FidOfDraw(images=len(files), fid=fid(generated, real), note=bias_note(generated, real))
+    kid = None
+    if kid_of is None:
+        sums = sums_of_files(files, network)
+    else:
+        features, sums = features_of_files(files, network), FeatureSums(network.dimension, network.device)
+        sums.update(features)
+        kid = kernel_distance(features, kid_of.features)
+    generated = sums.statistics()
+    note = bias_note(generated, real.statistics)
+    return FidOfDraw(images=len(files), fid=fid(generated, real.statistics), note=note, kid=kid)
+
+
+def mean_of_draws(values: Sequence[float | None]) -> float | None:
+    """None where a draw has no value."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def done_samples(run: RunDirectory) -> dict[str, Sample]:
@@ -99,13 +130,16 @@ def listed_digest(digests: Iterable[str]) -> str:
     return list_digest(sorted(digests))
 
 
-def is_known(run: RunDirectory, network: FeatureBackbone, generated: str, reference: str) -> bool:
-    """Whether the run's fid.json is of these images and this network. One that can't be read is made again."""
+def is_known(run: RunDirectory, network: FeatureBackbone, generated: str, reference: str, *, kid: bool = False) -> bool:
+    """Whether the run's fid.json is of these images and this network, and has KID if it is asked for. One that can't be
+    read is made again."""
     try:
         known = read_fid(run.folder)
     except RunError:
         return False
-    return known is not None and (known.network, known.generated, known.reference) == (
+    if known is None or (kid and known.kid is None):
+        return False
+    return (known.network, known.generated, known.reference) == (
         facts_of(network),
         generated,
         reference,

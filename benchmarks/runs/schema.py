@@ -248,11 +248,13 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class FidOfDraw(Finite):
-    """Of one image a prompt. fid: None for fewer than two images. note: why it must not be compared with others."""
+    """Of one image a prompt. fid, kid: None for fewer than two images. note: why the FID must not be compared with
+    others."""
 
     images: int
     fid: float | None
     note: str | None
+    kid: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +262,9 @@ class Fid(Finite):
     """FID of a run's images. generated, reference: digests of both sides' images (metrics/protocols/fid.py).
 
     images: the run's, of all draws together. dimension: of the features. fid: the mean over the draws, None where one
-    has none. A translation has draws and the number of real images; edits against their true results have left_out: by
-    sample id, the distance without this pair.
+    has none; kid: likewise, where it was asked for. A translation has draws and the number of real images, or
+    reference_file, the name of the published statistics that the FID is against; edits against their true results have
+    left_out: by sample id, the distance without this pair.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -272,14 +275,19 @@ class Fid(Finite):
     dimension: int
     fid: float | None
     reference_images: int | None = None
+    reference_file: str | None = None
+    kid: float | None = None
     draws: Mapping[str, FidOfDraw] | None = None
     left_out: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As the file has it: without what this FID has not."""
         content = asdict(self)
-        absent = [name for name in ("reference_images", "draws", "left_out") if content[name] is None]
-        return {name: value for name, value in content.items() if name not in absent}
+        for part in (content, *(content["draws"] or {}).values()):
+            for name in ("reference_images", "reference_file", "kid", "draws", "left_out"):
+                if part.get(name, "") is None:
+                    del part[name]
+        return content
 
 
 # --- reading

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.datasets.translation import TASKS, TranslationDataset, read_tran
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.schema import RunError
 from benchmarks.translation import Arguments, evaluate, main
+from editar.io.digests import file_digest
 from metrics.functional.segmentation import class_counts
 from reports.runs import ReportError
 from tests.benchmarks import standins
@@ -96,7 +97,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "task", "protocol", "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard",
-        "fresh", "allow_partial", "dry_run", "images", "label",
+        "fresh", "allow_partial", "dry_run", "images", "label", "fid_reference", "kid",
     }  # fmt: skip
     assert "editar" in TRANSLATORS
 
@@ -262,6 +263,47 @@ def test_a_larger_limit_takes_fid_anew(tmp_path: Path) -> None:
         assert (fid["images"], fid["reference_images"], fid["fid"] is None) == (images, COUNT, images == 1)
     assert evaluate(arguments("depth", data, out, images=folder, label="some", limit=2, fresh=True), TINY)
     assert fid_of(out, "depth", "some")["images"] == 2
+
+
+def test_kid_is_a_column_more_where_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_data(tmp_path, "canny"), tmp_path / "out"
+    folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
+    given = arguments("canny", data, out, images=folder, label="some")
+    assert evaluate(given, TINY)
+    before = fid_of(out, "canny", "some")
+    assert "kid" not in before and "KID" not in capsys.readouterr().out
+    assert evaluate(replace(given, kid=True), TINY)
+    fid, printed = fid_of(out, "canny", "some"), capsys.readouterr().out
+    assert fid["fid"] == before["fid"] and fid["kid"] == fid["draws"]["0"]["kid"] != 0
+    assert "KID" in printed and f"{1000 * fid['kid']:.2f}" in printed
+    assert evaluate(given, TINY) and fid_of(out, "canny", "some") == fid  # what is known stays
+
+    same = write_images(tmp_path / "real", real_images(data, "canny"))
+    evaluate(arguments("canny", data, out, images=same, label="real", kid=True), TINY)
+    assert fid_of(out, "canny", "real")["kid"] < fid["kid"]
+
+
+def test_fid_against_published_statistics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the real images themselves give the number that the images give."""
+    data, out = write_data(tmp_path, "depth"), tmp_path / "out"
+    folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
+    given = arguments("depth", data, out, images=folder, label="some")
+    evaluate(given, TINY)
+    (cached,) = (out / "tiny" / "translation-references").glob("*.npz")
+    with np.load(cached) as content:
+        np.savez(tmp_path / "some_clean.npz", mu=content["mu"], sigma=content["sigma"])
+    before = fid_of(out, "depth", "some")
+    capsys.readouterr()
+    assert evaluate(replace(given, fid_reference=tmp_path / "some_clean.npz"), TINY)
+    fid = fid_of(out, "depth", "some")
+    assert fid["fid"] == pytest.approx(before["fid"]) and "reference_images" not in fid
+    assert (fid["reference_file"], fid["reference"]) == ("some_clean.npz", file_digest(tmp_path / "some_clean.npz"))
+    assert r"against the file some\_clean.npz" in capsys.readouterr().out
+
+    np.savez(tmp_path / "large.npz", mu=np.zeros(9), sigma=np.eye(9))
+    with pytest.raises(ValueError, match="--fid-reference"):
+        evaluate(replace(given, fid_reference=tmp_path / "large.npz", out=tmp_path / "other"), TINY)
+    assert not (tmp_path / "other" / "tiny" / "translation-depth").exists()  # before anything is made
 
 
 def test_four_images_a_prompt_are_four_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
