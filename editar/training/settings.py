@@ -103,7 +103,7 @@ def keep(settings: Mapping[str, Any], folder: Path, free: frozenset[str] = froze
     free: dotted names of those that may differ. write: False in all processes but one.
     """
     path = folder / "settings.json"
-    now = json.loads(json.dumps(settings, default=str))
+    now, then = json.loads(json.dumps(settings, default=str)), None
     if path.is_file():
         try:
             then = json.loads(path.read_text("utf-8"))
@@ -117,7 +117,7 @@ def keep(settings: Mapping[str, Any], folder: Path, free: frozenset[str] = froze
                 f"{folder} holds a run with other settings ({', '.join(differing)}): go on with those in "
                 "settings.json, or give another --out"
             )
-    if not write:
+    if not write or now == then:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(now, indent=1) + "\n", writer="training")
