@@ -7,17 +7,19 @@ COCO-Stuff's. v1.1 was trained with ADE20K's colours and COCO's; ControlNet++ wa
 
 from collections.abc import Mapping
 
-from baselines.checkpoints import Checkpoint
 from baselines.diffusion import Control, ControlledDiffusion
 from baselines.method import MethodCard, MethodContext
+from baselines.stable_diffusion.assets import NETWORK_FILES
+from editar.io.assets import Asset
 from editar.prompts import TASKS
 
 _SIZES = {"diffusion_pytorch_model.safetensors": 1_450_000_000}  # as the hub shows it, rounded
 
 
-def _v11(name: str, revision: str) -> Checkpoint:
-    return Checkpoint(
+def _v11(name: str, revision: str) -> Asset:
+    return Asset(
         name=name,
+        files=NETWORK_FILES,
         repository=f"lllyasviel/{name}",
         revision=revision,
         licence="CreativeML OpenRAIL-M",
@@ -25,9 +27,10 @@ def _v11(name: str, revision: str) -> Checkpoint:
     )
 
 
-def _reward(subfolder: str) -> Checkpoint:
-    return Checkpoint(
+def _reward(subfolder: str) -> Asset:
+    return Asset(
         name=f"reward_controlnet/{subfolder}",
+        files=NETWORK_FILES,
         repository="limingcv/reward_controlnet",
         revision="ce65cb27c438461c121eaab9a296b437efd2f0dc",
         subfolder=subfolder,
@@ -36,7 +39,7 @@ def _reward(subfolder: str) -> Checkpoint:
     )
 
 
-def _control(card: MethodCard, networks: Mapping[str, Mapping[str, Checkpoint]]) -> Control:
+def _control(card: MethodCard, networks: Mapping[str, Mapping[str, Asset]]) -> Control:
     return Control(
         card=card,
         networks=networks,
@@ -57,7 +60,7 @@ CONTROLNET = _control(
             "canny": _v11("control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
             "segmentation": _v11("control_v11p_sd15_seg", "210682041b41097834006a910b8773f423343900"),
         },
-        "miniature": {task: Checkpoint(name=f"diffusion/controlnet-{task}") for task in TASKS},
+        "miniature": {task: Asset(name=f"diffusion/controlnet-{task}", files=NETWORK_FILES) for task in TASKS},
     },
 )
 CONTROLNET_PLUS_PLUS = _control(

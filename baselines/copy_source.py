@@ -5,8 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, MethodCard, MethodContext
-from baselines.needs import Needs
+from baselines.method import EditRequest, MethodCard, MethodContext, Requirements
 
 
 class CopySource:
@@ -21,5 +20,5 @@ class CopySource:
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def needs(self) -> Needs:
-        return Needs(note="no network")
+    def requirements(self) -> Requirements:
+        return Requirements(note="no network")

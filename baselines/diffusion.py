@@ -14,27 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, find, miniature_weights
-from baselines.method import MethodCard, MethodContext, NoAnswer, TranslateRequest, Unsupported
-from baselines.needs import Needs
+from baselines.method import MethodCard, MethodContext, NoAnswer, Requirements, TranslateRequest, Unsupported
+from baselines.stable_diffusion.assets import MINIATURE_PIPELINE, STABLE_DIFFUSION_15, weights_folder
+from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     import torch
 
-# runwayml/stable-diffusion-v1-5, which the published rows name, is gone; this is its mirror.
-STABLE_DIFFUSION_15 = Checkpoint(
-    name="stable-diffusion-v1-5",
-    files=PIPELINE_FILES,
-    repository="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-    licence="CreativeML OpenRAIL-M",
-    sizes={
-        **STABLE_DIFFUSION_SIZES,
-        "text_encoder/model.safetensors": 492_265_874,
-        "unet/diffusion_pytorch_model.safetensors": 3_438_167_540,
-    },
-)
-BASES = {"paper": STABLE_DIFFUSION_15, "miniature": Checkpoint(name="diffusion", files=PIPELINE_FILES)}
+BASES = {"paper": STABLE_DIFFUSION_15, "miniature": MINIATURE_PIPELINE}
 NEGATIVE_PROMPTS = {
     "paper": "worst quality, low quality",  # T2I-Adapter got it too
     "miniature": "",  # its world has no word for quality
@@ -52,7 +39,7 @@ class Control:
     """
 
     card: MethodCard
-    networks: Mapping[str, Mapping[str, Checkpoint]]
+    networks: Mapping[str, Mapping[str, Asset]]
     network: str
     pipeline: str
     role: str
@@ -77,7 +64,7 @@ class ControlledDiffusion:
                 f"{control.card.published_as} has no network for the task {task!r} in the suite {context.suite!r}; it "
                 f"has {', '.join(networks) or 'none'}: leave it out of --methods"
             )
-        self.weights = miniature_weights(context.weights) if context.suite == "miniature" else context.weights
+        self.weights = weights_folder(context)
         if dtype is None:
             dtype = "float16" if context.suite == "paper" and context.device != "cpu" else "float32"
         if dtype not in DTYPES:
@@ -94,7 +81,7 @@ class ControlledDiffusion:
 
         # Without accelerate, which nothing else here needs, diffusers has no other way to load.
         options = {"dtype": getattr(torch, self.dtype), "local_files_only": True, "low_cpu_mem_usage": False}
-        base, folder = find(self.base, self.weights), find(self.network, self.weights)
+        base, folder = self.base.find(self.weights), self.network.find(self.weights)
         safetensors = any(path.suffix == ".safetensors" for path in self.network.used_files(folder))
         network = getattr(diffusers, self.control.network).from_pretrained(
             folder, use_safetensors=safetensors, **options
@@ -135,8 +122,7 @@ class ControlledDiffusion:
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
-        base, network = find(self.base, self.weights), find(self.network, self.weights)
-        scheduler = self._scheduler(base)
+        scheduler = self._scheduler(self.base.find(self.weights))
         config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
         return {
             "steps": self.control.steps,
@@ -145,18 +131,18 @@ class ControlledDiffusion:
             "scheduler": {"class": type(scheduler).__name__, **config},
             "dtype": self.dtype,
             "safety_checker": "off",
-            "weights": {**self.base.digests(base), **self.network.digests(network)},
+            "weights": digests((self.base, self.network), self.weights),
         }
 
-    def needs(self) -> Needs:
-        files = self.base.needed(self.weights)
+    def requirements(self) -> Requirements:
+        files = locate((self.base, self.network), self.weights)
         steps = self.control.steps
         if self.control.scheduler is None:  # PNDM, which is the published base's own, takes its second step twice
             paths = (file.path for file in files if file.name.endswith("/scheduler_config.json"))
             steps += all("PNDM" in path.read_text("utf-8") for path in paths if path)
         passes = {"UNet": 2 * steps}  # with the prompt and with the negative one
         passes |= {"ControlNet": 2 * steps} if self.control.role == "controlnet" else {"T2I-Adapter": 1}
-        return Needs(files=files + self.network.needed(self.weights), passes=passes)
+        return Requirements(files=files, passes=passes)
 
     def _scheduler(self, base: Path) -> Any:
         import diffusers

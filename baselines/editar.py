@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.checkpoints import Checkpoint
-from baselines.method import EditRequest, MethodCard, MethodContext, TranslateRequest
-from baselines.needs import NeededFile, Needs
+from baselines.method import EditRequest, MethodCard, MethodContext, Requirements, TranslateRequest
+from editar.io.assets import Asset, AssetFile, locate
 
 if TYPE_CHECKING:
     from editar.config import SamplingConfig
     from editar.pipeline import EditAR
 
 
-RELEASED = NeededFile(
+RELEASED = Asset(
     name="editar_release.pt",
     source="hub: datasets/JitengMu/CVPR2025_EditAR_release, editar_release/",
-    size=9_385_899_080,
+    sizes={"editar_release.pt": 9_385_899_080},
 )
-TOKENIZER = NeededFile(name="vq_ds16_t2i.pt", source="hub: peizesun/llamagen_t2i")
-T5 = Checkpoint(
+TOKENIZER = Asset(name="vq_ds16_t2i.pt", source="hub: peizesun/llamagen_t2i")
+T5 = Asset(
     name="flan-t5-xl",
     files=(
         "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
@@ -93,7 +92,7 @@ class EditARMethod:
         sampling = self._sampling(files.sampling)
         return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         from editar.config import SamplingConfig
         from editar.model.checkpoint import FILES
 
@@ -104,7 +103,7 @@ class EditARMethod:
             sampling = SamplingConfig(**_metadata(path, "sampling"))
         else:
             tokens, sampling = (self.context.image_side // PATCH) ** 2, SamplingConfig()
-        return Needs(files=files, passes={"tokens decoded": tokens * (1 + self._sampling(sampling).guided)})
+        return Requirements(files=files, passes={"tokens decoded": tokens * (1 + self._sampling(sampling).guided)})
 
     def _sampling(self, own: "SamplingConfig") -> "SamplingConfig":
         """own: the checkpoint's."""
@@ -126,7 +125,7 @@ def weights_folder(context: MethodContext) -> Path:
     )
 
 
-def model_files(context: MethodContext) -> tuple[NeededFile, ...]:
+def model_files(context: MethodContext) -> tuple[AssetFile, ...]:
     """The model's files in our format or in its authors', whichever are there."""
     from editar.model.checkpoint import FILES
 
@@ -135,16 +134,13 @@ def model_files(context: MethodContext) -> tuple[NeededFile, ...]:
     except ValueError:  # none was given
         folder = None
 
-    def path(name: str) -> Path | None:
-        return folder / name if folder is not None and (folder / name).exists() else None
-
-    ours = tuple(NeededFile(name=name, source="benchmarks.miniature.build", path=path(name)) for name in FILES)
-    official = tuple(replace(file, path=path(file.name)) for file in (RELEASED, TOKENIZER))
+    ours = locate((Asset(name=name, source="benchmarks.miniature.build") for name in FILES), folder)
+    official = locate((RELEASED, TOKENIZER), folder)
     if any(file.path for file in ours) or (context.suite == "miniature" and not any(file.path for file in official)):
         return ours
-    if text := path(T5.name):
-        return *official, NeededFile(name=f"{T5.name}/", source=f"hub: {T5.repository}", licence=T5.licence, path=text)
-    return official + T5.needed(None)
+    if folder is not None and (text := folder / T5.name).is_dir():
+        return *official, AssetFile(name=f"{T5.name}/", source=T5.origin, licence=T5.licence, path=text)
+    return official + T5.locate(None)
 
 
 def _metadata(path: Path, key: str) -> dict[str, Any]:

@@ -47,10 +47,10 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from baselines.method import EditRequest, MethodCard, NoAnswer, Request, TranslateRequest, input_image
-from baselines.needs import NeededFile, Needs
+from baselines.method import EditRequest, MethodCard, NoAnswer, Request, Requirements, TranslateRequest, input_image
+from editar.io.assets import AssetFile
 from editar.io.digests import file_digest
-from editar.io.image_files import decode_image
+from editar.io.image_files import ImageError, decode_image
 
 FOLDER = "{folder}"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -169,7 +169,8 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
 
 
 class External:
-    """The method of a recipe. What the recipe lacks on this machine `needs` tells, and `settings` raises ValueError."""
+    """The method of a recipe. `requirements` tells what the recipe lacks on this machine; `settings` then raises
+    ValueError."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -181,10 +182,10 @@ class External:
         resized = {} if recipe.answer_side is None else {"answer_side": recipe.answer_side, "resizing": "bicubic"}
         return {"command": list(recipe.command), "files": recipe.digests(), **resized, "settings": recipe.settings}
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         recipe = self.recipe
-        files = tuple(NeededFile(name=name, source="the recipe", path=recipe.found(name)) for name in recipe.files)
-        return Needs(files=files, unset=recipe.unset, note="what its command loads besides is not known here")
+        files = tuple(AssetFile(name=name, source="the recipe", path=recipe.found(name)) for name in recipe.files)
+        return Requirements(files=files, unset=recipe.unset, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         return ask(self.recipe, requests, ".png", self._read)
@@ -194,7 +195,10 @@ class External:
 
     def _read(self, path: Path, request: Request) -> Image.Image:
         side, wanted = self.recipe.answer_side, input_image(request).size
-        answer = decode_image(path, formats=("PNG",), size=wanted if side is None else (side, side)).convert("RGB")
+        try:
+            answer = decode_image(path, formats=("PNG",), size=wanted if side is None else (side, side)).convert("RGB")
+        except ImageError as error:
+            raise ImageError(f"{error} (the recipe's answer_side {side})" if side else str(error)) from error
         return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)
 
 

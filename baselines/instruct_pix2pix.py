@@ -8,25 +8,20 @@ magicbrush-ema, that is), and timbrooks/instruct-pix2pix leaves it open.
 
 from dataclasses import replace
 
-from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint
 from baselines.instruct.files import Published
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.method import MethodCard, MethodContext
-from baselines.unified.files import CheckpointFile
+from baselines.stable_diffusion.assets import PIPELINE_FILES, STABLE_DIFFUSION_SIZES
+from editar.io.assets import Asset
 
 
-def _from_hub(name: str, repository: str, revision: str, licence: str, size: int) -> CheckpointFile:
-    return CheckpointFile(
-        name=name,
-        source=f"https://huggingface.co/{repository}",
-        hub=Checkpoint(
-            name=repository.rpartition("/")[2],
-            files=(name,),
-            repository=repository,
-            revision=revision,
-            licence=licence,
-            sizes={name: size},
-        ),
+def _from_hub(name: str, repository: str, revision: str, licence: str, size: int) -> Asset:
+    return Asset(
+        name=f"{repository.rpartition('/')[2]}/{name}",
+        repository=repository,
+        revision=revision,
+        licence=licence,
+        sizes={name: size},
     )
 
 
@@ -35,7 +30,7 @@ def _card(published_as: str, citation: str, licence: str) -> MethodCard:
 
 
 # The miniature has one network that reads instructions. All three rows run on it, each with its own sampling.
-MINIATURE = Checkpoint(
+MINIATURE = Asset(
     name="diffusion/instruct-pix2pix",
     files=(
         "config.json",
@@ -48,7 +43,7 @@ MINIATURE = Checkpoint(
 INSTRUCT_PIX2PIX = Instructed(
     card=_card("InstructPix2Pix", "arXiv 2211.09800", "MIT"),
     published=Published(
-        file=_from_hub(
+        checkpoint=_from_hub(
             "instruct-pix2pix-00-22000.ckpt",
             "timbrooks/instruct-pix2pix",
             "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
@@ -56,7 +51,7 @@ INSTRUCT_PIX2PIX = Instructed(
             7_703_927_910,
         ),
         averaged=True,
-        folder=Checkpoint(
+        port=Asset(
             name="instruct-pix2pix",
             files=PIPELINE_FILES,
             sizes={
@@ -80,7 +75,7 @@ MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
 MAGICBRUSH = Instructed(
     card=_card("MagicBrush", "arXiv 2306.10012", "CreativeML OpenRAIL-M"),
     published=Published(
-        file=_from_hub(
+        checkpoint=_from_hub(
             "MagicBrush-epoch-52-step-4999.ckpt",
             "osunlp/InstructPix2Pix-MagicBrush",
             "2c494dadfa5faab278a326e51ef93e9098c337f4",
@@ -88,7 +83,7 @@ MAGICBRUSH = Instructed(
             7_700_000_000,  # as the hub shows it, rounded
         ),
         averaged=True,
-        folder=Checkpoint(name="magicbrush-jul7", files=PIPELINE_FILES),
+        port=Asset(name="magicbrush-jul7", files=PIPELINE_FILES),
         miniature=MINIATURE,
     ),
     steps=100,
@@ -100,13 +95,13 @@ MAGICBRUSH = Instructed(
 INSTRUCT_DIFFUSION = Instructed(
     card=_card("InstructDiffusion", "arXiv 2309.03895", "MIT, and Stable Diffusion's"),
     published=Published(
-        file=CheckpointFile(
+        checkpoint=Asset(
             name="v1-5-pruned-emaonly-adaption-task.ckpt",
             source="the first link of https://github.com/cientgu/InstructDiffusion#quickstart",
             licence="MIT, and Stable Diffusion's",
         ),
         averaged=False,
-        folder=Checkpoint(name="instruct-diffusion", files=PIPELINE_FILES),
+        port=Asset(name="instruct-diffusion", files=PIPELINE_FILES),
         miniature=MINIATURE,
     ),
     steps=50,

@@ -4,12 +4,14 @@ A new method is one file with a class that has `edit` and `settings`, and one li
 `translate` has its line in `TRANSLATORS`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from PIL import Image
+
+from editar.io.assets import AssetFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +92,34 @@ class MethodContext:
     samples: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What a method takes to run; one without weights has no files.
+
+    passes: how many times a network is run for one image, counted as passes of a single image, by network: guidance
+    runs it twice. unset: environment variables that a run needs and that are not set. note: what files and passes leave
+    out.
+    """
+
+    files: tuple[AssetFile, ...] = ()
+    passes: Mapping[str, int] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def absent(self) -> tuple[AssetFile, ...]:
+        """What a run could not start without and can't get by itself."""
+        return tuple(file for file in self.files if file.path is None and file.comes == "given")
+
+
 class Unsupported(ValueError):
     """Raised by the constructor of a method that has no networks for the context's suite and task."""
+
+
+def refuse_miniature(method: str, context: MethodContext) -> None:
+    """Raises Unsupported where only the official weights would do."""
+    if context.suite == "miniature":
+        raise Unsupported(f"{method} has no networks for the suite 'miniature': leave it out of --methods")
 
 
 class NoAnswer(Exception):
@@ -108,9 +136,9 @@ class Method(Protocol):
 
     `card` says what tables have to know of the method.
 
-    A method with weights also has `needs() -> Needs` (baselines/needs.py): which files, where they are, how often its
-    networks run. It loads and fetches nothing and finds nothing wrong with what is missing: --dry-run shows it, and
-    --methods all leaves out a row whose files can't be had.
+    A method with weights also has `requirements() -> Requirements`: which files, where they are, how often its networks
+    run. It loads and fetches nothing and finds nothing wrong with what is missing: --dry-run shows it, and --methods
+    all leaves out a row whose files can't be had.
     """
 
     @property

@@ -7,21 +7,20 @@ All of it pins old libraries and runs in its own environment, by `recipes/seed_x
 from dataclasses import replace
 
 from baselines.external import External, read_recipe
-from baselines.method import MethodCard, MethodContext
-from baselines.needs import NeededFile, Needs
+from baselines.method import MethodCard, MethodContext, Requirements, refuse_miniature
 from baselines.recipes import SEED_X as RECIPE
-from baselines.unified.files import refuse_miniature
+from editar.io.assets import AssetFile
 
 CHECKOUT = "${SEED_X}/"
 
 
-def _seed_x(name: str) -> NeededFile:
-    return NeededFile(name=f"pretrained/{name}", source="hub: AILab-CVC/SEED-X-17B", licence="SEED-X-17B's")
+def _seed_x(name: str) -> AssetFile:
+    return AssetFile(name=f"pretrained/{name}", source="hub: AILab-CVC/SEED-X-17B", licence="SEED-X-17B's")
 
 
-def _sdxl(name: str, size: int | None = None) -> NeededFile:
+def _sdxl(name: str, size: int | None = None) -> AssetFile:
     base = "stable-diffusion-xl-base-1.0"
-    return NeededFile(
+    return AssetFile(
         name=f"pretrained/{base}/{name}",
         source=f"hub: stabilityai/{base}",
         size=size,
@@ -31,12 +30,12 @@ def _sdxl(name: str, size: int | None = None) -> NeededFile:
 
 # Below the checkout. The rounded size is the one that the hub shows.
 FILES = (
-    NeededFile(name="configs/", source="github: AILab-CVC/SEED-X @ 420d347", licence="Apache-2.0"),
+    AssetFile(name="configs/", source="github: AILab-CVC/SEED-X @ 420d347", licence="Apache-2.0"),
     _seed_x("seed_x_edit/agent/pytorch_model.bin"),
     _seed_x("seed_x_edit/llm/"),
     _seed_x("seed_detokenizer/second_stage/pytorch_model.bin"),
     _seed_x("cvlm_llama2_tokenizer_100img_and_224loc_addpatch/"),
-    NeededFile(
+    AssetFile(
         name="pretrained/QwenViT/qwen_vit_G.pt",
         source="src/tools/reload_qwen_vit.py, which extracts it from the hub's Qwen/Qwen-VL-Chat",
         licence="Tongyi Qianwen",
@@ -60,10 +59,10 @@ class SeedXEdit(External):
             kind="feed-forward", published_as="SEED-X-Edit", citation="arXiv 2404.14396", licence="SEED-X-17B's"
         )
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The de-tokenizer's guidance takes three predictions in each step, as InstructPix2Pix' does."""
         recipe = self.recipe
-        return Needs(
+        return Requirements(
             files=tuple(replace(file, path=recipe.found(CHECKOUT + file.name)) for file in FILES),
             passes={"language model": recipe.settings["new_tokens"], "UNet": 3 * recipe.settings["steps"]},
             unset=recipe.unset,

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.checkpoints import Checkpoint
-from baselines.method import MethodCard, MethodContext, TranslateRequest
-from baselines.needs import Needs
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
+from baselines.method import MethodCard, MethodContext, Requirements, TranslateRequest, refuse_miniature
+from baselines.stable_diffusion.assets import CLIP_TOKENIZER
 from baselines.unified.settings import SamplerSettings
+from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,18 +22,14 @@ if TYPE_CHECKING:
     from baselines.stable_diffusion.networks import StableDiffusion
     from baselines.unified.local_adapter import GlobalAdapter, LocalAdapter
 
-CHECKPOINT = CheckpointFile(
-    name="uni.ckpt",
-    source="https://huggingface.co/shihaozhao/uni-controlnet",
-    hub=Checkpoint(
-        name="uni-controlnet",
-        files=("uni.ckpt",),
-        repository="shihaozhao/uni-controlnet",
-        revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e",
-        licence="MIT",
-        sizes={"uni.ckpt": 6_100_000_000},  # as the hub shows it, rounded
-    ),
+CHECKPOINT = Asset(
+    name="uni-controlnet/uni.ckpt",
+    repository="shihaozhao/uni-controlnet",
+    revision="bf7c447d577e82a15d9f54d9f2db401fa7f82a4e",
+    licence="MIT",
+    sizes={"uni.ckpt": 6_100_000_000},  # as the hub shows it, rounded
 )
+ASSETS = (CHECKPOINT, CLIP_TOKENIZER)
 SETTINGS = SamplerSettings(
     steps=50,
     guidance=7.5,
@@ -59,12 +54,11 @@ class UniControlNet:
         from baselines.unified.local_adapter import read_adapters
         from editar.io.tensors import map_pickle
 
-        files = self._files()
-        path = files.checkpoint
+        path, tokenizer = CHECKPOINT.find(self.weights), CLIP_TOKENIZER.find(self.weights)
         state, _ = map_pickle(path)
         sizes = Sizes.of(state, path)
         local, content = read_adapters(state, sizes, path, self.device)
-        self._parts = read_stable_diffusion(state, sizes, path, files.tokenizer, self.device), local, content
+        self._parts = read_stable_diffusion(state, sizes, path, tokenizer, self.device), local, content
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
         import torch
@@ -92,14 +86,13 @@ class UniControlNet:
             "dtype": "float32",
             "hint_channels": CHANNELS,
             "global_condition": "zeros",
-            "weights": self._files().digests(),
+            "weights": digests(ASSETS, self.weights),
         }
 
-    def needs(self) -> Needs:
-        return unified_needs(CHECKPOINT, self.weights, SETTINGS)
-
-    def _files(self) -> Files:
-        return find_files("Uni-ControlNet", CHECKPOINT, self.weights)
+    def requirements(self) -> Requirements:
+        """UNet and control are run for both halves of the guidance in each step."""
+        passes = dict.fromkeys(("UNet", "control"), 2 * SETTINGS.steps)
+        return Requirements(files=locate(ASSETS, self.weights), passes=passes)
 
 
 def combined_hints(requests: Sequence[TranslateRequest]) -> "Tensor":

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from baselines.method import MethodCard, MethodContext, TranslateRequest
-from baselines.needs import Needs
-from baselines.unified.files import CheckpointFile, Files, find_files, refuse_miniature, unified_needs
+from baselines.method import MethodCard, MethodContext, Requirements, TranslateRequest, refuse_miniature
+from baselines.stable_diffusion.assets import CLIP_TOKENIZER
 from baselines.unified.settings import SamplerSettings
+from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     from baselines.stable_diffusion.networks import StableDiffusion
     from baselines.unified.unicontrol_branch import UniControlBranch
 
-CHECKPOINT = CheckpointFile(
+CHECKPOINT = Asset(
     name="unicontrol.ckpt",
     source="https://storage.googleapis.com/sfr-unicontrol-data-research/unicontrol.ckpt",
-    size=5_780_000_000,  # as its authors state it, in GB
+    sizes={"unicontrol.ckpt": 5_780_000_000},  # as its authors state it, in GB
     licence="Apache-2.0",
 )
+ASSETS = (CHECKPOINT, CLIP_TOKENIZER)
 SETTINGS = SamplerSettings(steps=50, guidance=9.0, added_prompt="best quality, extremely detailed", negative_prompt="")
 # Number of the expert, and instruction.
 TASKS = {
@@ -48,12 +49,11 @@ class UniControl:
         from baselines.unified.unicontrol_branch import read_branch
         from editar.io.tensors import map_pickle
 
-        files = self._files()
-        path = files.checkpoint
+        path, tokenizer = CHECKPOINT.find(self.weights), CLIP_TOKENIZER.find(self.weights)
         state, _ = map_pickle(path)
         sizes = Sizes.of(state, path)
         branch = read_branch(state, sizes, path, self.device)
-        self._parts = read_stable_diffusion(state, sizes, path, files.tokenizer, self.device), branch
+        self._parts = read_stable_diffusion(state, sizes, path, tokenizer, self.device), branch
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
         """Raises ValueError where tasks are mixed."""
@@ -86,11 +86,10 @@ class UniControl:
             **asdict(SETTINGS),
             "dtype": "float32",
             "tasks": tasks,
-            "weights": self._files().digests(),
+            "weights": digests(ASSETS, self.weights),
         }
 
-    def needs(self) -> Needs:
-        return unified_needs(CHECKPOINT, self.weights, SETTINGS)
-
-    def _files(self) -> Files:
-        return find_files("UniControl", CHECKPOINT, self.weights)
+    def requirements(self) -> Requirements:
+        """UNet and control are run for both halves of the guidance in each step."""
+        passes = dict.fromkeys(("UNet", "control"), 2 * SETTINGS.steps)
+        return Requirements(files=locate(ASSETS, self.weights), passes=passes)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.editar import TOKENIZER, model_files, weights_folder
-from baselines.method import EditRequest, MethodCard, MethodContext
-from baselines.needs import Needs
+from baselines.method import EditRequest, MethodCard, MethodContext, Requirements
 from editar.io.digests import file_digest
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ class VQReconstruction:
         path = read_vq(weights_folder(self.context)).path
         return {"weights": {path.name: file_digest(path)}}
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The tokenizer alone is read."""
         from editar.model.checkpoint import FILES
 
         files = tuple(file for file in model_files(self.context) if file.name in (TOKENIZER.name, FILES[0]))
-        return Needs(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})
+        return Requirements(files=files, passes={"VQ encoder": 1, "VQ decoder": 1})

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from baselines.external import External, Recipe, read_recipe
-from baselines.method import MethodContext, Unsupported
-from baselines.needs import Needs
+from baselines.method import MethodContext, Requirements, Unsupported
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.runs.execute import Benchmark, Shard
 from benchmarks.runs.generate import AnyMethod
@@ -125,20 +124,20 @@ class ChosenMethod:
     def lacks(self, context: MethodContext) -> str | None:
         """Why a run could not use this method: it has no networks for the suite, or they can't be had."""
         try:
-            needs = needs_of(self.build(context))
+            requirements = requirements_of(self.build(context))
         except Unsupported as reason:
             return str(reason)
-        reasons = [f"the environment variable {name} is not set" for name in needs.unset]
-        if absent := needs.absent:
+        reasons = [f"the environment variable {name} is not set" for name in requirements.unset]
+        if absent := requirements.absent:
             more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
             reasons.append(f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all")
         return "; ".join(reasons) or None
 
 
-def needs_of(method: AnyMethod) -> Needs:
+def requirements_of(method: AnyMethod) -> Requirements:
     """What the method says that it needs; nothing for one that says nothing."""
-    needs: Callable[[], Needs] | None = getattr(method, "needs", None)
-    return needs() if needs else Needs(note="it doesn't say what it needs")
+    requirements: Callable[[], Requirements] | None = getattr(method, "requirements", None)
+    return requirements() if requirements else Requirements(note="it doesn't say what it needs")
 
 
 def choose_methods(

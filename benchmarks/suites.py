@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.needs import NeededFile
-from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
+from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset, locate_hub_dataset
+from benchmarks.datasets.piebench import locate_piebench
 from benchmarks.datasets.translation import COCO_CLASSES
 from benchmarks.miniature.world.piebench import COUNTS
 from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
 from benchmarks.miniature.world.translation import ROWS
-from benchmarks.runs.needed_files import embedded, official_piebench, official_translation
+from editar.io.assets import AssetFile, locate
 from editar.io.locks import lock
 from metrics.networks.backbones import Backbones, TranslationBackbones
+from metrics.networks.official import PIE_BENCH, TRANSLATION
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
 MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
@@ -30,7 +31,7 @@ class Suite:
     image_side: int
     dataset: Callable[[Path | None], Path]
     backbones: Callable[[Path | None, str, str], Backbones]
-    files: Callable[[Path | None, Path | None], Sequence[NeededFile]] = lambda data, weights: ()
+    files: Callable[[Path | None, Path | None], Sequence[AssetFile]] = lambda data, weights: ()
     records: int | None = None
 
 
@@ -59,6 +60,20 @@ def _miniature_backbones(weights: Path | None, device: str, precision: str) -> B
     return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
 
 
+def embedded(drawn: Path, data: Path | None, weights: Path | None) -> tuple[AssetFile, ...]:
+    """The miniature's: a data set that is drawn at `drawn` unless the user has one, and the network that scores."""
+    folder, network = data or drawn, (weights or MINIATURE_WEIGHTS) / "perception.safetensors"
+    return (
+        AssetFile(
+            name=f"{folder.name}/",
+            source="benchmarks.miniature",
+            path=folder if folder.is_dir() else None,
+            comes="made" if data is None else "given",
+        ),
+        AssetFile(name=network.name, source="benchmarks.miniature.build", path=network if network.is_file() else None),
+    )
+
+
 def _paper_dataset(data: Path | None) -> Path:
     if data is None:
         raise ValueError(
@@ -82,7 +97,7 @@ SUITES = {
             image_side=MINIATURE_SIDE,
             dataset=_miniature_dataset,
             backbones=_miniature_backbones,
-            files=lambda data, weights: embedded(MINIATURE_DATA, data, MINIATURE_WEIGHTS, weights),
+            files=lambda data, weights: embedded(MINIATURE_DATA, data, weights),
             records=sum(COUNTS.values()),
         ),
         Suite(
@@ -90,7 +105,7 @@ SUITES = {
             image_side=512,
             dataset=_paper_dataset,
             backbones=_paper_backbones,
-            files=official_piebench,
+            files=lambda data, weights: locate_piebench(data) + locate(PIE_BENCH, weights),
             records=700,
         ),
     )
@@ -112,7 +127,7 @@ class TranslationSuite:
     classes: int
     dataset: Callable[[HubDataset, Path | None], Path | None]
     backbones: Callable[[str, Path | None, str], TranslationBackbones]
-    files: Callable[[str, HubDataset, Path | None, Path | None], Sequence[NeededFile]] = lambda *_: ()
+    files: Callable[[str, HubDataset, Path | None, Path | None], Sequence[AssetFile]] = lambda *_: ()
     records: int | None = None
 
 
@@ -152,9 +167,7 @@ TRANSLATION_SUITES = {
             classes=len(MINIATURE_CLASSES),
             dataset=_miniature_translation,
             backbones=_miniature_translation_networks,
-            files=lambda task, source, data, weights: embedded(
-                miniature_folder(source), data, MINIATURE_WEIGHTS, weights
-            ),
+            files=lambda task, source, data, weights: embedded(miniature_folder(source), data, weights),
             records=ROWS,
         ),
         TranslationSuite(
@@ -163,7 +176,10 @@ TRANSLATION_SUITES = {
             classes=COCO_CLASSES,
             dataset=lambda source, data: data,
             backbones=_paper_translation_networks,
-            files=official_translation,
+            files=lambda task, source, data, weights: (
+                locate_hub_dataset(source, data),
+                *locate(TRANSLATION[task], weights),
+            ),
             records=5000,
         ),
     )

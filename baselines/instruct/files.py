@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.checkpoints import Checkpoint, find, miniature_weights
-from baselines.method import MethodContext, Unsupported
-from baselines.needs import NeededFile
-from baselines.unified.files import CheckpointFile, Files, find_files, needed_files, refuse_miniature
+from baselines.method import MethodContext, Unsupported, refuse_miniature
+from baselines.stable_diffusion import assets as stable_diffusion
+from baselines.stable_diffusion.assets import CLIP_TOKENIZER
+from editar.io.assets import Asset
 
 # What the miniature's text-to-image model lends.
-MINIATURE_BASE = Checkpoint(
+MINIATURE_BASE = Asset(
     name="diffusion",
     files=(
         "scheduler/scheduler_config.json",
@@ -27,40 +27,43 @@ MINIATURE_BASE = Checkpoint(
 class Published:
     """A row's networks.
 
-    file: the authors' checkpoint, in LDM's layout. averaged: whether the authors' code takes its UNet from the moving
-    average that the file has beside the last step's weights. folder: a port to diffusers, which the user may put in the
-    file's place. miniature: the UNet's folder, in it `text_encoder/`; None where the suite has none.
+    checkpoint: the authors' file, in LDM's layout. averaged: whether the authors' code takes its UNet from the moving
+    average that the file has beside the last step's weights. port: to diffusers, which the user may put in the file's
+    place. miniature: the UNet's folder, in it `text_encoder/`; None where the suite has none.
     """
 
-    file: CheckpointFile
+    checkpoint: Asset
     averaged: bool
-    folder: Checkpoint
-    miniature: Checkpoint | None = None
+    port: Asset
+    miniature: Asset | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A file in LDM's layout, and the folder with the files of CLIP's tokenizer, which it lacks."""
+
+    path: Path
+    tokenizer: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
     """Networks in folders of diffusers. base: has the VAE, the tokenizer and the scheduler. unet, text_encoder: folders
-    of their own. copies: what these are copies of, and where."""
+    of their own."""
 
     base: Path
     unet: Path
     text_encoder: Path
-    copies: tuple[tuple[Checkpoint, Path], ...]
-
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of each file, by name."""
-        return {name: digest for copy, folder in self.copies for name, digest in copy.digests(folder).items()}
 
 
 def weights_folder(title: str, published: Published, context: MethodContext) -> Path | None:
     """The folder to look in first. Raises Unsupported where the suite has no networks for the row."""
     if published.miniature is None:
         refuse_miniature(title, context)
-    if context.suite != "miniature" or published.miniature is None:
-        return context.weights
-    folder = miniature_weights(context.weights)
-    if context.weights is None and not (folder / published.miniature.name).is_dir():
+    folder = stable_diffusion.weights_folder(context)
+    if context.suite != "miniature" or context.weights is not None or published.miniature is None or folder is None:
+        return folder
+    if not (folder / published.miniature.name).is_dir():
         raise Unsupported(
             f"the miniature's {published.miniature.name}/ is not there; python -m benchmarks.miniature.build_diffusion "
             "trains it"
@@ -68,37 +71,26 @@ def weights_folder(title: str, published: Published, context: MethodContext) -> 
     return folder
 
 
-def find_networks(title: str, published: Published, suite: str, weights: Path | None) -> Files | Folders:
-    """The row's files: the user's checkpoint, else the user's port, else the hub's checkpoint, fetched if need be.
+def assets(published: Published, suite: str, weights: Path | None) -> tuple[Asset, ...]:
+    """What a row is made of: the user's checkpoint, else the user's port, else the published checkpoint.
 
-    weights: of `weights_folder`. Raises FileNotFoundError that says what to put where.
+    weights: of `weights_folder`.
     """
     if suite == "miniature":
         assert published.miniature is not None
-        base, own = find(MINIATURE_BASE, weights), find(published.miniature, weights)
-        copies = ((MINIATURE_BASE, base), (published.miniature, own))
-        return Folders(base=base, unet=own, text_encoder=own / "text_encoder", copies=copies)
-    if _has_port(published, weights):
-        base = find(published.folder, weights)
-        unet, text_encoder = base / "unet", base / "text_encoder"
-        return Folders(base=base, unet=unet, text_encoder=text_encoder, copies=((published.folder, base),))
-    return find_files(title, published.file, weights)
+        return MINIATURE_BASE, published.miniature
+    has_port = weights is not None and (weights / published.port.name).is_dir()
+    if has_port and not any(file.comes == "given" and file.path for file in published.checkpoint.locate(weights)):
+        return (published.port,)
+    return published.checkpoint, CLIP_TOKENIZER
 
 
-def needed_networks(published: Published, suite: str, weights: Path | None) -> tuple[NeededFile, ...]:
-    """What `find_networks` would find."""
+def find_networks(published: Published, suite: str, weights: Path | None) -> Checkpoint | Folders:
+    """The row's networks, fetched if need be. Raises FileNotFoundError that says what to put where."""
+    chosen = assets(published, suite, weights)
+    first, *rest = (asset.find(weights) for asset in chosen)
     if suite == "miniature":
-        assert published.miniature is not None
-        return MINIATURE_BASE.needed(weights) + published.miniature.needed(weights)
-    if _has_port(published, weights):
-        return published.folder.needed(weights)
-    return needed_files(published.file, weights)
-
-
-def _has_port(published: Published, weights: Path | None) -> bool:
-    """Whether the user has a port, and not the checkpoint, which goes first."""
-    file = published.file
-    if weights is None or not (weights / published.folder.name).is_dir():
-        return False
-    places = [weights / file.name, *([weights / file.hub.name / file.name] if file.hub else [])]
-    return not any(place.is_file() for place in places)
+        return Folders(base=first, unet=rest[0], text_encoder=rest[0] / "text_encoder")
+    if chosen == (published.port,):
+        return Folders(base=first, unet=first / "unet", text_encoder=first / "text_encoder")
+    return Checkpoint(path=first, tokenizer=rest[0])

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.diffusion import DTYPES
-from baselines.instruct.files import Folders, Published, find_networks, needed_networks, weights_folder
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer
-from baselines.needs import Needs
-from baselines.unified.files import Files
+from baselines.instruct.files import Checkpoint, Folders, Published, assets, find_networks, weights_folder
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
+from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,16 +95,19 @@ class InstructedDiffusion:
             "dtype": self.dtype,
             "safety_checker": "off",
             "ema": uses_average(found, row.published.averaged),
-            "weights": found.digests(),
+            "weights": digests(self._assets(), self.weights),
         }
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Each step takes the three predictions of `sampling.Guidance`."""
-        files = needed_networks(self.row.published, self.suite, self.weights)
-        return Needs(files=files, passes={"UNet": 3 * self.row.steps})
+        files = locate(self._assets(), self.weights)
+        return Requirements(files=files, passes={"UNet": 3 * self.row.steps})
 
-    def _find(self) -> Files | Folders:
-        return find_networks(self.card.published_as, self.row.published, self.suite, self.weights)
+    def _assets(self) -> tuple[Asset, ...]:
+        return assets(self.row.published, self.suite, self.weights)
+
+    def _find(self) -> Checkpoint | Folders:
+        return find_networks(self.row.published, self.suite, self.weights)
 
     def _answer(self, latent: "Tensor") -> Image.Image | NoAnswer:
         pixels = self.model.decode(latent)

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from baselines.instruct.files import Folders
+from baselines.instruct.files import Checkpoint, Folders
 from baselines.stable_diffusion.ldm import EMA, Sizes, read_stable_diffusion
 from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, read_scheduler_config
-from baselines.unified.files import Files
 from editar.io.tensors import map_pickle
 
 
-def scheduler_config(found: Files | Folders) -> dict[str, Any]:
+def scheduler_config(found: Checkpoint | Folders) -> dict[str, Any]:
     """The noise schedule of the training, as diffusers' schedulers are configured."""
     return read_scheduler_config(found.base) if isinstance(found, Folders) else dict(LDM_SCHEDULE)
 
@@ -21,19 +20,19 @@ def has_average(state: Mapping[str, Any]) -> bool:
     return any(name.startswith(EMA) for name in state)
 
 
-def uses_average(found: Files | Folders, averaged: bool) -> bool | None:
+def uses_average(found: Checkpoint | Folders, averaged: bool) -> bool | None:
     """Whether the UNet is read from a moving average; None for a port, which does not say what it was made of."""
-    return None if isinstance(found, Folders) else averaged and has_average(map_pickle(found.checkpoint)[0])
+    return None if isinstance(found, Folders) else averaged and has_average(map_pickle(found.path)[0])
 
 
-def read(found: Files | Folders, averaged: bool, device: str, dtype: str) -> StableDiffusion:
+def read(found: Checkpoint | Folders, averaged: bool, device: str, dtype: str) -> StableDiffusion:
     """averaged: whether a moving average is taken where there is one. Raises ValueError for weights that are missing or
     too many, and where the UNet sees no image."""
     if isinstance(found, Folders):
         model = StableDiffusion.from_folder(found.base, device, dtype, unet=found.unet, text_encoder=found.text_encoder)
         place: Path = found.unet
     else:
-        place = found.checkpoint
+        place = found.path
         state, _ = map_pickle(place)
         average = averaged and has_average(state)
         model = read_stable_diffusion(state, Sizes.of(state, place), place, found.tokenizer, device, dtype, ema=average)

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import find
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer
-from baselines.needs import Needs
-from baselines.stable_diffusion.networks import StableDiffusion, base
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
+from baselines.stable_diffusion.assets import MINIATURE_PIPELINE, STABLE_DIFFUSION_14, weights_folder
+from baselines.stable_diffusion.networks import StableDiffusion
+from editar.io.assets import Asset, digests, locate
 
 
 def card(published_as: str, citation: str) -> MethodCard:
@@ -30,15 +30,16 @@ class InversionMethod(ABC):
     card: MethodCard
 
     def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
-        self.checkpoint, self.weights = base(context)
+        self.pipeline = STABLE_DIFFUSION_14 if context.suite != "miniature" else MINIATURE_PIPELINE
+        self.weights = weights_folder(context)
         self.config = config
         self.device = context.device
         self._cache = TensorCache(context.cache / "inversions" if context.cache else None)
         self._model: StableDiffusion | None = None
 
     def load(self) -> None:
-        folder = find(self.checkpoint, self.weights)
-        self._digests = self.checkpoint.digests(folder)
+        folder = self.pipeline.find(self.weights)
+        self._digests = self.pipeline.digests(folder)
         self._model = StableDiffusion.from_folder(folder, self.device, self.config.dtype)
         self.schedule = Schedule(self._model.scheduler_config, self.config)
 
@@ -52,13 +53,18 @@ class InversionMethod(ABC):
         """The final latents (2, B, C, h, w): of the source branch, and of the target branch, the edit."""
 
     @property
+    def assets(self) -> tuple[Asset, ...]:
+        return (self.pipeline,)
+
+    @property
     def passes(self) -> Mapping[str, int]:
-        """How often the networks are run for one image, see `Needs`. Here: the inversion, then two branches, each with
-        and without its prompt."""
+        """How often the networks are run for one image, see `Requirements`.
+
+        Here: the inversion, then two branches, each with and without its prompt."""
         return {"UNet": 5 * self.config.steps}
 
-    def needs(self) -> Needs:
-        return Needs(files=self.checkpoint.needed(self.weights), passes=self.passes)
+    def requirements(self) -> Requirements:
+        return Requirements(files=locate(self.assets, self.weights), passes=self.passes)
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         with reproducible(self.device):
@@ -77,7 +83,7 @@ class InversionMethod(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
-        return {**asdict(self.config), "weights": self.checkpoint.digests(find(self.checkpoint, self.weights))}
+        return {**asdict(self.config), "weights": digests((self.pipeline,), self.weights)}
 
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from baselines.checkpoints import Checkpoint
+from editar.io.assets import Asset
 
-BLIP = Checkpoint(
+BLIP = Asset(
     name="blip-image-captioning-base",
     files=(
         "config.json", "preprocessor_config.json", "pytorch_model.bin", "special_tokens_map.json", "tokenizer.json",

@@ -7,20 +7,19 @@ inversion goes through other noise levels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.checkpoints import find
 from baselines.inversion.attention import Layer, controlled
 from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.captions import BLIP, GENERATION, PROMPT, Captioner
 from baselines.inversion.ddim import DiffusionSettings
 from baselines.method import EditRequest, MethodContext
-from baselines.needs import Needs
+from editar.io.assets import Asset, digests
 
 COARSEST = 8  # pixels; autocorrelation looks at no smaller noise than that
 
@@ -57,14 +56,13 @@ class Pix2PixZero(InversionMethod):
     def load(self) -> None:
         super().load()
         if self._captions_wanted:
-            self._captioner = Captioner(find(BLIP, self.weights), self.device)
+            self._captioner = Captioner(BLIP.find(self.weights), self.device)
 
     def settings(self) -> dict[str, Any]:
         settings = super().settings()
         caption: dict[str, Any] | str = "the source prompt"
         if self._captions_wanted:
-            weights = BLIP.digests(find(BLIP, self.weights))
-            caption = {"prompt": PROMPT, "generation": GENERATION, "weights": weights}
+            caption = {"prompt": PROMPT, "generation": GENERATION, "weights": digests((BLIP,), self.weights)}
         return {**settings, "caption": caption}
 
     @property
@@ -74,9 +72,9 @@ class Pix2PixZero(InversionMethod):
         captions = {"BLIP's captions": 1} if self._captions_wanted else {}
         return {"UNet": 4 * steps, "UNet with gradient": 2 * steps, **captions}
 
-    def needs(self) -> Needs:
-        needs = super().needs()
-        return replace(needs, files=needs.files + BLIP.needed(self.weights)) if self._captions_wanted else needs
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        return (self.pipeline, BLIP) if self._captions_wanted else (self.pipeline,)
 
     @staticmethod
     def levels(pixels: Tensor) -> Tensor:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from baselines.checkpoints import Checkpoint, find
 from baselines.external import External, Recipe, ask, read_recipe
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Request
-from baselines.needs import Needs
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Request, Requirements
 from baselines.recipes import MGIE as RECIPE
+from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +30,9 @@ CARD = MethodCard(kind="feed-forward", published_as="MGIE", citation="arXiv 2309
 ROW = replace(INSTRUCT_PIX2PIX, card=CARD, steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
 
 
-def _of_author(name: str, sizes: dict[str, int], licence: str) -> Checkpoint:
+def _of_author(name: str, sizes: dict[str, int], licence: str) -> Asset:
     """A folder of the first author's repository; the first is what Apple publishes as mgie_7b.tar.gz."""
-    return Checkpoint(
+    return Asset(
         name=name, files=tuple(sizes), repository="tsujuifu/ml-mgie",
         revision="7da3813a321383e01ab7f50a49391603fd8596f0", subfolder=name, licence=licence, sizes=sizes,
     )  # fmt: skip
@@ -58,7 +57,7 @@ LLAVA_7B = _of_author(
     "LLaMA",
 )
 # LLaVA's eye. The recipe's script fetches it, and looks for it in the hub's cache alone.
-VISION = Checkpoint(
+VISION = Asset(
     name="clip-vit-large-patch14",
     files=("config.json", "model.safetensors", "preprocessor_config.json"),
     repository="openai/clip-vit-large-patch14",
@@ -89,7 +88,7 @@ class MGIE:
     @cached_property
     def recipe(self) -> Recipe:
         """Finds the weights of both sides, and fetches what is missing."""
-        llava, own = find(LLAVA_7B, self.weights), find(MGIE_7B, self.weights)
+        llava, own = LLAVA_7B.find(self.weights), MGIE_7B.find(self.weights)
         return read_recipe(RECIPE, LLAVA_7B=str(llava.resolve()), MGIE_7B=str(own.resolve()))
 
     def load(self) -> None:
@@ -97,7 +96,7 @@ class MGIE:
         from baselines.stable_diffusion.ldm import fill
         from editar.io.tensors import map_pickle
 
-        folder = find(MGIE_7B, self.weights)
+        folder = MGIE_7B.find(self.weights)
         self.diffusion.load()
         model = self.diffusion.model
         state, _ = map_pickle(folder / "unet.pt")
@@ -121,13 +120,13 @@ class MGIE:
         _unfilled_recipe().check_variables()  # before gigabytes are fetched
         settings = self.diffusion.settings()
         del settings["ema"]  # of the UNet that MGIE's own replaces
-        settings["weights"] |= MGIE_7B.digests(find(MGIE_7B, self.weights))
+        settings["weights"] |= digests((MGIE_7B,), self.weights)
         return {**settings, "language_model": External(self.recipe).settings()}
 
-    def needs(self) -> Needs:
-        recipe, diffusion = _unfilled_recipe(), self.diffusion.needs()
-        return Needs(
-            files=diffusion.files + MGIE_7B.needed(self.weights) + LLAVA_7B.needed(self.weights) + VISION.needed(None),
+    def requirements(self) -> Requirements:
+        recipe, diffusion = _unfilled_recipe(), self.diffusion.requirements()
+        return Requirements(
+            files=diffusion.files + locate((MGIE_7B, LLAVA_7B), self.weights) + VISION.locate(None),
             passes={"LLaVA": recipe.settings["new_tokens"], **diffusion.passes},
             unset=recipe.unset,
             note="every batch loads LLaVA anew; its passes are the most tokens that it writes",

@@ -9,22 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from baselines.checkpoints import PIPELINE_FILES, STABLE_DIFFUSION_SIZES, Checkpoint, miniature_weights
-from baselines.diffusion import BASES
-from baselines.method import MethodContext
-
-STABLE_DIFFUSION_14 = Checkpoint(
-    name="stable-diffusion-v1-4",
-    files=PIPELINE_FILES,
-    repository="CompVis/stable-diffusion-v1-4",
-    revision="133a221b8aa7292a167afc5127cb63fb5005638b",
-    licence="CreativeML OpenRAIL-M",
-    sizes={
-        **STABLE_DIFFUSION_SIZES,
-        "text_encoder/model.safetensors": 492_265_879,
-        "unet/diffusion_pytorch_model.safetensors": 3_438_167_534,
-    },
-)
 # What it was trained with; a checkpoint in LDM's layout has it as tables, if at all.
 LDM_SCHEDULE = {
     "beta_start": 0.00085,
@@ -33,14 +17,6 @@ LDM_SCHEDULE = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
 }
-
-
-def base(context: MethodContext) -> tuple[Checkpoint, Path | None]:
-    """The checkpoint of the suite, and the folder of weights to look for it in first. Raises Unsupported where the
-    miniature has none."""
-    if context.suite != "miniature":
-        return STABLE_DIFFUSION_14, context.weights
-    return BASES["miniature"], miniature_weights(context.weights)
 
 
 class StableDiffusion:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.datasets.faults import DatasetError, Fault
+from editar.io.assets import Asset, AssetFile, NotFetched
 
 SPLIT = "validation"
 LAYOUTS = ("", "data")  # where under the given folder the shards may lie; the hub has them in data/
@@ -31,6 +32,16 @@ class HubDataset:
     image: str = "image"
     condition: str | None = None
     label: str | None = None
+
+    @property
+    def asset(self) -> Asset:
+        return Asset(
+            name=self.name,
+            repository=self.repository,
+            revision=self.revision,
+            dataset=True,
+            files=(f"data/{SPLIT}-*.parquet",),
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -83,32 +94,9 @@ def fetch(dataset: HubDataset, *, cache: Path | None = None, endpoint: str | Non
 
     cache, endpoint: instead of the hub's own. Raises FileNotFoundError that says what to put where.
     """
-    from huggingface_hub import snapshot_download
-
-    def snapshot(local: bool) -> Path:
-        return Path(
-            snapshot_download(
-                dataset.repository,
-                repo_type="dataset",
-                revision=_full_revision(dataset, cache, endpoint),
-                allow_patterns=[f"data/{SPLIT}-*.parquet"],
-                cache_dir=cache,
-                endpoint=endpoint,
-                local_files_only=local,
-            )
-        )
-
-    # Whatever fails (huggingface_hub has its own kinds of errors, and its HTTP library others), the cache may be whole,
-    # and whatever the cache lacks, the hub may have.
     try:
-        folder = snapshot(local=True)
-        find_shards(dataset, folder)
-        return folder
-    except Exception:
-        pass
-    try:
-        return snapshot(local=False)
-    except Exception as error:
+        return dataset.asset.fetch(cache=cache, endpoint=endpoint, check=lambda folder: find_shards(dataset, folder))
+    except NotFetched as error:
         raise FileNotFoundError(
             f"{dataset.name} could not be fetched: {error}. Fetch data/{SPLIT}-*.parquet of the hub's data set "
             f"{dataset.repository} (revision {dataset.revision}) where there is a network, and pass the folder as "
@@ -116,33 +104,17 @@ def fetch(dataset: HubDataset, *, cache: Path | None = None, endpoint: str | Non
         ) from error
 
 
-def present(dataset: HubDataset, root: Path | None) -> Path | None:
+def locate_hub_dataset(dataset: HubDataset, root: Path | None) -> AssetFile:
     """Where shards of `dataset` lie, under the folder `root` or else in the hub's cache; whether they are all there is
     not looked at."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
-
-    name = repo_folder_name(repo_id=dataset.repository, repo_type="dataset")
-    cached = (Path(HF_HUB_CACHE) / name / "snapshots").glob(f"{dataset.revision}*")
-    folders = [folder / layout for folder in (cached if root is None else [root]) for layout in LAYOUTS]
-    return next((each for each in folders if any(_SHARD.fullmatch(path.name) for path in each.glob("*.parquet"))), None)
-
-
-def _full_revision(dataset: HubDataset, cache: Path | None, endpoint: str | None) -> str:
-    """The whole commit id, which downloads need; where only its beginning is known, from the cache or the hub."""
-    if len(dataset.revision) == 40:
-        return dataset.revision
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
-
-    name = repo_folder_name(repo_id=dataset.repository, repo_type="dataset")
-    for snapshot in (Path(cache or HF_HUB_CACHE) / name / "snapshots").glob(f"{dataset.revision}*"):
-        return snapshot.name
-    for commit in HfApi(endpoint=endpoint).list_repo_commits(dataset.repository, repo_type="dataset"):
-        if commit.commit_id.startswith(dataset.revision):
-            return commit.commit_id
-    raise ValueError(f"{dataset.repository} has no commit {dataset.revision} any more")
+    asset = dataset.asset
+    folders = [folder / layout for folder in (asset.snapshots() if root is None else [root]) for layout in LAYOUTS]
+    return AssetFile(
+        name=f"{dataset.name}/",
+        source=asset.origin,
+        path=next((each for each in folders if any(_SHARD.fullmatch(path.name) for path in each.glob("*"))), None),
+        comes="fetched" if root is None else "given",
+    )
 
 
 def _check_complete(folder: Path, shards: Sequence[Path]) -> None:

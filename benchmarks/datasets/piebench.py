@@ -17,6 +17,7 @@ from PIL import Image
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.runs.schema import SAMPLE_ID
+from editar.io.assets import AssetFile
 from editar.io.image_files import ImageError, read_image
 
 MAPPING = "mapping_file.json"
@@ -144,6 +145,20 @@ class _Problems:
 
     def add(self, field: str | None, problem: str, remedy: str) -> None:
         self.faults.append(Fault(file=self.file, record=self.record, field=field, problem=problem, remedy=remedy))
+
+
+def locate_piebench(data: Path | None) -> tuple[AssetFile, ...]:
+    """The data set's parts, and where they lie under the folder `data`."""
+    folders = [] if data is None else [data / layout for layout in LAYOUTS]
+    folder = next((each for each in folders if (each / MAPPING).is_file()), None)
+    return tuple(
+        AssetFile(
+            name=f"PIE-Bench_v1/{name}",
+            source="its authors, on request (github.com/cure-lab/PnPInversion): --data",
+            path=folder / name if folder is not None and (folder / name).exists() else None,
+        )
+        for name in (MAPPING, f"{IMAGES}/")
+    )
 
 
 def _find_root(root: Path) -> Path:

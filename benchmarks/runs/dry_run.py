@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from baselines.method import MethodContext
-from baselines.needs import NeededFile, Needs
-from benchmarks.cli import BenchmarkArguments, ChosenMethod, needs_of
+from baselines.method import MethodContext, Requirements
+from benchmarks.cli import BenchmarkArguments, ChosenMethod, requirements_of
 from benchmarks.runs.schema import RunError, read_manifest
 from benchmarks.suites import default_device
+from editar.io.assets import AssetFile
 
 STATES = {"fetched": "to fetch", "made": "to make", "given": "MISSING"}
 GB, MB, KB = 10**9, 10**6, 10**3
@@ -28,7 +28,7 @@ def show_plan(
     args: BenchmarkArguments,
     methods: Sequence[ChosenMethod],
     context: MethodContext,
-    shared: Sequence[NeededFile],
+    shared: Sequence[AssetFile],
     suite: str,
     benchmark: str,
     records: int | None,
@@ -46,17 +46,18 @@ def show_plan(
     for method in methods:
         reason = method.lacks(context)
         try:
-            needs = needs_of(method.build(context))
+            requirements = requirements_of(method.build(context))
         except ValueError as error:  # it has no networks for the suite
             print(f"\n{method.name}: {'an error' if method.by_name else 'left out'}, {error}")
             continue
-        _show_group(method.name, needs.files, seen, needs.note)
+        _show_group(method.name, requirements.files, seen, requirements.note)
         if reason:
             print(f"  {'an error' if method.by_name else 'left out'}: {reason}")
-        files += needs.files
-        passes = ", ".join(f"{name} {count}" for name, count in needs.passes.items()) or "-"
-        cost = _measured(args.out / suite / benchmark / method.name, images) or _bounds(needs, speed, device, images)
-        table.append((method.name, _total(needs.files), passes, *cost))
+        files += requirements.files
+        passes = ", ".join(f"{name} {count}" for name, count in requirements.passes.items()) or "-"
+        measured = _measured(args.out / suite / benchmark / method.name, images)
+        cost = measured or _bounds(requirements, speed, device, images)
+        table.append((method.name, _total(requirements.files), passes, *cost))
     print()
     _show_table(table)
     if args.images is not None:
@@ -70,10 +71,10 @@ def show_plan(
         )
 
 
-def _show_group(title: str, files: Sequence[NeededFile], seen: dict[str, str], note: str = "") -> None:
+def _show_group(title: str, files: Sequence[AssetFile], seen: dict[str, str], note: str = "") -> None:
     """A line for each file; of those that stand under another title already, how many. seen: that title, by file."""
     print(f"\n{title}" + (f": {note}" if note else ""))
-    known: dict[str, list[NeededFile]] = {}
+    known: dict[str, list[AssetFile]] = {}
     lines = []
     for file in files:
         key = f"{file.name} {file.source}"
@@ -88,11 +89,11 @@ def _show_group(title: str, files: Sequence[NeededFile], seen: dict[str, str], n
     _show_table(lines)
 
 
-def _state(file: NeededFile) -> str:
+def _state(file: AssetFile) -> str:
     return "here" if file.path else STATES[file.comes]
 
 
-def _size(file: NeededFile) -> int | None:
+def _size(file: AssetFile) -> int | None:
     """Of the copy that is here, else as published."""
     return file.path.stat().st_size if file.path is not None and file.path.is_file() else file.size
 
@@ -104,11 +105,11 @@ def size_text(size: int | None) -> str:
     return f"{size / unit:.3g} {name}"
 
 
-def _count(files: Sequence[NeededFile]) -> str:
+def _count(files: Sequence[AssetFile]) -> str:
     return "1 file" if len(files) == 1 else f"{len(files)} files"
 
 
-def _total(files: Iterable[NeededFile]) -> str:
+def _total(files: Iterable[AssetFile]) -> str:
     sizes = [_size(file) for file in files]
     if not sizes:
         return "none"
@@ -132,9 +133,9 @@ def _measured(folder: Path, images: int | None) -> tuple[str, str, str] | None:
     return f"{each:.3g} ({device})", whole, f"{size_text(cost.peak_memory_bytes)} ({cost.memory})"
 
 
-def _bounds(needs: Needs, speed: float | None, device: str, images: int | None) -> tuple[str, str, str]:
+def _bounds(requirements: Requirements, speed: float | None, device: str, images: int | None) -> tuple[str, str, str]:
     """What seconds and memory cannot be below, where a UNet is run."""
-    flops = sum(PASS_FLOPS.get(name, 0.0) * count for name, count in needs.passes.items())
+    flops = sum(PASS_FLOPS.get(name, 0.0) * count for name, count in requirements.passes.items())
     if not flops or speed is None:
         return ("not measured",) * 3
     each = flops / speed
@@ -172,7 +173,7 @@ def _show_table(lines: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _show_totals(files: Sequence[NeededFile]) -> None:
+def _show_totals(files: Sequence[AssetFile]) -> None:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     once = list({f"{file.name} {file.source}": file for file in files}.values())

@@ -26,7 +26,7 @@ from benchmarks.speed.metrics import SIDE, make_workload
 from benchmarks.tools.random_weights import write_inception
 from metrics.networks.backbones import FeatureBackbone
 from metrics.networks.inception import OfficialInception
-from metrics.networks.weights import INCEPTION, find
+from metrics.networks.official import INCEPTION, find
 from metrics.protocols.fid import WORKERS, prepared_batches, sums_of_files
 
 IN_TURN, AHEAD, NETWORK = "in turn", "read ahead", "network alone"

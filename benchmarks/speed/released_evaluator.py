@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 
 class ReleasedEvaluator:
-    """weights: a folder with the three official names (metrics/networks/weights.py)."""
+    """weights: a folder with the three official names (metrics/networks/official.py)."""
 
     def __init__(self, weights: Path) -> None:
         from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure

@@ -29,7 +29,7 @@ class ImageError(ValueError):
 def decode_image(
     source: bytes | Path,
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: tuple[str, ...] = FORMATS,
     max_pixels: int = MAX_PIXELS,
     size: tuple[int, int] | None = None,
     modes: Sequence[str] | None = None,
@@ -109,7 +109,7 @@ def is_whole_png(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(source: bytes | Path, formats: Sequence[str]) -> Iterator[Image.Image]:
+def _opened(source: bytes | Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """The image with its header read."""
     # Some PNG files of MultiGen-20M carry long texts; both published evaluations raise Pillow's limit for them.
     PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_BYTES)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 from metrics.scores import Scores
 
 DEPTH_COLUMNS = ("depth_rmse",)

@@ -119,13 +119,13 @@ def check_precision(precision: str) -> None:
 def official_backbones(weights: Path | None, device: str = "cpu", precision: str = "float32") -> Backbones:
     """DINO ViT-B/8, LPIPS SqueezeNet and CLIP ViT-L/14, as the published PIE-Bench rows were scored with.
 
-    weights: a folder with the official files by their names (weights.py lists them), looked into before the
+    weights: a folder with the official files by their names (official.py lists them), looked into before the
     caches and the network. precision "bfloat16" runs the two transformers in bfloat16; the rest stays float32.
     """
     from metrics.networks.clip import OfficialClip
     from metrics.networks.dino import OfficialDino
     from metrics.networks.lpips import OfficialLpips
-    from metrics.networks.weights import PIE_BENCH, find
+    from metrics.networks.official import PIE_BENCH, find
 
     check_precision(precision)
     found = [find(item, weights) for item in PIE_BENCH]
@@ -142,7 +142,7 @@ def official_translation_backbones(task: str, weights: Path | None, device: str 
     from metrics.functional.depth import OfficialDepth
     from metrics.networks.deeplab import OfficialDeepLabV3
     from metrics.networks.inception import OfficialInception
-    from metrics.networks.weights import DEEPLABV3_R101, DPT_LARGE, INCEPTION, find
+    from metrics.networks.official import DEEPLABV3_R101, DPT_LARGE, INCEPTION, find
 
     return TranslationBackbones(
         features=OfficialInception(find(INCEPTION, weights), device=device),

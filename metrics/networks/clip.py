@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from editar.io.tensors import read_tensors
+from metrics.networks.official import Found
 from metrics.networks.vit import Block, ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
-from metrics.networks.weights import Found
 
 # transformers' CLIPImageProcessor.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editar.io.tensors import read_tensors
+from metrics.networks.official import Found
 from metrics.networks.vit import KeyHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
-from metrics.networks.weights import Found
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.io.torchscript import check_torchscript
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 
 SIDE = 299
 

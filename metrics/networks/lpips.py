@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editar.io.tensors import read_tensors
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 
 # LPIPS' own shift and scale, for inputs in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)

@@ -119,7 +119,7 @@ def test_the_call_uses_the_recorded_scheduler_for_the_recorded_steps(depth: Cont
     assert type(scheduler).__name__ == recorded["scheduler"].pop("class")
     assert {key: scheduler.config[key] for key in recorded["scheduler"]} == recorded["scheduler"]
     assert calls == scheduler.timesteps.tolist() and len(calls) == recorded["steps"]
-    assert depth.needs().passes == {"UNet": 2 * len(calls), "ControlNet": 2 * len(calls)}
+    assert depth.requirements().passes == {"UNet": 2 * len(calls), "ControlNet": 2 * len(calls)}
 
 
 def test_an_image_depends_on_its_seed_and_condition_and_not_on_its_batch(depth: ControlledDiffusion) -> None:
@@ -201,7 +201,7 @@ def test_missing_weights_are_asked_for(weights: Path, tmp_path: Path, monkeypatc
         FileNotFoundError, match=r"controlnet lacks diffusion_pytorch_model\.safetensors; put the whole"
     ):
         controlnet_plus_plus(context(tmp_path, "depth")).settings()
-    with pytest.raises(FileNotFoundError, match=r"there is no .*diffusion, and diffusion is not on the hub"):
+    with pytest.raises(FileNotFoundError, match=r"there is no .*diffusion; put it there"):
         controlnet(context(tmp_path, "depth", suite="miniature")).settings()
 
 

@@ -120,7 +120,7 @@ def test_answers_of_a_fixed_side_are_resized(tmp_path: Path) -> None:
     inverted = ImageOps.invert(request("a").image).resize((8, 8))
     assert isinstance(small, Image.Image)
     assert np.array_equal(np.asarray(small), np.asarray(inverted.resize((16, 16), Image.Resampling.BICUBIC)))
-    assert isinstance(large, NoAnswer) and "16x16 pixels, not 8x8" in str(large)
+    assert isinstance(large, NoAnswer) and "16x16 pixels, not 8x8 (the recipe's answer_side 8)" in str(large)
     assert method.settings()["answer_side"] == 8
 
 
@@ -136,13 +136,13 @@ def test_environment_variables_are_filled_in_and_recorded_by_name(
         'files = ["edit.py", "${OLD}/networks"]\n'
     )
     method = External(read_recipe(path))
-    assert method.needs().unset == ("PYTHON_OF_OLD", "OLD")
-    assert [file.name for file in method.needs().absent] == ["${OLD}/networks"]
+    assert method.requirements().unset == ("PYTHON_OF_OLD", "OLD")
+    assert [file.name for file in method.requirements().absent] == ["${OLD}/networks"]
     with pytest.raises(ValueError, match="inverter: set the environment variables PYTHON_OF_OLD, OLD"):
         method.settings()
     monkeypatch.setenv("PYTHON_OF_OLD", sys.executable)
     method = External(read_recipe(path, OLD=str(elsewhere)))
-    assert not method.needs().unset and not method.needs().absent
+    assert not method.requirements().unset and not method.requirements().absent
     assert isinstance(method.edit([request("a")])[0], Image.Image)
     before = method.settings()
     assert before["command"] == ["${PYTHON_OF_OLD}", "edit.py", "{folder}"]
@@ -233,7 +233,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('name = "a"\ncommand = ["x", "{folder}"]\nfiles = ["gone.ckpt", "recipe.toml"]')
     method = External(read_recipe(path))
-    assert [file.name for file in method.needs().absent] == ["gone.ckpt"]
+    assert [file.name for file in method.requirements().absent] == ["gone.ckpt"]
     with pytest.raises(ValueError, match=r"a: files names 'gone\.ckpt': there is no "):
         method.settings()
 

@@ -215,10 +215,10 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
         instruct_pix2pix(context(None)).settings()
     with pytest.raises(FileNotFoundError) as error:
         magicbrush(context(tmp_path)).settings()
-    assert f"put them at {tmp_path / 'InstructPix2Pix-MagicBrush'}." in str(error.value)
-    with pytest.raises(
-        FileNotFoundError, match=r"needs v1-5-pruned-emaonly-adaption-task\.ckpt: fetch it from the first"
-    ):
+    assert f"put it at {tmp_path / 'InstructPix2Pix-MagicBrush' / 'MagicBrush-epoch-52-step-4999.ckpt'}." in str(
+        error.value
+    )
+    with pytest.raises(FileNotFoundError, match=r"v1-5-pruned-emaonly-adaption-task\.ckpt: fetch it from the first"):
         instruct_diffusion(context(tmp_path)).settings()
     (write_folder(tmp_path / "magicbrush-jul7", "magicbrush", seed=1) / "vae" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"magicbrush-jul7 lacks vae/config\.json; put the whole folder there"):
@@ -227,7 +227,7 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path) -> None:
     ports = {"instruct-pix2pix": instruct_pix2pix, "magicbrush": magicbrush}
-    told = {name: build(context(weights)).needs() for name, build in ports.items()}
+    told = {name: build(context(weights)).requirements() for name, build in ports.items()}
     assert {name: needs.passes for name, needs in told.items()} == {
         "instruct-pix2pix": {"UNet": 150}, "magicbrush": {"UNet": 300},
     }  # fmt: skip
@@ -235,12 +235,12 @@ def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path)
     unet = weights / "magicbrush-jul7" / "unet" / "diffusion_pytorch_model.bin"
     assert paths["magicbrush-jul7/unet/diffusion_pytorch_model.safetensors"] == unet
     assert not any(needs.absent for needs in told.values())
-    first, *_ = instruct_pix2pix(context(tmp_path)).needs().files  # the checkpoints
+    first, *_ = instruct_pix2pix(context(tmp_path)).requirements().files  # the checkpoints
     assert (first.size, first.licence, first.comes) == (7_703_927_910, "MIT", "fetched")
-    (absent,) = instruct_diffusion(context(tmp_path)).needs().absent
+    (absent,) = instruct_diffusion(context(tmp_path)).requirements().absent
     assert absent.name == "v1-5-pruned-emaonly-adaption-task.ckpt"
     (tmp_path / absent.name).write_bytes(b"1")
-    assert not instruct_diffusion(context(tmp_path)).needs().absent
+    assert not instruct_diffusion(context(tmp_path)).requirements().absent
 
 
 def test_each_step_takes_three_passes(method: InstructedDiffusion) -> None:
@@ -248,7 +248,7 @@ def test_each_step_takes_three_passes(method: InstructedDiffusion) -> None:
     hook = method.model.unet.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
     method.edit(edits(1))
     hook.remove()
-    assert method.needs().passes == {"UNet": sum(passes)}
+    assert method.requirements().passes == {"UNet": sum(passes)}
 
 
 def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) -> None:
@@ -270,8 +270,8 @@ def test_the_miniature_has_a_unet_and_a_text_encoder_of_its_own(tmp_path: Path) 
         others = other(context(tmp_path, suite="miniature")).settings()
         assert others["weights"] == digests
         assert any(others[name] != settings[name] for name in ("steps", "guidance", "text_guidance"))
-    needed = {file.name for file in method.needs().files}
-    assert not method.needs().absent and needed <= set(digests)
+    needed = {file.name for file in method.requirements().files}
+    assert not method.requirements().absent and needed <= set(digests)
     assert all("/tokenizer/" in name for name in set(digests) - needed)
     found = pixels(short(context(tmp_path, suite="miniature"), INSTRUCT_PIX2PIX).edit(edits(1)))
 

@@ -138,17 +138,17 @@ def test_unsupported_where_it_cannot_run(weights: Path, monkeypatch: pytest.Monk
     with pytest.raises(Unsupported, match="miniature"):
         MGIE(context(weights, "miniature"))
     monkeypatch.delenv("MGIE_LLAVA")
-    assert MGIE(context(weights)).needs().unset == ("MGIE_LLAVA",)
+    assert MGIE(context(weights)).requirements().unset == ("MGIE_LLAVA",)
     with pytest.raises(ValueError, match=r"set the environment variables MGIE_LLAVA$"):
         MGIE(context(weights)).settings()
 
 
 def test_needs_both_sides(weights: Path, tmp_path: Path) -> None:
-    needs = MGIE(context(weights)).needs()
+    needs = MGIE(context(weights)).requirements()
     assert (needs.passes, needs.unset, needs.absent) == ({"LLaVA": 96, "UNet": 300}, (), ())
     folder = weights / "mgie_7b"
     assert {file.name: file.path for file in needs.files}["mgie_7b/unet.pt"] == folder / "unet.pt"
-    fetched = {file.name for file in MGIE(context(tmp_path)).needs().files if file.comes == "fetched"}
+    fetched = {file.name for file in MGIE(context(tmp_path)).requirements().files if file.comes == "fetched"}
     assert {"instruct-pix2pix/instruct-pix2pix-00-22000.ckpt", "mgie_7b/mllm.pt", "LLaVA-7B-v1/config.json"} < fetched
 
 

@@ -115,17 +115,19 @@ def test_seed_x_says_what_it_lacks(seed_x: External, monkeypatch: pytest.MonkeyP
     with pytest.raises(Unsupported, match="miniature"):
         SeedXEdit(MethodContext(suite="miniature", weights=None, device="cpu", image_side=64))
     (tmp_path / "pretrained" / "QwenViT" / "qwen_vit_G.pt").unlink()
-    assert [file.name for file in seed_x.needs().absent] == ["pretrained/QwenViT/qwen_vit_G.pt"]
+    assert [file.name for file in seed_x.requirements().absent] == ["pretrained/QwenViT/qwen_vit_G.pt"]
     with pytest.raises(ValueError, match=r"qwen_vit_G\.pt"):
         seed_x.settings()
     monkeypatch.delenv("SEED_X")
-    assert seed_x.needs().unset == ("SEED_X",) and len(seed_x.needs().absent) == len(seed_x.needs().files)
+    assert seed_x.requirements().unset == ("SEED_X",) and len(seed_x.requirements().absent) == len(
+        seed_x.requirements().files
+    )
     with pytest.raises(ValueError, match=r"set the environment variables SEED_X$"):
         seed_x.settings()
 
 
 def test_seed_x_needs_what_its_recipe_reads(seed_x: External) -> None:
-    needs = seed_x.needs()
+    needs = seed_x.requirements()
     assert (needs.passes, needs.unset, needs.absent) == ({"language model": 512, "UNet": 150}, (), ())
     read = [name.removeprefix("${SEED_X}/") for name in seed_x.recipe.files if name.startswith("${SEED_X}/")]
     listed = [file.name for file in needs.files]

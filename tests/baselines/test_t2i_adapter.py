@@ -150,4 +150,4 @@ def test_the_network_runs_as_often_as_the_method_says(canny: ControlledDiffusion
     canny.translate(requests("canny", 1))
     for handle in handles:
         handle.remove()
-    assert passes == canny.needs().passes
+    assert passes == canny.requirements().passes

@@ -188,7 +188,7 @@ def test_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     nowhere = MethodContext(suite="paper", weights=tmp_path, device="cpu", image_side=SIDE)
     method = TRANSLATORS["unicontrol"](nowhere)
-    with pytest.raises(FileNotFoundError, match=r"UniControl needs unicontrol\.ckpt: fetch it from https://storage"):
+    with pytest.raises(FileNotFoundError, match=r"unicontrol\.ckpt: fetch it from https://storage"):
         method.settings()
     (tmp_path / "unicontrol.ckpt").touch()
     with pytest.raises(FileNotFoundError, match=r"Fetch merges\.txt, vocab\.json of the hub's openai/clip-vit-large"):

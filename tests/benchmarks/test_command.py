@@ -7,11 +7,11 @@ import pytest
 
 from baselines import METHODS, TRANSLATORS
 from baselines.copy_source import CopySource
-from baselines.method import MethodContext, Unsupported
-from baselines.needs import NeededFile, Needs
+from baselines.method import MethodContext, Requirements, Unsupported
 from benchmarks.cli import build_methods, choose_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.translation import Arguments
+from editar.io.assets import AssetFile
 
 CONTEXT = MethodContext(suite="miniature", weights=None, device="cpu", image_side=64, task="depth")
 
@@ -23,18 +23,18 @@ def segmentation_only(context: MethodContext) -> CopySource:
 class Weightless(CopySource):
     """Its weights are on no hub and not here."""
 
-    def needs(self) -> Needs:
-        return Needs(files=tuple(NeededFile(name=f"net/{name}", source="") for name in ("config.json", "net.pt")))
+    def requirements(self) -> Requirements:
+        return Requirements(files=tuple(AssetFile(name=f"net/{name}", source="") for name in ("config.json", "net.pt")))
 
 
 class Published(CopySource):
-    def needs(self) -> Needs:
-        return Needs(files=(NeededFile(name="net.pt", source="a hub", comes="fetched"),))
+    def requirements(self) -> Requirements:
+        return Requirements(files=(AssetFile(name="net.pt", source="a hub", comes="fetched"),))
 
 
 class Elsewhere(CopySource):
-    def needs(self) -> Needs:
-        return Needs(files=(NeededFile(name="net.pt", source="", path=Path("net.pt")),), unset=("ITS_PYTHON",))
+    def requirements(self) -> Requirements:
+        return Requirements(files=(AssetFile(name="net.pt", source="", path=Path("net.pt")),), unset=("ITS_PYTHON",))
 
 
 KNOWN = {

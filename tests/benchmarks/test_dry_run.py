@@ -11,10 +11,11 @@ from huggingface_hub import constants
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import METHODS
-from baselines.checkpoints import Checkpoint
+from baselines.stable_diffusion.assets import NETWORK_FILES
 from benchmarks import piebench, translation
 from benchmarks.piebench import Arguments, evaluate
 from benchmarks.runs.dry_run import UNET_FLOPS, UNET_PARAMETERS
+from editar.io.assets import Asset
 from tests.benchmarks.test_piebench import TINY
 from tests.benchmarks.tiny import write_piebench
 
@@ -161,11 +162,11 @@ def test_the_miniature_is_drawn_and_has_its_weights(tmp_path: Path, capsys: pyte
 
 
 def test_a_checkpoint_lists_what_its_folder_lacks(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(name="net", repository="someone/net", revision="0" * 40, sizes={"config.json": 3})
-    states = {file.name: (file.size, file.path, file.comes) for file in checkpoint.needed(tmp_path)}
+    net = Asset(name="net", files=NETWORK_FILES, repository="someone/net", revision="0" * 40, sizes={"config.json": 3})
+    states = {file.name: (file.size, file.path, file.comes) for file in net.locate(tmp_path)}
     assert states["net/config.json"] == (3, None, "fetched")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "config.json").write_bytes(b"{}")
-    states = {file.name: (file.size, file.path, file.comes) for file in checkpoint.needed(tmp_path)}
+    states = {file.name: (file.size, file.path, file.comes) for file in net.locate(tmp_path)}
     assert states["net/config.json"] == (3, tmp_path / "net" / "config.json", "given")
     assert states["net/diffusion_pytorch_model.safetensors"] == (None, None, "given")

@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from benchmarks.tools.random_weights import write_clip_tokenizer
 from metrics.networks.clip import OfficialClip
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 from tests.photographs import photographs
 
 TOWER = {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 3}

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metrics.networks.deeplab import OfficialDeepLabV3
-from metrics.networks.weights import DEEPLABV3_R101, Found, find
+from metrics.networks.official import DEEPLABV3_R101, Found, find
 from tests.photographs import photographs
 
 PARITY = Path(__file__).parents[1] / "parity"

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DPTConfig, DPTForDepthEstimation
 
 from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
-from metrics.networks.weights import DPT_LARGE, Found, find
+from metrics.networks.official import DPT_LARGE, Found, find
 from tests.metrics.reading import reasons, values
 from tests.photographs import photographs
 

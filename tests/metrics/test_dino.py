@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from metrics.networks.dino import OfficialDino
+from metrics.networks.official import Found
 from metrics.networks.vit import ViTConfig
-from metrics.networks.weights import Found
 from tests.photographs import photographs
 
 CONFIG = ViTConfig(width=48, depth=3, heads=3, eps=1e-6, side=32, patch=8)

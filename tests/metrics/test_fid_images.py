@@ -14,7 +14,7 @@ from benchmarks.tools.random_weights import write_inception
 from editar.io.digests import file_digest
 from metrics.functional.frechet import FeatureSums, fid
 from metrics.networks.inception import OfficialInception
-from metrics.networks.weights import INCEPTION, Found, find
+from metrics.networks.official import INCEPTION, Found, find
 from metrics.protocols.fid import (
     images_digest,
     prepared_batches,

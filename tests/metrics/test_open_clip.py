@@ -13,8 +13,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from benchmarks.tools.random_weights import write_clip_tokenizer
 from metrics.networks.clip import OfficialClip
+from metrics.networks.official import Found
 from metrics.networks.open_clip import OpenClip
-from metrics.networks.weights import Found
 from tests.photographs import photographs
 
 SIDE = 28

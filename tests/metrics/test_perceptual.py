@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models import squeezenet1_1
 
 from metrics.networks.lpips import OfficialLpips
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 from tests.photographs import photographs
 
 

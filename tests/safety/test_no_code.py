@@ -16,7 +16,7 @@ from editar.io.tensors import CheckpointError, map_pickle, read_tensors
 from editar.model.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
 from editar.training.tensor_reader import METADATA, TensorReader
 from metrics.networks.inception import OfficialInception
-from metrics.networks.weights import Found
+from metrics.networks.official import Found
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("editar", "metrics", "baselines", "benchmarks", "reports")

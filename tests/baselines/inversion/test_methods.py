@@ -66,7 +66,7 @@ def test_the_network_runs_as_often_as_the_method_says(context: MethodContext, ma
     handle = method.model.unet.register_forward_hook(count)
     method.edit([make_request(0), make_request(1)])
     handle.remove()
-    told = method.needs().passes
+    told = method.requirements().passes
     with_gradient = sum(count for name, count in told.items() if "gradient" in name)
     assert (passes[False], passes[True]) == (2 * told["UNet"], 2 * with_gradient)
 

@@ -2,25 +2,25 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from metrics.networks import weights
-from metrics.networks.weights import HubFolder, WeightFile, find
+from editar.io.assets import Asset
+from metrics.networks import official
+from metrics.networks.official import find
 from tests.loopback import NOBODY, LoopbackHub, serve
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-HUB = HubFolder(
+HUB = Asset(
     name="some-clip",
     repository="someone/some-clip",
     revision=COMMIT,
-    weights="model.safetensors",
-    files=("config.json",),
+    files=("config.json", "model.safetensors"),
+    main="model.safetensors",
     sha256=DIGEST,
     licence="none",
 )
@@ -44,8 +44,8 @@ def cached(tmp_path: Path, name: str = "net.pth") -> Path:
     return path
 
 
-def item(url: str = f"{NOBODY}/net.pth", sha256: str | None = DIGEST) -> WeightFile:
-    return WeightFile(name="net.pth", url=url, sha256=sha256, licence="none")
+def item(url: str = f"{NOBODY}/net.pth", sha256: str = DIGEST) -> Asset:
+    return Asset(name="net.pth", url=url, sha256=sha256, licence="none")
 
 
 def test_a_file_of_the_user_is_taken_by_name_and_its_digest_recorded(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_file_of_the_user_is_taken_by_name_and_its_digest_recorded(tmp_path: P
     other = find(item(sha256="0" * 64), tmp_path)
     assert (other.digest, other.official) == (DIGEST, False)
     assert other.label("net") == f"net@{DIGEST[:8]}"
-    assert find(item(sha256=None), tmp_path).official
+    assert find(item(sha256=""), tmp_path).official
 
 
 def test_the_beginning_of_a_digest_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -114,20 +114,20 @@ def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path: Path) 
 
 
 @pytest.fixture
-def hub(tmp_path: Path, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> HubFolder:
+def hub(tmp_path: Path, server: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Asset:
     """The hub on the loopback, with an empty cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whoever sets that variable means other hubs
     server.files.update({"config.json": b"{}", "model.safetensors": CONTENT})
-    return replace(HUB, endpoint=server.endpoint)
+    return HUB
 
 
 def test_a_folder_of_the_user_is_taken_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "some-clip"
     folder.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"some-clip holds neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(FileNotFoundError, match=r"some-clip lacks model\.safetensors"):
         find(HUB, tmp_path)
     (folder / "pytorch_model.bin").write_bytes(b"old format")
     assert find(HUB, tmp_path).path.name == "pytorch_model.bin"
@@ -136,39 +136,41 @@ def test_a_folder_of_the_user_is_taken_by_name(tmp_path: Path) -> None:
     assert (found.folder, found.digest, found.official) == (folder, DIGEST, True)
 
 
-def test_a_hub_folder_is_fetched_once(hub: HubFolder, server: LoopbackHub) -> None:
-    found = find(hub, None)
+def test_a_hub_folder_is_fetched_once(hub: Asset, server: LoopbackHub) -> None:
+    found = find(hub, None, endpoint=server.endpoint)
     assert found.digest == DIGEST and (found.folder / "config.json").read_bytes() == b"{}"
     server.files.clear()
-    assert find(hub, None) == found
+    assert find(hub, None, endpoint=server.endpoint) == found
 
 
-def test_a_corrupted_hub_file_is_refused_and_deleted(hub: HubFolder, server: LoopbackHub) -> None:
+def test_a_corrupted_hub_file_is_refused_and_deleted(hub: Asset, server: LoopbackHub) -> None:
     server.files["model.safetensors"] = b"corrupted"
     with pytest.raises(ValueError, match=r"model\.safetensors was damaged"):
-        find(hub, None)
+        find(hub, None, endpoint=server.endpoint)
     server.files["model.safetensors"] = CONTENT
-    assert find(hub, None).digest == DIGEST
+    assert find(hub, None, endpoint=server.endpoint).digest == DIGEST
 
 
 def test_without_a_network_the_error_says_where_to_put_the_folder(
-    hub: HubFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # as the variable of that name does
-    with pytest.raises(FileNotFoundError, match=r"the hub's someone/some-clip, put it at .*mine/some-clip"):
+    with pytest.raises(FileNotFoundError, match=r"the hub's someone/some-clip .* put them at .*mine/some-clip"):
         find(hub, tmp_path / "mine")
 
 
-def test_an_answer_without_the_file_says_the_same(hub: HubFolder, server: LoopbackHub) -> None:
+def test_an_answer_without_the_file_says_the_same(hub: Asset, server: LoopbackHub) -> None:
     server.files.clear()
-    with pytest.raises(FileNotFoundError, match=r"put it at DIR/some-clip and pass --weights DIR"):
-        find(hub, None)
+    with pytest.raises(FileNotFoundError, match=r"put them at DIR/some-clip and pass --weights DIR"):
+        find(hub, None, endpoint=server.endpoint)
 
 
 def test_every_official_item_states_its_origin() -> None:
-    for official in (weights.DINO_VITB8, weights.SQUEEZENET):
-        assert official.url.endswith(official.name) and official.url.startswith("https://")
-    assert weights.SQUEEZENET.sha256 is not None and weights.SQUEEZENET.sha256[:8] in weights.SQUEEZENET.name
-    assert weights.CLIP_VIT_L14.repository.endswith(weights.CLIP_VIT_L14.name)
+    for asset in (official.DINO_VITB8, official.SQUEEZENET, official.INCEPTION, official.DEEPLABV3_R101):
+        assert asset.url.endswith(asset.name) and asset.url.startswith("https://") and asset.licence
+    assert official.SQUEEZENET.sha256[:8] in official.SQUEEZENET.name
+    for asset in (official.CLIP_VIT_L14, official.DPT_LARGE):
+        assert asset.repository.endswith(asset.name) and len(asset.revision) == 40
+        assert asset.main in asset.files and len(asset.sha256) == 64

@@ -1,0 +1,103 @@
+"""The official networks that score: where they come from, and whether what was found is what was published.
+
+A file in the user's folder is taken by its name, whatever it holds; its digest is recorded, and where it is not the
+published one the network counts as unofficial. Everything else must have the published digest.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from editar.io.assets import Asset
+from editar.io.digests import file_digest
+
+# Meta publishes no digest of this file, and its name carries none.
+DINO_VITB8 = Asset(
+    name="dino_vitbase8_pretrain.pth",
+    url="https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
+    licence="Apache-2.0 (facebookresearch/dino)",
+)
+SQUEEZENET = Asset(
+    name="squeezenet1_1-b8a52dc0.pth",
+    url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    licence="BSD-3-Clause (pytorch/vision); the LPIPS heads BSD-2-Clause (richzhang/PerceptualSimilarity)",
+    sizes={"squeezenet1_1-b8a52dc0.pth": 4_958_839},
+)
+CLIP_VIT_L14 = Asset(
+    name="clip-vit-large-patch14",
+    repository="openai/clip-vit-large-patch14",
+    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    files=(
+        "config.json",
+        "merges.txt",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "model.safetensors",
+    ),
+    main="model.safetensors",
+    sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
+    licence="MIT (openai/CLIP)",
+    sizes={"model.safetensors": 1_710_540_580},
+)
+# The digest is that of the hub's large-file record at this revision; the weights have not changed since.
+DPT_LARGE = Asset(
+    name="dpt-large",
+    repository="Intel/dpt-large",
+    revision="755bcbcb26ef6d8ae380fef8b193bd60bc729026",
+    files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+    main="pytorch_model.bin",
+    sha256="71150941604c39c1c770a72a7b2f56487669f0e3a4d99c8759e233fb1be24080",
+    licence="Apache-2.0 (Intel/dpt-large, isl-org/DPT)",
+)
+# mmsegmentation publishes the first eight digits of the digest, at the end of the file's name.
+DEEPLABV3_R101 = Asset(
+    name="deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
+    url="https://download.openmmlab.com/mmsegmentation/v0.5/deeplabv3/"
+    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k/"
+    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
+    sha256="3cbca14d",
+    licence="Apache-2.0 (open-mmlab/mmsegmentation)",
+)
+# NVIDIA states no digest. This is the one that several independent projects pin for this very address (k-diffusion
+# among them) and that copies of the file on the hub have.
+INCEPTION = Asset(
+    name="inception-2015-12-05.pt",
+    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    licence="Apache-2.0 (TensorFlow's graph); NVIDIA Source Code License (NVlabs/stylegan2-ada-pytorch's translation)",
+    sizes={"inception-2015-12-05.pt": 95_607_719},
+)
+
+# What the official networks are made of, of PIE-Bench and of each task of the translation benchmarks.
+PIE_BENCH = (DINO_VITB8, SQUEEZENET, CLIP_VIT_L14)
+TRANSLATION = {
+    "depth": (INCEPTION, DPT_LARGE),
+    "canny": (INCEPTION,),
+    "segmentation": (INCEPTION, DEEPLABV3_R101),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """path: the file with the weights. official: False where its digest is known not to be the published one."""
+
+    path: Path
+    digest: str
+    official: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def label(self, name: str) -> str:
+        """`name`, or `name@` and the digest's beginning for weights that are not the published ones."""
+        return name if self.official else f"{name}@{self.digest[:8]}"
+
+
+def find(asset: Asset, weights: Path | None = None, *, endpoint: str | None = None) -> Found:
+    """The weights of a network, fetched if need be. Arguments and errors are those of `Asset.find`."""
+    path = asset.main_file(asset.find(weights, endpoint=endpoint))
+    digest = file_digest(path)
+    return Found(path=path, digest=digest, official=digest.startswith(asset.sha256))
