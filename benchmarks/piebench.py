@@ -19,9 +19,8 @@ from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.execute import Shard, Share
-from benchmarks.runs.rendering import write_results
+from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
-from benchmarks.runs.sheet import write_sheet
 from benchmarks.suites import SUITES, Suite, default_device
 
 NAME = "piebench"
@@ -86,8 +85,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     if not merged:
         return []
     edits = [run for run in merged if run.card.kind != "reference"] or merged
-    draw_sheet = partial(write_sheet, benchmark, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
-    return write_results(args, suite.name, NAME, merged, draw_sheet)
+    sheet = partial(write_sheet, benchmark, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
+    return write_results(args, suite.name, NAME, merged, sheet)
 
 
 def edits_in(folder: Path, names: Mapping[str, str], side: int) -> FinishedImages:

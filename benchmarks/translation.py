@@ -23,9 +23,8 @@ from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.fid import RealImages, write_fid
-from benchmarks.runs.rendering import write_results
+from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
-from benchmarks.runs.sheet import write_sheet
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
 from benchmarks.suites import TRANSLATION_SUITES, TranslationSuite, default_device
 from metrics.protocols.fid import reference_of_statistics
@@ -111,8 +110,8 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
         write_fid(run, draws, published or real.reference, networks.features, real if args.kid else None)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
     title = f"{args.task.capitalize()} to image, {suite.name}"
-    draw_sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)
-    return write_results(args, suite.name, name, merged, draw_sheet)
+    sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)
+    return write_results(args, suite.name, name, merged, sheet)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from PIL import Image
 
 from baselines.method import EditRequest
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
-from benchmarks.datasets.shown import shown_edit
 from benchmarks.runs.execute import Images, sample_seed
 from benchmarks.runs.schema import Facts, Network, Sample, Scoring
 from metrics.networks.backbones import Backbone, Backbones
@@ -61,8 +60,8 @@ class EditBenchmark:
             seed=sample_seed(self.seed, PROTOCOL, sample_id),
         )
 
-    def shown(self, sample_id: str) -> Shown:
-        return shown_edit(self.records[sample_id])
+    def view(self, sample_id: str) -> Shown:
+        return view_edit(self.records[sample_id])
 
     def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
         records = [self.records[sample.sample_id] for sample in next(iter(samples.values()))]
@@ -88,3 +87,18 @@ def to_tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
     """RGB images of one size as float (B, 3, H, W) in [0, 1], multiples of 1/255."""
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return pixels.to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def view_edit(record: PieBenchRecord) -> Shown:
+    """The mask is shown without the frame of a pixel that the official evaluation adds to every one."""
+    words = {"blend words": " → ".join(record.blend_words)} if record.blend_words else {"blend words": "none"}
+    return Shown(
+        texts={
+            "instruction": record.instruction,
+            "source prompt": record.source_prompt,
+            "target prompt": record.target_prompt,
+            **words,
+        },
+        pictures={"source": record.image()},
+        mask=np.pad(record.mask()[1:-1, 1:-1], 1, mode="edge"),
+    )

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from baselines.method import TranslateRequest
-from benchmarks.datasets.shown import shown_translation
-from benchmarks.datasets.translation import TranslationDataset, TranslationRow
+from benchmarks.datasets.translation import TranslationDataset, TranslationRecord, TranslationRow
 from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.runs.edit_benchmark import facts_of, to_tensor
 from benchmarks.runs.execute import Images, sample_seed
@@ -73,8 +72,8 @@ class TranslationBenchmark:
             seed=sample_seed(self.seed, self.protocol, sample_id),
         )
 
-    def shown(self, sample_id: str) -> Shown:
-        return shown_translation(self.dataset, self.options, self.records[sample_id])
+    def view(self, sample_id: str) -> Shown:
+        return view_translation(self.dataset, self.options, self.records[sample_id])
 
     def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
         names = [sample.sample_id for sample in next(iter(samples.values()))]
@@ -88,3 +87,11 @@ class TranslationBenchmark:
 
     def _row(self, sample_id: str) -> TranslationRow:
         return self.dataset.row(self.records[sample_id])
+
+
+def view_translation(dataset: TranslationDataset, protocol: TranslationProtocol, record: TranslationRecord) -> Shown:
+    row = dataset.row(record)
+    return Shown(
+        texts={"caption": record.caption},
+        pictures={"condition": protocol.condition(row), "real image": protocol.image(row)},
+    )

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.cli import run_command
-from benchmarks.tools.run_groups import read_groups
+from benchmarks.tools.run_data import read_groups
 from reports.gallery.write import write_gallery
 
 

@@ -123,4 +123,4 @@ def test_prompts_come_from_the_runs_own_data_set(
         (tmp_path / "data" / "mapping_file.json").read_text().replace("make ball 2", "paint ball 2")
     )
     assert main([*runs, "--data", str(tmp_path / "data")]) == 2
-    assert "data is not the data set of these runs" in capsys.readouterr().err
+    assert f"{tmp_path / 'data'} has " in capsys.readouterr().err
