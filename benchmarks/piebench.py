@@ -22,6 +22,7 @@ from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.suites import SUITES, Suite, default_device
+from metrics.networks.backbones import OFFICIAL_CLIP
 
 NAME = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
@@ -40,6 +41,9 @@ class Arguments(BenchmarkArguments):
     """Score this folder of finished edits, laid out like annotation_images/."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the scoring networks."""
+    clip: str | None = None
+    """Another CLIP for the scores: openai/ViT-L-14 (the paper suite's own), TAG/ARCHITECTURE of open_clip's models such
+    as laion2b_s32b_b79k/ViT-H-14, or a folder in open_clip's format."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +68,10 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     )
     chosen = choose_methods(args, METHODS, QUICK)
     if args.dry_run:
-        show_plan(args, chosen, context, suite.files(args.data, args.weights), suite.name, NAME, suite.records)
+        files = suite.files(args.data, args.weights)
+        if args.clip not in (None, OFFICIAL_CLIP):
+            files = [file for file in files if not file.name.startswith("clip-vit-large-patch14")]
+        show_plan(args, chosen, context, files, suite.name, NAME, suite.records)
         return []
 
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
@@ -73,7 +80,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     names = {record.sample_id: record.image_name for record in dataset.records}
     methods = build_methods(args, chosen, context, partial(edits_in, names=names, side=suite.image_side), sample_ids)
 
-    networks = suite.backbones(args.weights, device, args.precision)
+    networks = suite.backbones(args.weights, device, args.precision, args.clip)
     benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device)
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
     runs = open_runs(args, NAME, suite.name, benchmark, facts, methods, device, METHODS)

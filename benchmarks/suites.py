@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset, locate_hub_dataset
@@ -23,14 +23,14 @@ MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder.
-    backbones: from (weights folder or None, device, precision) to the networks to score with. files: from the folders
+    """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder. backbones: from
+    (weights folder or None, device, precision, --clip or None) to the networks to score with. files: from the folders
     of data and weights, or None, to the files that these two load. records: of the suite's own data set."""
 
     name: str
     image_side: int
     dataset: Callable[[Path | None], Path]
-    backbones: Callable[[Path | None, str, str], Backbones]
+    backbones: Callable[[Path | None, str, str, str | None], Backbones]
     files: Callable[[Path | None, Path | None], Sequence[AssetFile]] = lambda data, weights: ()
     records: int | None = None
 
@@ -54,10 +54,12 @@ def _miniature_dataset(data: Path | None) -> Path:
         return ensure_piebench(MINIATURE_DATA)
 
 
-def _miniature_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
+def _miniature_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
     from benchmarks.miniature.evaluate.backbones import load_backbones
+    from metrics.networks.backbones import clip_backbone
 
-    return load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
+    networks = load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
+    return networks if clip is None else replace(networks, clip=clip_backbone(clip, weights, device, precision))
 
 
 def embedded(drawn: Path, data: Path | None, weights: Path | None) -> tuple[AssetFile, ...]:
@@ -83,10 +85,10 @@ def _paper_dataset(data: Path | None) -> Path:
     return data
 
 
-def _paper_backbones(weights: Path | None, device: str, precision: str) -> Backbones:
-    from metrics.networks.backbones import official_backbones
+def _paper_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
+    from metrics.networks.backbones import OFFICIAL_CLIP, official_backbones
 
-    return official_backbones(weights, device, precision)
+    return official_backbones(weights, device, precision, clip or OFFICIAL_CLIP)
 
 
 SUITES = {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PRECISIONS = ("float32", "bfloat16")
+OFFICIAL_CLIP = "openai/ViT-L-14"
 
 
 class Backbone(Protocol):
@@ -116,25 +117,37 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"precision {precision!r} must be one of {', '.join(PRECISIONS)} (--precision)")
 
 
-def official_backbones(weights: Path | None, device: str = "cpu", precision: str = "float32") -> Backbones:
+def official_backbones(
+    weights: Path | None, device: str = "cpu", precision: str = "float32", clip: str = OFFICIAL_CLIP
+) -> Backbones:
     """DINO ViT-B/8, LPIPS SqueezeNet and CLIP ViT-L/14, as the published PIE-Bench rows were scored with.
 
     weights: a folder with the official files by their names (official.py lists them), looked into before the
     caches and the network. precision "bfloat16" runs the two transformers in bfloat16; the rest stays float32.
+    clip: another than the published rows' CLIP, see `clip_backbone`.
     """
-    from metrics.networks.clip import OfficialClip
     from metrics.networks.dino import OfficialDino
     from metrics.networks.lpips import OfficialLpips
-    from metrics.networks.official import PIE_BENCH, find
+    from metrics.networks.official import DINO_VITB8, SQUEEZENET, find
 
     check_precision(precision)
-    found = [find(item, weights) for item in PIE_BENCH]
     return Backbones(
-        structure=OfficialDino(found[0], device=device, precision=precision),
-        perceptual=OfficialLpips(found[1], device=device),
-        clip=OfficialClip(found[2], device=device, precision=precision),
+        structure=OfficialDino(find(DINO_VITB8, weights), device=device, precision=precision),
+        perceptual=OfficialLpips(find(SQUEEZENET, weights), device=device),
+        clip=clip_backbone(clip, weights, device, precision),
         precision=precision,
     )
+
+
+def clip_backbone(choice: str, weights: Path | None, device: str, precision: str) -> ClipBackbone:
+    """OFFICIAL_CLIP, or one of open_clip's models: TAG/ARCHITECTURE or a folder, see metrics/networks/open_clip.py."""
+    from metrics.networks.clip import OfficialClip
+    from metrics.networks.open_clip import OpenClip
+    from metrics.networks.official import CLIP_VIT_L14, find
+
+    if choice != OFFICIAL_CLIP:
+        return OpenClip(choice, device=device, precision=precision)
+    return OfficialClip(find(CLIP_VIT_L14, weights), device=device, precision=precision)
 
 
 def official_translation_backbones(task: str, weights: Path | None, device: str = "cpu") -> TranslationBackbones:

@@ -17,7 +17,7 @@ TINY = Suite(
     name="tiny",
     image_side=SIDE,
     dataset=lambda data: data if data is not None else Path("nowhere"),
-    backbones=lambda weights, device, precision: standins.backbones(),
+    backbones=lambda weights, device, precision, clip: standins.backbones(),
 )
 
 

@@ -1,11 +1,14 @@
 """Small real networks with fixed random weights, in place of the scoring backbones."""
 
 import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,3 +84,17 @@ def translation_backbones(task: str, seed: int = 0) -> TranslationBackbones:
         depth=Depth("tiny-dpt", seed) if task == "depth" else None,
         segmentation=Segmentation("tiny-deeplab", seed) if task == "segmentation" else None,
     )
+
+
+def write_open_clip(folder: Path) -> Path:
+    """A small model with random weights in open_clip's format; returns `folder`."""
+    import open_clip
+
+    vision = {"image_size": 28, "patch_size": 7, "layers": 1, "width": 32, "head_width": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    return folder

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial",
-        "dry_run", "images", "label", "precision",
+        "dry_run", "images", "label", "precision", "clip",
     }  # fmt: skip
     assert {"editar", "copy-source", "vq-reconstruction"} <= set(METHODS)
 
@@ -125,6 +125,35 @@ def test_other_scoring_networks_are_another_run(data: Path, tmp_path: Path) -> N
     other = Suite(name="tiny", image_side=SIDE, dataset=TINY.dataset, backbones=lambda *_: standins.backbones(seed=1))
     with pytest.raises(ValueError, match=r"scoring.backbones.clip.digest"):
         evaluate(args, other)
+
+
+def test_another_clip_is_another_run_and_named_in_its_column(data: Path, tmp_path: Path) -> None:
+    """Only the CLIP columns change."""
+    folder = standins.write_open_clip(tmp_path / "tiny-clip")
+    suite = replace(TINY, backbones=SUITES["miniature"].backbones)
+    args = Arguments(data=data, out=tmp_path / "out", methods=("copy-source",))
+    evaluate(args, suite)
+    own = rows(tmp_path / "out", "copy-source")
+    with pytest.raises(ValueError, match=r"scoring\.backbones\.clip\.digest"):
+        evaluate(replace(args, clip=str(folder)), suite)
+    evaluate(replace(args, clip=str(folder), out=tmp_path / "other"), suite)
+    other = rows(tmp_path / "other", "copy-source")
+    changed = [column for column in COLUMNS if not own[column].equals(other[column])]
+    assert changed == ["clip_whole", "clip_edited"]
+    manifest = json.loads((tmp_path / "other" / "tiny" / "piebench" / "copy-source" / "manifest.json").read_text())
+    clip = manifest["scoring"]["backbones"]["clip"]
+    assert clip == {"name": f"tiny-clip@{clip['digest'][:8]}", "official": False, "digest": clip["digest"]}
+    assert clip["name"] in (tmp_path / "other" / "reports" / "tiny" / "piebench.md").read_text()
+
+
+def test_a_dry_run_lists_the_official_clip_only_where_it_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = Arguments(suite="paper", methods=("copy-source",), dry_run=True)
+    for clip, listed in ((None, True), ("openai/ViT-L-14", True), ("laion2b_s32b_b79k/ViT-H-14", False)):
+        assert evaluate(replace(given, clip=clip)) == []
+        assert ("clip-vit-large-patch14/model.safetensors" in capsys.readouterr().out) == listed
 
 
 EDIT = """
