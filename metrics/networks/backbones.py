@@ -142,8 +142,8 @@ def official_backbones(
 def clip_backbone(choice: str, weights: Path | None, device: str, precision: str) -> ClipBackbone:
     """OFFICIAL_CLIP, or one of open_clip's models: TAG/ARCHITECTURE or a folder, see metrics/networks/open_clip.py."""
     from metrics.networks.clip import OfficialClip
-    from metrics.networks.open_clip import OpenClip
     from metrics.networks.official import CLIP_VIT_L14, find
+    from metrics.networks.open_clip import OpenClip
 
     if choice != OFFICIAL_CLIP:
         return OpenClip(choice, device=device, precision=precision)
