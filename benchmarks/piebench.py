@@ -22,7 +22,7 @@ from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.suites import SUITES, Suite, default_device
-from metrics.networks.backbones import OFFICIAL_CLIP
+from metrics.networks.official import CLIP_VIT_L14, OFFICIAL_CLIP
 
 NAME = "piebench"
 PANELS = 4  # the official scripts save strips of four images, of which the last is the edit
@@ -70,7 +70,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     if args.dry_run:
         files = suite.files(args.data, args.weights)
         if args.clip not in (None, OFFICIAL_CLIP):
-            files = [file for file in files if not file.name.startswith("clip-vit-large-patch14")]
+            files = [file for file in files if not file.name.startswith(CLIP_VIT_L14.name)]
         show_plan(args, chosen, context, files, suite.name, NAME, suite.records)
         return []
 

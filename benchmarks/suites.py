@@ -56,7 +56,7 @@ def _miniature_dataset(data: Path | None) -> Path:
 
 def _miniature_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
     from benchmarks.miniature.evaluate.backbones import load_backbones
-    from metrics.networks.backbones import clip_backbone
+    from metrics.networks.official import clip_backbone
 
     networks = load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
     return networks if clip is None else replace(networks, clip=clip_backbone(clip, weights, device, precision))
@@ -86,7 +86,7 @@ def _paper_dataset(data: Path | None) -> Path:
 
 
 def _paper_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
-    from metrics.networks.backbones import OFFICIAL_CLIP, official_backbones
+    from metrics.networks.official import OFFICIAL_CLIP, official_backbones
 
     return official_backbones(weights, device, precision, clip or OFFICIAL_CLIP)
 
@@ -155,7 +155,7 @@ def _miniature_translation_networks(task: str, weights: Path | None, device: str
 
 
 def _paper_translation_networks(task: str, weights: Path | None, device: str) -> TranslationBackbones:
-    from metrics.networks.backbones import official_translation_backbones
+    from metrics.networks.official import official_translation_backbones
 
     return official_translation_backbones(task, weights, device)
 

@@ -21,11 +21,11 @@ from PIL import Image
 from benchmarks.datasets.canny import canny_map
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import TASKS, TranslationRow
+from metrics.functional.depth import NORMALISATIONS
 from metrics.functional.edges import EDGES
 
 Fit = Literal["crop", "squash"]
 CANNY_SETS = {"depth": MULTIGEN_DEPTH, "canny": MULTIGEN_CANNY}
-DEPTH_NORMALISATIONS = ("min-max", "max")
 _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
@@ -60,7 +60,7 @@ class TranslationProtocol:
             ("resampling", tuple(_RESAMPLING)),
             ("canny_set", tuple(CANNY_SETS)),
             ("canny", tuple(EDGES)),
-            ("depth_normalisation", DEPTH_NORMALISATIONS),
+            ("depth_normalisation", tuple(NORMALISATIONS)),
         ):
             if (value := getattr(self, field)) not in choices:
                 raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(choices)}")

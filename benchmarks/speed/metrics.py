@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed, take_turns
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
-from metrics.networks.backbones import PRECISIONS, official_backbones
+from metrics.networks.backbones import PRECISIONS
+from metrics.networks.official import official_backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from metrics.scores import Scores
 

@@ -1,16 +1,15 @@
-"""RMSE between the depth of an image and a label, both on 0..255, with DPT-large (Ranftl et al. 2021) as the judge.
+"""RMSE between the depth of an image and a label, both on 0..255.
 
-DPT's depth has no unit, and the released evaluators bring it to 0..255 in two ways, which give different numbers:
+A network's depth has no unit, and the released evaluators bring it to 0..255 in two ways, which give different numbers:
 
-- `editar-released`: minimum to 0 and maximum to 255, resized bicubically before that (as transformers' documentation of
-  DPT does; the resizing of the released code could not be verified), no rounding;
-- `controlnet++`: divided by the maximum, cut to 8 bits, then resized bilinearly by PIL, which rounds to 8 bits.
+- "min-max" (EditAR): minimum to 0 and maximum to 255, resized bicubically before that (as transformers' documentation
+  of DPT does; the resizing of the released code could not be verified), no rounding;
+- "max" (ControlNet++): divided by the maximum, cut to 8 bits, then resized bilinearly by PIL, which rounds to 8 bits.
 
-The label goes from minimum and maximum to 0..255 in both; `controlnet++` cuts it to 8 bits as well.
+The label goes from minimum and maximum to 0..255 in both; "max" cuts it to 8 bits as well.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,45 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from metrics.networks.official import Found
 from metrics.scores import Scores
 
 DEPTH_COLUMNS = ("depth_rmse",)
 FLAT_LABEL = "the label is flat: it has no range"
 FLAT_DEPTH = "the predicted depth is flat: it has no range"
-# The first fusion layer has nothing to add and never uses this part, which the published file therefore lacks.
-UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
-
-
-class OfficialDepth:
-    """Depth as transformers' DPT gives it from a folder in its format, with the folder's own image preparation."""
-
-    def __init__(self, weights: Found, *, device: str = "cpu") -> None:
-        from transformers import DPTForDepthEstimation
-        from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
-        from transformers.utils import logging
-
-        self.name = weights.label("dpt-large")
-        self.official = weights.official
-        self.digest = weights.digest
-        self.device = device
-        # On PIL images, as when the numbers were published; transformers' newer tensor version differs in last bits.
-        self.processor = DPTImageProcessorPil.from_pretrained(weights.folder)
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it warns of UNUSED
-        loaded: Any = DPTForDepthEstimation.from_pretrained(weights.folder, output_loading_info=True)
-        network, report = loaded
-        logging.set_verbosity(verbosity)
-        missing = [name for name in report["missing_keys"] if not name.startswith(UNUSED)]
-        if missing:
-            raise ValueError(f"{weights.path}: no tensor {missing[0]} and {len(missing) - 1} more: not DPT's weights")
-        self.network = network.requires_grad_(False).eval().to(device)
-
-    def depth(self, images: Tensor) -> Tensor:
-        """8-bit images (B, 3, H, W) in [0, 1] to float32 (B, 384, 384) of unknown scale, larger where nearer."""
-        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        inputs = self.processor(images=[Image.fromarray(image) for image in pixels], return_tensors="pt")
-        return self.network(inputs["pixel_values"].to(self.device)).predicted_depth.float()
 
 
 @torch.inference_mode()
@@ -101,8 +66,8 @@ def _by_maximum(depth: Tensor, label: Tensor) -> tuple[Tensor, Tensor] | None:
 
 # Depth (h, w) and label (H, W) to maps (H, W) on 0..255, or None where the depth has no range.
 NORMALISATIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor] | None]] = {
-    "editar-released": _by_range,
-    "controlnet++": _by_maximum,
+    "min-max": _by_range,
+    "max": _by_maximum,
 }
 
 

@@ -17,8 +17,6 @@ from metrics.networks.backbones import TranslationBackbones
 from metrics.scores import Scores
 
 TRANSLATION_COLUMNS: dict[str, tuple[str, ...]] = {"depth": DEPTH_COLUMNS, "canny": EDGE_COLUMNS, "segmentation": ()}
-# What the protocols' option is called in metrics/functional/depth.py.
-DEPTH_NORMALISATIONS = {"min-max": "editar-released", "max": "controlnet++"}
 Counts = dict[str, list[int]]
 """By class: its pixels in both maps, in the prediction, in the label; classes in neither are left out."""
 
@@ -26,8 +24,8 @@ Counts = dict[str, list[int]]
 class TranslationScorer:
     """Scores batches of images of one task: "depth", "canny" or "segmentation".
 
-    canny: one of EDGES. depth_normalisation: "min-max" or "max", what is done with the predicted depth. classes: of the
-    labels of segmentation. Raises ValueError for another task and for backbones that lack the task's network.
+    canny: one of EDGES. depth_normalisation: one of NORMALISATIONS. classes: of the labels of segmentation.
+    Raises ValueError for another task and for backbones that lack the task's network.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class TranslationScorer:
             raise ValueError(f"{task} can't be scored: these backbones have no network for it")
         self.task, self.backbones, self.classes = task, backbones, classes
         self.edges = EDGES[canny]
-        self.normalisation = DEPTH_NORMALISATIONS[depth_normalisation]
+        self.normalisation = depth_normalisation
 
     @torch.inference_mode()
     def score(

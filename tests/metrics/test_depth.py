@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import DPTConfig, DPTForDepthEstimation
 
-from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, OfficialDepth, score_depth
+from metrics.functional.depth import FLAT_DEPTH, FLAT_LABEL, NORMALISATIONS, score_depth
+from metrics.networks.dpt import OfficialDepth
 from metrics.networks.official import DPT_LARGE, Found, find
 from tests.metrics.reading import reasons, values
 from tests.photographs import photographs
@@ -104,8 +105,8 @@ def test_rmse_equals_the_slow_versions_and_the_two_differ() -> None:
         3 + 20 * torch.rand(3, 24, 20, generator=generator),
         200 * torch.rand(3, 24, 20, generator=generator),
     )
-    released = values(score_depth(depth, labels, "editar-released"), "depth_rmse")
-    other = values(score_depth(depth, labels, "controlnet++"), "depth_rmse")
+    released = values(score_depth(depth, labels, "min-max"), "depth_rmse")
+    other = values(score_depth(depth, labels, "max"), "depth_rmse")
     for i in range(3):
         assert released[i] == pytest.approx(slow_released(depth[i], labels[i]), rel=1e-5)
         assert other[i] == pytest.approx(slow_controlnet_plus_plus(depth[i], labels[i]), rel=1e-5)
@@ -123,7 +124,7 @@ def test_depth_is_resized_to_the_label() -> None:
     """A ramp stays one, bicubically in float and bilinearly in 8 bits."""
     depth = torch.linspace(0, 1, 24).expand(1, 24, 24)
     label = torch.linspace(0, 1, 32).expand(1, 32, 32) * 255
-    for name, tolerance in (("editar-released", 4.0), ("controlnet++", 4.0)):
+    for name, tolerance in (("min-max", 4.0), ("max", 4.0)):
         value = values(score_depth(depth, label, name), "depth_rmse")[0]
         assert value is not None and 0 < value < tolerance
 
@@ -135,17 +136,17 @@ def test_flat_maps_have_no_value() -> None:
         assert (values(scores, "depth_rmse"), reasons(scores)) == ([None], [{"depth_rmse": FLAT_LABEL}])
         scores = score_depth(0 * flat, ramp, name)
         assert (values(scores, "depth_rmse"), reasons(scores)) == ([None], [{"depth_rmse": FLAT_DEPTH}])
-    assert values(score_depth(flat, ramp, "editar-released"), "depth_rmse") == [None]
-    assert values(score_depth(flat, ramp, "controlnet++"), "depth_rmse") != [None]  # 255 everywhere
+    assert values(score_depth(flat, ramp, "min-max"), "depth_rmse") == [None]
+    assert values(score_depth(flat, ramp, "max"), "depth_rmse") != [None]  # 255 everywhere
 
 
 def test_unfit_input_is_refused() -> None:
     maps = torch.rand(2, 8, 8)
-    with pytest.raises(ValueError, match=r"'mean' must be one of editar-released, controlnet\+\+"):
+    with pytest.raises(ValueError, match=r"'mean' must be one of min-max, max"):
         score_depth(maps, maps, "mean")
     with pytest.raises(ValueError, match=r"depth \(1, 8, 8\) and labels \(2, 8, 8\)"):
-        score_depth(maps[:1], maps, "controlnet++")
+        score_depth(maps[:1], maps, "max")
     broken = maps.clone()
     broken[1, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="depth of image 1 of the batch has values that are not finite"):
-        score_depth(broken, maps, "controlnet++")
+        score_depth(broken, maps, "max")

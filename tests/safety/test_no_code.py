@@ -136,7 +136,7 @@ def _segmentation(folder: Path) -> None:
 def _depth(folder: Path) -> None:
     from transformers import DPTConfig
 
-    from metrics.functional.depth import OfficialDepth
+    from metrics.networks.dpt import OfficialDepth
 
     DPTConfig(hidden_size=8, num_hidden_layers=4, num_attention_heads=1, intermediate_size=8).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text("{}")
