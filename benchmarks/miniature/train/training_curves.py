@@ -36,7 +36,7 @@ class Arguments:
     folder: Path = Path("runs") / "train" / "miniature-first-steps"
     """The run's; it goes on where it stopped."""
     out: Path = Path("reports") / "miniature"
-    """Folder for training-curves.csv and .png."""
+    """Folder for training-curves.json and .png."""
     threads: int = 1
 
 
@@ -55,13 +55,13 @@ def read_curve(path: Path) -> pd.DataFrame:
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, out: Path) -> str:
-    """Write the steps that both curves have as CSV and plot into `out`; returns their largest difference in words."""
+    """Write the steps that both curves have as JSON and plot into `out`; returns their largest difference in words."""
     both = before.join(after, how="inner", lsuffix="_before", rsuffix="_after")
     if both.empty:
         raise ValueError("the curves have no step in common; take more --steps")
     both = both[[f"{name}_{when}" for name in COLUMNS for when in ("before", "after")]]
     out.mkdir(parents=True, exist_ok=True)
-    both.to_csv(out / f"{NAME}.csv")
+    both.reset_index().to_json(out / f"{NAME}.json", orient="records", indent=1)
     _plot(both, out / f"{NAME}.png")
     largest = (both["loss_before"] - both["loss_after"]).abs().max()
     return f"{len(both)} points up to step {both.index[-1]}: the losses differ by {largest:.2g} at most"

@@ -1,6 +1,5 @@
 """The comparison of two training curves, and the one that is committed."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from PIL import Image
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.train.training_curves import compare, read_curve
 
-COMMITTED = Path(__file__).parents[3] / "reports" / "miniature" / "training-curves.csv"
+COMMITTED = Path(__file__).parents[3] / "reports" / "miniature" / "training-curves.json"
 
 
 def test_the_steps_that_both_curves_have_are_compared(tmp_path):
@@ -19,9 +18,9 @@ def test_the_steps_that_both_curves_have_are_compared(tmp_path):
     after = {step: {"loss": 3.0 - step / 100 + 0.001, "gradient_norm": 2.0} for step in (25, 50)}
     former, trainer = (pd.DataFrame.from_dict(curve, orient="index").rename_axis("step") for curve in (before, after))
     assert compare(former, trainer, tmp_path) == "2 points up to step 50: the losses differ by 0.001 at most"
-    rows = list(csv.DictReader((tmp_path / "training-curves.csv").open()))
-    assert [row["step"] for row in rows] == ["25", "50"]
-    assert float(rows[1]["loss_before"]) == 2.5 and float(rows[1]["gradient_norm_after"]) == 2.0
+    rows = json.loads((tmp_path / "training-curves.json").read_text())
+    assert [row["step"] for row in rows] == [25, 50]
+    assert rows[1]["loss_before"] == 2.5 and rows[1]["gradient_norm_after"] == 2.0
     assert Image.open(tmp_path / "training-curves.png").width == 800
     with pytest.raises(ValueError, match="no step in common"):
         compare(former, trainer.rename(index={25: 10, 50: 20}), tmp_path)
@@ -31,9 +30,9 @@ def test_the_steps_that_both_curves_have_are_compared(tmp_path):
 
 
 def test_the_trainer_trains_as_the_loop_behind_the_committed_weights_did():
-    rows = list(csv.DictReader(COMMITTED.open()))
+    rows = json.loads(COMMITTED.read_text())
     committed = read_curve(WEIGHTS / "curves" / "transformer.jsonl")
     assert len(rows) >= 3
     for row in rows:
-        assert float(row["loss_before"]) == committed["loss"][int(row["step"])]
-        assert float(row["loss_after"]) == pytest.approx(float(row["loss_before"]), rel=1e-3)
+        assert row["loss_before"] == committed["loss"][row["step"]]
+        assert row["loss_after"] == pytest.approx(row["loss_before"], rel=1e-3)
