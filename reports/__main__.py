@@ -7,9 +7,9 @@ from pathlib import Path
 
 import tyro
 
-from reports.destination import destination
+from reports.benchmark import render
 from reports.gallery.write import read_group, with_pages, write_gallery
-from reports.renderers import RENDERERS, render
+from reports.placement import place_tables
 from reports.runs import ReportError, find_runs
 
 RUNS = Path("runs")
@@ -55,12 +55,10 @@ def render_all(settings: Settings) -> list[Path]:
         groups.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
     written = []
     for (suite, benchmark), run_dirs in groups.items():
-        if benchmark not in RENDERERS:
-            raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
-        place = destination(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
+        place = place_tables(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
         if place.message:
             print(place.message, file=sys.stderr)
-        written += render(benchmark, run_dirs, place, allow_partial=settings.allow_partial, plots=True)
+        written += render(benchmark, place, allow_partial=settings.allow_partial, plots=True)
     return written
 
 

@@ -1,27 +1,28 @@
 """`nox -s tables`: whether the committed tables are what their committed summaries give.
 
-Everything is rendered into a temporary folder and compared with what is committed (reports/equality.py has the
-tolerances). The sheets of images are no tables: they are made of the images and not compared.
+Everything is rendered into a temporary folder. Markdown has to be equal to the byte, plots up to what another processor
+may draw differently. Image sheets are no tables: they are made of the images and not compared.
 """
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import tyro
 
-from reports.equality import file_differences
-from reports.renderers import RENDERERS
+from reports.benchmark import known_benchmark
+from reports.plots.style import share_of_different_pixels
 from reports.runs import ReportError, find_runs
 from reports.summaries import summary_files, take
-from reports.tables.comparison import DOCUMENT
 
-KINDS = (".md", ".tex", ".csv", ".html")  # all that is committed of these under a benchmark's name is rendered
 COST = "-cost"  # of files that are written beside the tables, and never committed
+LISTED = 3  # lines of a file
+LONGEST = 60  # characters of a line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +62,16 @@ def check(folder: Path, *, write: bool) -> int:
         for file, changes in differing.items():
             print(f"{folder / file}:", *changes, sep="\n  ")
         if not differing:
-            print(f"{folder}: {len(list(rendered.iterdir()))} files are what their summaries give")
+            print(f"{folder}: {len(committed_kinds(rendered))} files are what their summaries give")
             return 0
         if not write:
             print("to accept this: nox -s tables -- --write")
             return 1
         for file in differing:
-            if (rendered / file).exists():
-                shutil.copyfile(rendered / file, folder / file)
-            else:
-                (folder / file).unlink()
+            (folder / file).unlink(missing_ok=True)
+        for path in rendered.iterdir():
+            if path.stem != "tables":
+                shutil.copy(path, folder)
         print("written")
     return 0
 
@@ -80,23 +81,17 @@ def render_committed(folder: Path, out: Path) -> list[str]:
     benchmarks = sorted({path.parent.name for path in summary_files(folder)})
     if not benchmarks:
         raise ReportError(f"no summaries in {folder}: make them with nox -s tables -- --take runs/<suite>")
-    for path in folder.glob("*.tex"):  # of benchmarks without summaries: the document shows their tables too
-        if not path.name.startswith((*benchmarks, DOCUMENT)):
-            shutil.copy(path, out)
     for benchmark in benchmarks:
-        if benchmark not in RENDERERS:
-            raise ReportError(f"{folder} has summaries of {benchmark!r}; there are tables for {', '.join(RENDERERS)}")
-        RENDERERS[benchmark](summary_files(folder, benchmark), out, plots=True)
+        known_benchmark(benchmark, folder).render(summary_files(folder, benchmark), out, plots=True)
     return benchmarks
 
 
 def differences(folder: Path, rendered: Path, benchmarks: Sequence[str]) -> dict[str, list[str]]:
     """By file name, what differs between the committed files and the rendered ones of these benchmarks."""
-    new = {path.name for path in rendered.iterdir()}
-    tables = (path for benchmark in benchmarks for path in folder.glob(f"{benchmark}*") if path.suffix in KINDS)
-    old = {path.name for path in tables if not path.stem.endswith(COST)}
+    new = committed_kinds(rendered)
+    old = {path.name for benchmark in benchmarks for path in folder.glob(f"{benchmark}*.md")}
     found = {}
-    for name in sorted(new | old):
+    for name in sorted(new | {name for name in old if not name.endswith(f"{COST}.md")}):
         if not (folder / name).is_file():
             found[name] = ["is not committed"]
         elif name not in new:
@@ -104,6 +99,35 @@ def differences(folder: Path, rendered: Path, benchmarks: Sequence[str]) -> dict
         elif changes := file_differences(folder / name, rendered / name):
             found[name] = changes
     return found
+
+
+def committed_kinds(rendered: Path) -> set[str]:
+    """The names of the rendered files that are committed; the others are made of the same tables."""
+    return {path.name for path in rendered.iterdir() if path.suffix in (".md", ".png")}
+
+
+def file_differences(committed: Path, rendered: Path) -> list[str]:
+    """What differs, for people to read; empty for equal files. Both exist."""
+    if committed.suffix == ".png":
+        share = share_of_different_pixels(committed, rendered)
+        return [f"{share:.2%} of the pixels differ"] if share else []
+    lines = list(_line_differences(committed.read_text("utf-8"), rendered.read_text("utf-8")))
+    more = [f"and {len(lines) - LISTED} more lines"] if len(lines) > LISTED else []
+    return lines[:LISTED] + more
+
+
+def _line_differences(old: str, new: str) -> Iterator[str]:
+    for number, (before, after) in enumerate(zip_longest(old.splitlines(), new.splitlines()), start=1):
+        if before is None or after is None:
+            yield f"line {number}: {'only committed' if after is None else 'not committed'}: {_short(before or after)}"
+        elif before != after:
+            words = zip_longest(before.split(), after.split(), fillvalue="nothing")
+            changes = [f"{a} -> {b}" for a, b in words if a != b]
+            yield f"line {number} ({_short(before)}): {', '.join(changes[:LISTED])}"
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 if __name__ == "__main__":

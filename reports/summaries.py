@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from editar.io.atomic import write_text
 from reports.runs import SHARED, SUMMARY_VERSION, ReportError, Run, check_complete, read_run
-from reports.tables.comparison import write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FOLDER = "summaries"  # below the folder of the tables

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.tools.small_run import main
-from reports.agreement import agreement
+from reports.reproduction import reproduction
 from reports.runs import ReportError, read_run
 from reports.summaries import write_summary
 
@@ -40,7 +40,7 @@ def test_the_workflow_is_bounded_and_pinned(workflow: dict[str, Any]) -> None:
 
 
 def test_a_small_run_scores_what_is_committed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The tolerances and their reasons are in reports/agreement.py."""
+    """The tolerances and their reasons are in reports/reproduction.py."""
     assert main(["--out", str(tmp_path)]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert said.count(" agrees: ") == 4 and "8 of 8 images equal to the byte" in said  # copied sources, anywhere
@@ -48,10 +48,10 @@ def test_a_small_run_scores_what_is_committed(tmp_path: Path, capsys: pytest.Cap
     summary = write_summary(read_run(run), tmp_path / "planted")
     text = summary.read_text()
     mse = float(read_run(run).samples["mse"].iloc[2])
-    assert agreement(run, summary).holds and text.count(f'"mse": {mse!r}') == 1
+    assert reproduction(run, summary).holds and text.count(f'"mse": {mse!r}') == 1
     summary.write_text(text.replace(f'"mse": {mse!r}', f'"mse": {mse + 1e-3!r}'))
-    found = agreement(run, summary)
+    found = reproduction(run, summary)
     assert not found.holds and list(found.outside.values()) == ["mse by 0.001"]
     summary.write_text(text.replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ReportError, match="seed is 0 in"):
-        agreement(run, summary)
+        reproduction(run, summary)

@@ -11,8 +11,8 @@ from benchmarks.cli import RunArguments
 from benchmarks.runs.schema import RunError
 from benchmarks.runs.store import RunDirectory
 from editar.io.image_files import write_png
-from reports.destination import destination
-from reports.renderers import render
+from reports.benchmark import render
+from reports.placement import place_tables
 from reports.sheets.layout import SheetRow
 from reports.sheets.pictures import CHANGED, NOT_REACHED, Shown
 from reports.sheets.sheet import draw_sheet, spread
@@ -32,13 +32,13 @@ def write_results(
     beside the tables, unless these have rows whose images aren't of these runs.
     """
     folders = [each.folder for each in runs]
-    place = destination(folders, args.reports(suite), args.out / "reports" / suite)
+    place = place_tables(folders, args.reports(suite), args.out / "reports" / suite)
     if place.message:
         print(place.message, file=sys.stderr)
-    beside = args.out / suite if place.committed else place.folder
+    beside = place.folder if place.all_run else args.out / suite
     drawn = [sheet(beside / f"{benchmark}.png")] if sheet is not None else []
-    plots = place.plots or not drawn  # something is to be seen in any case
-    files = [*render(benchmark, folders, place, allow_partial=args.allow_partial, plots=plots), *drawn]
+    plots = place.beside_committed or not drawn  # something is to be seen in any case
+    files = [*render(benchmark, place, allow_partial=args.allow_partial, plots=plots), *drawn]
     print((place.folder / f"{benchmark}.md").read_text("utf-8"))
     print("\n".join(f"written: {path}" for path in files))
     return files

@@ -1,7 +1,7 @@
 """A small run of the miniature, against the committed summaries: `python -m benchmarks.small_run`, what CI runs.
 
 The first records of PIE-Bench by three methods and of one translation, made and scored as the benchmarks do; each
-sample's scores have to be the committed ones within the tolerances of reports/agreement.py.
+sample's scores have to be the committed ones within the tolerances of reports/reproduction.py.
 """
 
 import sys
@@ -13,7 +13,7 @@ from typing import Final
 import tyro
 
 from benchmarks import piebench, translation
-from reports.agreement import agreement, shown
+from reports.reproduction import reproduction
 from reports.runs import ReportError, find_runs
 from reports.summaries import FOLDER
 
@@ -57,8 +57,8 @@ def run(settings: Settings) -> list[Path]:
 
 
 def _compared(run_dir: Path, committed: Path) -> bool:
-    found = agreement(run_dir, committed / FOLDER / run_dir.parent.name / f"{run_dir.name}.json")
-    print(shown(found))
+    found = reproduction(run_dir, committed / FOLDER / run_dir.parent.name / f"{run_dir.name}.json")
+    print(found)
     return found.holds
 
 

@@ -27,8 +27,8 @@ from reports.gallery.files import FILES, GalleryFiles, file_name
 from reports.runs import ReportError, Run, read_run, read_runs
 from reports.sheets.pictures import Shown
 from reports.tables import piebench
-from reports.tables.comparison import shown_columns
 from reports.tables.model import DIGITS, Column
+from reports.tables.rows import with_networks
 
 PAGE = Path(__file__).parent / "page"
 STYLES = ("look.css", "rows.css", "viewer.css")
@@ -163,7 +163,7 @@ def _digest(text: str) -> str:
 def _content(group: Group, out: Path) -> dict[str, Any]:
     """What the page knows of a group. Scores are in display units, null where undefined; lists go by column, method,
     sample; reasons for what is missing go by method and sample."""
-    columns = shown_columns(group.manifest, BENCHMARKS[group.benchmark].columns)
+    columns = with_networks(group.runs[0], BENCHMARKS[group.benchmark].columns)
     written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.shown)
     types, names = _types(group)
     methods = [

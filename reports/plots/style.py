@@ -6,10 +6,16 @@ The same estimates give the same bytes where matplotlib is the same: nothing in 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from reports.tables.markup import one_line
+import numpy as np
+from PIL import Image
+
+from editar.io.atomic import write_bytes
+from reports.tables.escape import one_line
+from reports.tables.model import Column, scale_and_direction
 from reports.tables.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -23,6 +29,8 @@ GREY = "#8c8c8c"
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 KINDS = tuple(METADATA)
+# Another processor may move an edge by a pixel: at most PIXELS of them may differ by more than SHADES of 255.
+PIXELS, SHADES = 0.001, 8
 
 
 @contextmanager
@@ -42,13 +50,32 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: "Figure", path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
-    """path: without a suffix. Returns the files written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
-    for file, kind in zip(written, kinds, strict=True):
-        figure.savefig(file, dpi=150, metadata=METADATA[kind])
+@styled()
+def save(figure: "Figure", path: Path, kinds: Sequence[str] = KINDS, *, keep: bool = False) -> list[Path]:
+    """Returns the files written. path: without a suffix. keep: leave a PNG that looks the same as it is."""
+    files = {kind: BytesIO() for kind in kinds}
+    for kind, content in files.items():
+        figure.savefig(content, format=kind, dpi=150, metadata=METADATA[kind])
+    written = plot_files(path, kinds)
+    for file, content in zip(written, files.values(), strict=True):
+        if not (keep and file.suffix == ".png" and file.is_file() and not share_of_different_pixels(file, content)):
+            write_bytes(file, content.getvalue())
     return written
+
+
+def plot_files(path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """The files of a plot. path: without a suffix."""
+    return [path.with_name(f"{path.name}.{kind}") for kind in kinds]
+
+
+def share_of_different_pixels(first: Path | IO[bytes], second: Path | IO[bytes]) -> float:
+    """Of two pictures, 0 to 1; 0 where another processor's arithmetic explains them, 1 for pictures of other sizes."""
+    with Image.open(first) as one, Image.open(second) as other:
+        if one.size != other.size:
+            return 1.0
+        old, new = (np.asarray(each.convert("RGB"), dtype=np.int16) for each in (one, other))
+    share = float((np.abs(old - new).max(axis=2) > SHADES).mean())
+    return share if share > PIXELS else 0.0
 
 
 def drawn_mean(estimate: Estimate) -> float | None:
@@ -77,3 +104,9 @@ def draw_point(axes: "Axes", across: Estimate, up: Estimate, marker: str, colour
 def plain(text: str) -> str:
     """Without matplotlib's markup for formulas."""
     return one_line(text).replace("$", r"\$")
+
+
+def axis_title(column: Column) -> str:
+    """The network, if any, is on a second line."""
+    network = f"\n({plain(column.network)})" if column.network else ""
+    return f"{plain(column.title)}{scale_and_direction(column)}{network}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageFont
 
-from reports.tables.markup import one_line
+from reports.tables.escape import one_line
 
 TITLE_LINES, HEADER_LINES, CAPTION_LINES = 2, 2, 3
 

@@ -1,27 +1,25 @@
 """The ablations' tables and plots: the sweep of guidance, and models trained with and without distillation."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from reports.plots.ablations import plot_distillation, plot_guidance
+from reports.plots.seeds import draw_seeds
+from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import ReportError, Run, read_runs
 from reports.tables import piebench
-from reports.tables.comparison import (
-    conditions,
-    explained,
-    facts,
-    measured_row,
-    shown_columns,
-    undefined_notes,
-    write_pages,
-)
+from reports.tables.comparison import read_published
 from reports.tables.model import Block, Column, Row, Table
+from reports.tables.report import write_report
+from reports.tables.rows import conditions, facts, mean_of, measured_row, undefined_notes, with_networks
 from reports.tables.statistics import LEVEL, Estimate, jackknife_interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PUBLISHED_ETA = 3.0
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, network="miniature-perception-features")
@@ -33,21 +31,21 @@ DISTILLATION_COLUMNS = (
     Column(key="followed", title="Instruction followed", power=2, higher_is_better=True, network=HEADS),
     *(column for column in piebench.COLUMNS if column.key in ("clip_whole", "clip_edited")),
 )
+WITH_FID = (FID, *DISTILLATION_COLUMNS)
 TEACHERS = {"none": "no distillation", "dinov2": "DINO stand-in", "clip": "CLIP stand-in"}
-PUBLISHED = Path(__file__).parents[1] / "published" / "ablation_distillation.csv"
+PUBLISHED = "ablation_distillation.csv"
 SOURCE = "arXiv 2501.04699, ablation of the distillation loss"
 PUBLISHED_COLUMNS = tuple(
     Column(key=f"{task}_fid", title=f"FID, {name} to image", power=0, higher_is_better=False)
     for task, name in (("depth", "depth"), ("canny", "canny"), ("seg", "segmentation"))
 )
 PUBLISHED_LABELS = {"none": "no distillation", "dinov2-0.5": "DINOv2, weight 0.5"}
-
-
 NO_DIFFERENCE = "An interval that holds 0 shows no difference in either direction."
+TRADEOFFS = (("structure_distance", "clip_edited"), ("psnr", "clip_whole"))  # preservation, alignment
 
 
 def render(
-    run_dirs: Sequence[Path],
+    paths: Sequence[Path],
     out: Path,
     allow_partial: bool = False,
     *,
@@ -55,54 +53,46 @@ def render(
     notes: Sequence[str] = (),
     plots: bool = True,
 ) -> list[Path]:
-    """Write ablation-<axis> as .md, .tex and .csv, with `plots` as .png too; returns the files. axis: one of AXES.
-    notes: go below the table. Raises ReportError as piebench does, and for runs of the distillation without an FID."""
-    columns, tables, plot = AXES[axis]
-    keys = [column.key for column in columns]
-    measured, *others = tables(read_runs(run_dirs, keys, piebench.FACTS, allow_partial=allow_partial))
-    name = f"ablation-{axis}"
-    written = write_pages({name: [_with_notes(measured, notes), *others]}, out)
-    return [*written, *plot(measured, out / name)] if plots else written
+    """Write ablation-<axis> as .md, .tex, .csv and .html, with `plots` as .png and .pdf too; returns the files. axis:
+    one of AXES. notes: go below the table. Raises ReportError as piebench does, and for runs of the distillation
+    without an FID."""
+    chosen, name = AXES[axis], f"ablation-{axis}"
+    keys = [column.key for column in chosen.columns]
+    runs = read_runs(paths, keys, piebench.FACTS, allow_partial=allow_partial)
+    tables = chosen.tables(runs)
+    return write_report(runs, {name: tables}, {name: chosen.draw(tables[0]) if plots else None}, out, notes)
 
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
     """A row for each strength, from the weakest to the strongest, below the references; differences to the weakest."""
     swept = sorted((run for run in runs if not run.is_reference), key=_eta)
-    references = [run for run in runs if run.is_reference]
-    rows = [_row(run.method, "reference", [run], piebench.COLUMNS, reference=True) for run in references]
+    rows = _reference_rows(runs, piebench.COLUMNS)
     rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], piebench.COLUMNS) for run in swept]
-    first = runs[0]
-    shown = shown_columns(first.manifest, piebench.COLUMNS)
-    measured = Table(
-        caption=f"EditAR at several strengths of guidance (eta), measured. {conditions(first)}",
-        columns=shown,
-        blocks=(Block(label="Measured", rows=tuple(rows), facts=facts(first)),),
-        notes=(
-            "The published figure 6 is of this sweep at full size; it has no numbers to stand beside these.",
-            *undefined_notes(runs, piebench.COLUMNS),
-        ),
-        marked=False,
-    )
-    differences = tuple(
+    differences = [
         _difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], piebench.COLUMNS) for run in swept[1:]
-    )
+    ]
     label = f"Row minus eta {_eta(swept[0]):g}"
+    figure_6 = "The published figure 6 is of this sweep at full size; it has no numbers to stand beside these."
     return [
-        measured,
-        Table(
-            caption=f"Differences between strengths of guidance ({label.lower()}), paired by sample. "
-            f"{conditions(first)}",
-            columns=shown,
-            blocks=(Block(label=label, rows=differences, facts=facts(first)),),
-            notes=(NO_DIFFERENCE,),
-            marked=False,
+        _table(
+            f"EditAR at several strengths of guidance (eta), measured. {conditions(runs[0])}",
+            runs[0],
+            piebench.COLUMNS,
+            {"Measured": rows},
+            (figure_6, *undefined_notes(runs, piebench.COLUMNS)),
+        ),
+        _table(
+            f"Differences between strengths of guidance ({label.lower()}), paired by sample. {conditions(runs[0])}",
+            runs[0],
+            piebench.COLUMNS,
+            {label: differences},
+            (NO_DIFFERENCE,),
         ),
     ]
 
 
 def distillation_tables(runs: Sequence[Run]) -> list[Table]:
     """Each teacher over all seeds and seed by seed; differences to none; the published table."""
-    references = [run for run in runs if run.is_reference]
     by_teacher = {
         teacher: sorted((run for run in runs if _training(run).get("teacher") == teacher), key=_seed)
         for teacher in TEACHERS
@@ -110,42 +100,53 @@ def distillation_tables(runs: Sequence[Run]) -> list[Table]:
     if missing := [teacher for teacher, found in by_teacher.items() if not found]:
         raise ReportError(f"there is no run with {', '.join(missing)}: start python -m benchmarks.ablations again")
     first = by_teacher["none"][0]
-    shown = (FID, *shown_columns(first.manifest, DISTILLATION_COLUMNS))
-    means = [_fid_row(run.method, "reference", [run], reference=True) for run in references]
-    means += [_fid_row(TEACHERS[each], f"{len(found)} seeds", found) for each, found in by_teacher.items()]
+    means = _reference_rows(runs, WITH_FID)
+    means += [_row(TEACHERS[each], f"{len(found)} seeds", found, WITH_FID) for each, found in by_teacher.items()]
     single = [
-        _fid_row(TEACHERS[each], f"seed {_seed(run)}", [run]) for each, found in by_teacher.items() for run in found
+        _row(TEACHERS[each], f"seed {_seed(run)}", [run], WITH_FID)
+        for each, found in by_teacher.items()
+        for run in found
     ]
-    blocks = (("Measured, all seeds", means), ("Measured, seed by seed", single))
-    measured = Table(
-        caption=f"EditAR trained with and without distillation, measured on held-out edits. {conditions(first)}",
-        columns=shown,
-        blocks=tuple(Block(label=label, rows=tuple(rows), facts=facts(first)) for label, rows in blocks),
-        notes=(*_training_notes(by_teacher["dinov2"][0]), *undefined_notes(runs, DISTILLATION_COLUMNS)),
+    measured = _table(
+        f"EditAR trained with and without distillation, measured on held-out edits. {conditions(first)}",
+        first,
+        WITH_FID,
+        {"Measured, all seeds": means, "Measured, seed by seed": single},
+        (*_training_notes(by_teacher["dinov2"][0]), *undefined_notes(runs, DISTILLATION_COLUMNS)),
+    )
+    differences = _table(
+        f"Differences to the model without distillation, paired by seed and sample. {conditions(first)}",
+        first,
+        WITH_FID,
+        {"Row minus no distillation": _teacher_differences(by_teacher)},
+        (NO_DIFFERENCE,),
+    )
+    return [measured, differences, _published()]
+
+
+def _table(
+    caption: str, run: Run, columns: Sequence[Column], blocks: Mapping[str, Sequence[Row]], notes: tuple[str, ...]
+) -> Table:
+    """Rows by the labels of their blocks; `run` is one of the table's."""
+    return Table(
+        caption=caption,
+        columns=with_networks(run, columns),
+        blocks=tuple(Block(label=label, rows=tuple(rows), facts=facts(run)) for label, rows in blocks.items()),
+        notes=notes,
         marked=False,
     )
-    return [measured, _differences(by_teacher, shown), _published()]
 
 
-def _differences(by_teacher: dict[str, list[Run]], shown: Sequence[Column]) -> Table:
-    base = by_teacher["none"]
-    rows = []
+def _teacher_differences(by_teacher: Mapping[str, Sequence[Run]]) -> list[Row]:
+    base, rows = by_teacher["none"], []
     for teacher in ("dinov2", "clip"):
         with_teacher = by_teacher[teacher]
         if [_seed(run) for run in with_teacher] != [_seed(run) for run in base]:
             raise ReportError(f"{teacher} and none were trained with other seeds: start the ablation again")
         pairs = list(zip(with_teacher, base, strict=True))
-        groups = [(f"{len(pairs)} seeds", pairs), *((f"seed {_seed(run)}", [(run, none)]) for run, none in pairs)]
-        for kind, group in groups:
-            rows.append(_with_fid(_difference_row(TEACHERS[teacher], kind, group, DISTILLATION_COLUMNS), group))
-    label = "Row minus no distillation"
-    return Table(
-        caption=f"Differences to the model without distillation, paired by seed and sample. {conditions(base[0])}",
-        columns=tuple(shown),
-        blocks=(Block(label=label, rows=tuple(rows), facts=facts(base[0])),),
-        notes=(NO_DIFFERENCE,),
-        marked=False,
-    )
+        rows.append(_difference_row(TEACHERS[teacher], f"{len(pairs)} seeds", pairs, WITH_FID))
+        rows += [_difference_row(TEACHERS[teacher], f"seed {_seed(pair[0])}", [pair], WITH_FID) for pair in pairs]
+    return rows
 
 
 def _published() -> Table:
@@ -156,7 +157,7 @@ def _published() -> Table:
             samples="",
             estimates=tuple(Estimate(mean=float(record[column.key])) for column in PUBLISHED_COLUMNS),
         )
-        for record in pd.read_csv(PUBLISHED).to_dict("records")
+        for record in read_published(PUBLISHED)
     )
     return Table(
         caption=f"Published with EditAR ({SOURCE}). Not comparable with the measured rows, which have another task, "
@@ -165,10 +166,6 @@ def _published() -> Table:
         blocks=(Block(label=f"Published ({SOURCE})", rows=rows, facts={"source": SOURCE}),),
         marked=False,
     )
-
-
-def _with_notes(table: Table, notes: Sequence[str]) -> Table:
-    return replace(table, notes=(*table.notes, *notes))
 
 
 def _training_notes(run: Run) -> list[str]:
@@ -186,39 +183,41 @@ def _training_notes(run: Run) -> list[str]:
     ]
 
 
+def _reference_rows(runs: Sequence[Run], columns: Sequence[Column]) -> list[Row]:
+    return [_row(run.method, "reference", [run], columns, reference=True) for run in runs if run.is_reference]
+
+
 def _row(label: str, kind: str, runs: Sequence[Run], columns: Sequence[Column], reference: bool = False) -> Row:
-    """Means over the samples of all `runs`, which are of one method or differ in the seed of its training."""
-    return _estimated(label, kind, runs, columns, [_mean(runs, column.key) for column in columns], reference)
-
-
-def _fid_row(label: str, kind: str, runs: Sequence[Run], reference: bool = False) -> Row:
-    """As `_row`, of DISTILLATION_COLUMNS, after the FID: the mean of the runs', each taken of its own images."""
-    values, left_out = zip(*map(read_fid, runs), strict=True)
-    fid = jackknife_interval(float(np.mean(values)), sum(left_out) / len(runs))
-    means = (_mean(runs, column.key) for column in DISTILLATION_COLUMNS)
-    return _estimated(label, kind, runs, (FID, *DISTILLATION_COLUMNS), [fid, *means], reference)
+    """Means over the samples of all `runs`, which are of one method or differ in the seed of its training; of FID the
+    mean of the runs', each taken of its own images."""
+    samples = pd.concat([run.samples for run in runs])
+    estimates = [_mean_fid(map(read_fid, runs)) if c is FID else mean_of(samples, c.key) for c in columns]
+    return _counted(label, kind, runs, columns, estimates, reference)
 
 
 def _difference_row(label: str, kind: str, pairs: Sequence[tuple[Run, Run]], columns: Sequence[Column]) -> Row:
     """Means of first minus second over the samples of all pairs."""
     sources = pd.concat([run.samples["source_id"] for run, _ in pairs])
-    differences = (
-        pd.concat([(run.samples[column.key] - base.samples[column.key]).loc[run.samples.index] for run, base in pairs])
-        for column in columns
-    )
-    estimates = [mean_interval(each, sources) for each in differences]
-    return _estimated(label, kind, [run for run, _ in pairs], columns, estimates)
+
+    def estimate(column: Column) -> Estimate:
+        if column is FID:
+            fids = ((read_fid(run), read_fid(base)) for run, base in pairs)
+            return _mean_fid((run[0] - base[0], run[1] - base[1]) for run, base in fids)
+        differences = (
+            (run.samples[column.key] - base.samples[column.key]).loc[run.samples.index] for run, base in pairs
+        )
+        return mean_interval(pd.concat(differences), sources)
+
+    return _counted(label, kind, [run for run, _ in pairs], columns, [estimate(column) for column in columns])
 
 
-def _with_fid(row: Row, pairs: Sequence[tuple[Run, Run]]) -> Row:
-    """A difference row with that of FID before the others."""
-    fids = [(read_fid(run), read_fid(base)) for run, base in pairs]
-    value = float(np.mean([run[0] - base[0] for run, base in fids]))
-    estimate = jackknife_interval(value, sum(run[1] - base[1] for run, base in fids) / len(pairs))
-    return replace(row, estimates=(estimate, *row.estimates))
+def _mean_fid(fids: Iterable[tuple[float, pd.Series]]) -> Estimate:
+    """Of distances, each with those with one pair left out."""
+    values, left_out = zip(*fids, strict=True)
+    return jackknife_interval(float(np.mean(values)), sum(left_out) / len(values))
 
 
-def _estimated(
+def _counted(
     label: str,
     kind: str,
     runs: Sequence[Run],
@@ -228,11 +227,6 @@ def _estimated(
 ) -> Row:
     done, expected = (sum(each) for each in zip(*((len(run.samples), run.expected) for run in runs), strict=True))
     return measured_row(label, estimates, columns, kind=kind, done=done, expected=expected, reference=reference)
-
-
-def _mean(runs: Sequence[Run], key: str) -> Estimate:
-    samples = pd.concat([run.samples for run in runs])
-    return explained(mean_interval(samples[key], samples["source_id"]), samples, key)
 
 
 def read_fid(run: Run) -> tuple[float, pd.Series]:
@@ -264,10 +258,30 @@ def _eta_kind(run: Run) -> str:
     return "the paper's choice" if _eta(run) == PUBLISHED_ETA else ""
 
 
-# Of each axis the scores of single samples, the tables of all runs, and the plot of the first of these.
-AXES: dict[
-    str, tuple[Sequence[Column], Callable[[Sequence[Run]], list[Table]], Callable[[Table, Path], list[Path]]]
-] = {
-    "guidance": (piebench.COLUMNS, guidance_tables, plot_guidance),
-    "distillation": (DISTILLATION_COLUMNS, distillation_tables, plot_distillation),
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """columns: the scores of single samples. tables: of all runs. draw: the plot of the first of these."""
+
+    columns: tuple[Column, ...]
+    tables: Callable[[Sequence[Run]], list[Table]]
+    draw: Callable[[Table], "Figure"]
+
+
+AXES = {
+    "guidance": Axis(
+        columns=piebench.COLUMNS,
+        tables=guidance_tables,
+        draw=lambda table: draw_tradeoff(
+            "EditAR, miniature, by the strength of guidance (eta)",
+            table.columns,
+            table.blocks[0],
+            TRADEOFFS,
+            sweep=True,
+        ),
+    ),
+    "distillation": Axis(
+        columns=DISTILLATION_COLUMNS,
+        tables=distillation_tables,
+        draw=lambda table: draw_seeds("Distillation, miniature", table.columns, *table.blocks),
+    ),
 }

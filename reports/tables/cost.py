@@ -1,21 +1,24 @@
 """What each method took, beside the tables of scores: it differs from run to run, and they do not."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.runs.schema import Cost
 from editar.io.atomic import write_text
 from reports.runs import Run
-from reports.tables.markup import csv_text, markdown_text
+from reports.tables.escape import markdown_text
+from reports.tables.format import csv_table, markdown_table
 
-FIELDS = (
-    "method", "device", "images", "load_seconds", "seconds_per_image", "peak_memory_bytes", "before_bytes", "memory",
-)  # fmt: skip
-TITLES = (
-    "Method", "Device", "Images", "Loading, s", "Seconds an image", "Peak memory, MB", "of it held before, MB",
-    "Memory",
-)  # fmt: skip
+TITLES = {
+    "method": "Method",
+    "device": "Device",
+    "images": "Images",
+    "load_seconds": "Loading, s",
+    "seconds_per_image": "Seconds an image",
+    "peak_memory_bytes": "Peak memory, MB",
+    "before_bytes": "of it held before, MB",
+    "memory": "Memory",
+}
 NOTE = (
     "Measured while the method was loaded and at work, of the process; what it held before are mostly the scoring "
     "networks. An external method's own processes are not in its memory."
@@ -27,19 +30,21 @@ def write_cost(runs: Sequence[Run], out: Path, name: str) -> list[Path]:
 
     There is no LaTeX file: tables.tex shows what is the same wherever it is measured.
     """
-    lines = [line for run in runs if (line := _line(run))]
+    lines = [_line(run, run.manifest.cost) for run in runs if run.manifest.cost is not None]
     paths = [out / f"{name}-cost.{kind}" for kind in ("md", "csv")]
     if not lines:
         for path in paths:
             path.unlink(missing_ok=True)
         return []
-    return [write_text(path, text) for path, text in zip(paths, (_markdown(lines), _csv(lines)), strict=True)]
+    rows = [[_cell(field, value) for field, value in line.items()] for line in lines]
+    table = markdown_table(list(TITLES.values()), rows, numbers=range(2, len(TITLES) - 1))
+    texts = (f"What making the images took.\n\n{table}\n\n- {NOTE}\n", csv_table(lines, list(TITLES)))
+    return [write_text(path, text) for path, text in zip(paths, texts, strict=True)]
 
 
-def _line(run: Run) -> dict[str, object] | None:
-    cost, device = run.manifest.cost, run.manifest.device
-    if cost is None:
-        return None
+def _line(run: Run, cost: Cost) -> dict[str, object]:
+    """By the names of TITLES, in their order."""
+    device = run.manifest.device
     return {
         "method": run.method,
         "device": f"{device.type or ''} {device.name}".strip(),
@@ -52,25 +57,9 @@ def _line(run: Run) -> dict[str, object] | None:
     }
 
 
-def _markdown(lines: Sequence[dict[str, object]]) -> str:
-    def cell(field: str, value: object) -> str:
-        if field.endswith("_bytes"):
-            return f"{int(str(value)) / 1e6:.0f}"
-        if isinstance(value, float):
-            return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-        return markdown_text(str(value))
-
-    rows = [TITLES, tuple("---" if field in ("method", "device", "memory") else "---:" for field in FIELDS)]
-    rows += [tuple(cell(field, line[field]) for field in FIELDS) for line in lines]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"What making the images took.\n\n{table}\n\n- {NOTE}\n"
-
-
-def _csv(lines: Sequence[dict[str, object]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: csv_text(value) if isinstance(value, str) else value for name, value in line.items()} for line in lines
-    )
-    return out.getvalue()
+def _cell(field: str, value: object) -> str:
+    if field.endswith("_bytes"):
+        return f"{int(str(value)) / 1e6:.0f}"
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return markdown_text(str(value))

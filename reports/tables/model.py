@@ -75,15 +75,15 @@ class Table:
             if estimate.p_holm is not None and estimate.p_holm < SIGNIFICANT
         }
         for c, column in enumerate(self.columns):
-            shown = {
+            printed = {
                 r: round(mean, DIGITS)
                 for r, row in enumerate(block.rows)
                 if not row.reference and (mean := row.estimates[c].mean) is not None
             }
-            if not self.marked or len(shown) < 2:
+            if not self.marked or len(printed) < 2:
                 continue
-            ranking = sorted(set(shown.values()), reverse=column.higher_is_better)
-            for r, value in shown.items():
+            ranking = sorted(set(printed.values()), reverse=column.higher_is_better)
+            for r, value in printed.items():
                 if value in ranking[:2]:
                     marks[r, c] = "best" if value == ranking[0] else "second"
         return marks
@@ -91,8 +91,15 @@ class Table:
 
 DIGITS = 2
 SIGNIFICANT = 0.05
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float) -> str:
     """Two digits as in the paper, without a negative zero."""
     return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
+
+
+def scale_and_direction(column: Column) -> str:
+    """What follows a column's title wherever Unicode may stand."""
+    power = f" ×10{str(column.power).translate(SUPERSCRIPT)}" if column.power else ""
+    return f"{power} {'↑' if column.higher_is_better else '↓'}"

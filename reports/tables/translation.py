@@ -6,23 +6,21 @@ benchmarks/runs/fid.py documents.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
-from reports.plots.scores import clear_plots, write_bars
+from reports.plots.bars import draw_bars
 from reports.runs import ReportError, Run, read_runs
-from reports.tables import comparison
-from reports.tables.comparison import MARKS, conditions, facts, shown_columns, undefined_notes, write_pages
-from reports.tables.cost import write_cost
-from reports.tables.model import Block, Column, Row
-from reports.tables.pairwise import pairwise
-from reports.tables.statistics import Estimate, mean_interval, mean_iou_difference, mean_iou_interval, paired_difference
+from reports.tables.comparison import Comparison, read_published
+from reports.tables.model import Column, Row
+from reports.tables.report import write_report
+from reports.tables.rows import mean_of, measured_row, undefined_notes
+from reports.tables.statistics import Estimate, mean_iou_difference, mean_iou_interval, paired_difference
 
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, backbone="features")
 COLUMNS = {
@@ -38,21 +36,19 @@ COLUMNS = {
         FID,
     ),
 }
-KID = Column(key="kid", title="KID", power=3, higher_is_better=False, backbone="features")  # of runs with --kid
-OF_ALL_IMAGES = ("fid", "kid", "mean_iou")  # no means over samples
+OF_ALL_IMAGES = ("fid", "mean_iou")  # no means over samples
 # What the published file calls these columns. The paper's SSIM of edges is what its code takes: MS-SSIM.
 PUBLISHED_NAMES = {
     "depth": {"depth_rmse": "depth_rmse", "fid": "depth_fid"},
     "canny": {"ms_ssim": "canny_ssim_e2", "fid": "canny_fid"},
     "segmentation": {"mean_iou": "seg_miou_e2", "fid": "seg_fid"},
 }
-PUBLISHED = Path(__file__).parents[1] / "published" / "table2_translation.csv"
+PUBLISHED = "table2_translation.csv"
 SOURCE = "arXiv 2501.04699, Table 2"
 PROTOCOL = "translation/editar-released/v1"
 RECORDS = 5000  # images of a task, over which the published numbers go
 FACTS = ("source_id", "draw")
 NOT_MEASURED = "not measured"
-KID_NOTE = "KID is one number of all images and has no interval; it is against the data set's real images."
 EDGES_NOTE = "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM."
 AGAIN = "start the benchmark again"
 
@@ -82,54 +78,40 @@ def render(
     for run in runs:
         if fids[run.method].reference != fids[runs[0].method].reference:
             raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
-    if any(fid.kid is not None for fid in fids.values()):
-        columns = (*columns, KID)
-    shown = shown_columns(runs[0].manifest, columns)
-    measured = [_row(run, fids[run.method], columns) for run in runs]
-    published = Block(
-        label=f"Published ({SOURCE})", rows=tuple(_published_rows(task, columns)), facts={"source": SOURCE}
+    published = tuple(_published_rows(task))
+    whole = Comparison(
+        title=f"{task.capitalize()} to image",
+        columns=columns,
+        published=published,
+        measured=_beside(published, [_row(run, fids[run.method], columns) for run in runs]),
+        run=runs[0],
+        source=SOURCE,
+        protocol=PROTOCOL,
+        records=RECORDS,
+        counted="images",
+        notes=_notes(task, runs, fids),
     )
-    ours = Block(label="Measured", rows=_beside(published.rows, measured), facts=facts(runs[0]))
-    title, said = f"{task.capitalize()} to image", conditions(runs[0], counted="images")
-    differences = comparison.not_as_published(runs[0].manifest, columns, shown, PROTOCOL, RECORDS)
-    if file := fids[runs[0].method].reference_file:
-        differences.append(f"FID against {file}")
     pages = {
-        name: comparison.compared(
-            title,
-            published,
-            ours,
-            columns=columns,
-            shown=shown,
-            conditions=said,
-            differences=differences,
-            notes=_notes(task, runs, fids),
-        ),
-        f"{name}-deviation": comparison.deviations(
-            title, published, ours, shown=shown, conditions=said, differences=differences
-        ),
-        f"{name}-pairwise": pairwise(title, runs, columns, shown, _kind, partial(_pair, fids), counted="images"),
+        name: whole.tables(),
+        f"{name}-deviation": whole.deviations(),
+        f"{name}-pairwise": whole.pairwise(runs, _kind, partial(_paired, fids)),
     }
-    bars = write_bars(out / f"{name}-bars", title, shown, ours, None if differences else published) if plots else []
-    if not bars:
-        clear_plots(out, [f"{name}-bars"])
-    figures = {name: [f"{name}-bars"] if bars else []}
-    return [*write_pages(pages, out, notes=notes, figures=figures), *write_cost(runs, out, name), *bars]
+    beside = None if whole.differences else whole.published_block
+    bars = draw_bars(whole.title, whole.measured_columns, whole.measured_block, beside) if plots else None
+    return write_report(runs, pages, {f"{name}-bars": bars}, out, notes)
 
 
 def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, Fid]) -> tuple[str, ...]:
     edges = (EDGES_NOTE,) if task == "canny" else ()
-    return (MARKS, *edges, *_fid_notes(fids), *_draw_notes(runs), *undefined_notes(runs, COLUMNS[task]))
+    return (*edges, *_fid_notes(fids), *_draw_notes(runs), *undefined_notes(runs, COLUMNS[task]))
 
 
-def _pair(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:
+def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:
     samples = first.samples
-    if column.key in ("fid", "kid"):
-        values = [getattr(fids[run.method], column.key) for run in (first, second)]
+    if column.key == "fid":
+        values = [fids[run.method].fid for run in (first, second)]
         mean = None if values[0] is None or values[1] is None else values[0] - values[1]
-        return Estimate(
-            mean=mean, n=len(samples), note=f"{column.title} is one number of all images: no interval and no test"
-        )
+        return Estimate(mean=mean, n=len(samples), note="FID is one number of all images: no interval and no test")
     if column.key != "mean_iou":
         return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"], test=True)
     both = samples.index.intersection(second.samples.index)
@@ -142,7 +124,7 @@ def _pair(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> E
 def read_fid(run: Run) -> Fid:
     """The run's FID. Raises ReportError where it is not of the run's images and networks."""
     fid, path = run.fid, run.fid_path
-    if fid is None or fid.draws is None or fid.reference_images is fid.reference_file is None:
+    if fid is None or fid.draws is None or fid.reference_images is None:
         raise ReportError(f"{path} has no FID of a translation; {AGAIN}")
     if fid.generated != list_digest(sorted(run.samples["image_sha256"])):
         raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
@@ -152,7 +134,7 @@ def read_fid(run: Run) -> Fid:
 
 
 def _row(run: Run, fid: Fid, columns: Sequence[Column]) -> Row:
-    return comparison.measured_row(
+    return measured_row(
         run.method,
         [_estimate(run, fid, column.key) for column in columns],
         columns,
@@ -165,7 +147,7 @@ def _row(run: Run, fid: Fid, columns: Sequence[Column]) -> Row:
 
 def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...]:
     """The measured rows in the order of the published ones, with one that says so for each that was not measured."""
-    methods = {record["method"]: record["reproduced_by"] for record in _published()}
+    methods = {record["method"]: record["reproduced_by"] for record in read_published(PUBLISHED)}
     rows: list[Row] = []
     for other in published:
         missing = Row(
@@ -189,18 +171,16 @@ def _kind(run: Run) -> str:
 
 def _kinds() -> dict[str, str]:
     """By the paper's names."""
-    return {each["method"]: "unified" if each["unified"] else "one task" for each in _published()}
+    return {each["method"]: "unified" if each["unified"] else "one task" for each in read_published(PUBLISHED)}
 
 
 def _estimate(run: Run, fid: Fid, column: str) -> Estimate:
     samples = run.samples
     if column == "fid":
         return Estimate(mean=fid.fid, n=fid.images, note="; ".join([_against(fid), *_fid_reasons(fid)]))
-    if column == "kid":
-        return Estimate(mean=fid.kid, n=fid.images, note=KID_NOTE if fid.kid is not None else "not taken (--kid)")
     if column == "mean_iou":
         return mean_iou_interval(class_counts(run, samples.index), samples["draw"], samples["source_id"])
-    return comparison.explained(mean_interval(samples[column], samples["source_id"]), samples, column)
+    return mean_of(samples, column)
 
 
 def class_counts(run: Run, samples: pd.Index) -> np.ndarray:
@@ -217,12 +197,12 @@ def class_counts(run: Run, samples: pd.Index) -> np.ndarray:
     return counts
 
 
-def _published_rows(task: str, columns: Sequence[Column]) -> Iterator[Row]:
+def _published_rows(task: str) -> Iterator[Row]:
     names = PUBLISHED_NAMES[task]
-    for record in _published():
+    for record in read_published(PUBLISHED):
         if pd.isna(record[names["fid"]]):
             continue  # the paper has no number of this method and task
-        means = [record[names[column.key]] if column.key in names else None for column in columns]
+        means = [record[names[column.key]] if column.key in names else None for column in COLUMNS[task]]
         yield Row(
             label=record["method"],
             kind=f"{_kinds()[record['method']]}, {record['t2i_model']}",
@@ -232,14 +212,8 @@ def _published_rows(task: str, columns: Sequence[Column]) -> Iterator[Row]:
         )
 
 
-@cache
-def _published() -> list[dict[str, Any]]:
-    return pd.read_csv(PUBLISHED).to_dict("records")
-
-
 def _against(fid: Fid) -> str:
-    real = f"{fid.reference_images} real images" if fid.reference_file is None else f"the file {fid.reference_file}"
-    return f"against {real} of digest {fid.reference[:12]}, in {fid.dimension} features"
+    return f"against {fid.reference_images} real images of digest {fid.reference[:12]}, in {fid.dimension} features"
 
 
 def _fid_reasons(fid: Fid) -> list[str]:
@@ -254,8 +228,6 @@ def _fid_notes(fids: Mapping[str, Fid]) -> list[str]:
     for method, fid in fids.items():
         for reason in _fid_reasons(fid):
             reasons.setdefault(reason, []).append(method)
-    if any(fid.kid is not None for fid in fids.values()):
-        notes.append(KID_NOTE)
     return notes + [f"FID of {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
 
 

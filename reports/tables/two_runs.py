@@ -12,9 +12,9 @@ import pandas as pd
 from reports.benchmark import BENCHMARKS, Benchmark
 from reports.runs import ReportError, Run, read_run
 from reports.tables import translation
-from reports.tables.comparison import shown_columns
-from reports.tables.markup import markdown_text
+from reports.tables.escape import markdown_text
 from reports.tables.model import Column, number
+from reports.tables.rows import with_networks
 from reports.tables.statistics import LEVEL, REPLICATES, Estimate, paired_difference
 
 MOVED = 10  # samples shown of a column
@@ -106,7 +106,7 @@ def _pair(a: Run, b: Run) -> Pair:
             left_out.append(column.title)
     if "source_id" not in a.attempted:
         raise ReportError(f"{a.path}: samples.parquet lacks the column source_id; start the benchmark again")
-    return Pair(first=a, second=b, columns=shown_columns(a.manifest, columns), left_out=tuple(left_out))
+    return Pair(first=a, second=b, columns=with_networks(a, columns), left_out=tuple(left_out))
 
 
 def _benchmark(run: Run) -> Benchmark:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.tables.markup import to_latex, to_markdown
+from reports.tables.format import to_latex, to_markdown
 from reports.tables.model import Block, Column, Row, Table, number
 from reports.tables.statistics import Estimate
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
-from reports.destination import destination
+from reports.placement import place_tables
 from reports.summaries import take
 
 Write = Callable[..., Path]
@@ -21,16 +21,16 @@ def folder(write_run: Write, tmp_path: Path) -> Path:
 
 
 def test_equal_numbers_need_no_word_in_the_table(write_run: Write, folder: Path, tmp_path: Path) -> None:
-    place = destination([write_run("editar", seed=1)], folder, tmp_path / "elsewhere")
+    place = place_tables([write_run("editar", seed=1)], folder, tmp_path / "elsewhere")
     assert (place.folder, place.notes) == (folder, ())
-    assert [path.stem for path in place.committed] == ["copy-source", "masactrl"]
+    assert [path.stem for path in place.rows if path.is_file()] == ["copy-source", "masactrl"]
     assert "rows taken from" in place.message and "copy-source, masactrl" in place.message
 
 
 def test_other_numbers_and_new_rows_are_named(write_run: Write, folder: Path, tmp_path: Path) -> None:
     runs = [write_run("editar", seed=9), write_run("masactrl", seed=2), write_run("mine", seed=8)]
-    place = destination(runs, folder, tmp_path / "elsewhere")
-    assert [path.stem for path in place.committed] == ["copy-source"]
+    place = place_tables(runs, folder, tmp_path / "elsewhere")
+    assert [path.stem for path in place.rows if path.is_file()] == ["copy-source"]
     [note] = place.notes
     assert note.endswith("committed summaries: editar, mine.")
     assert "equal to" in place.message and "masactrl" in place.message.splitlines()[0]
@@ -42,8 +42,8 @@ def test_other_records_or_seeds_go_elsewhere(write_run: Write, folder: Path, tmp
         "seed": write_run("editar", manifest={"seed": 1}, folder="seed"),
         "unfinished": write_run("editar", manifest={"counts": {"expected": 13}}, folder="unfinished"),
     }.items():
-        place = destination([run], folder, tmp_path / "elsewhere")
-        assert (place.folder, place.committed) == (tmp_path / "elsewhere", ()), name
+        place = place_tables([run], folder, tmp_path / "elsewhere")
+        assert (place.folder, place.all_run) == (tmp_path / "elsewhere", True), name
         assert str(tmp_path / "elsewhere") in place.message
 
 

@@ -1,4 +1,4 @@
-"""Whether the samples of a run score what they score in a committed summary, within what another machine may change.
+"""Whether a run reproduces the scores of a committed summary, sample by sample, within what another machine may change.
 
 The same pictures go through the same networks, but a processor's kernels sum in their own order: float32 results differ
 in the last digits, and a saved pixel by one shade where the result lies between two. From kernels for AVX-512 to those
@@ -33,7 +33,7 @@ SETTINGS = ("suite", "benchmark", "protocol", "dataset.digest", "scoring", "seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Reproduction:
     """largest: by column, the largest deviation of a sample. outside: the samples beyond the tolerances, with what is.
     allowed: how many there may be. images: how many are the same to the byte, of `samples`."""
 
@@ -49,8 +49,19 @@ class Agreement:
     def holds(self) -> bool:
         return len(self.outside) <= self.allowed
 
+    def __str__(self) -> str:
+        """A line for people, and one for each sample outside the tolerances."""
+        deviations = ", ".join(f"{column} {value:.2g}" for column, value in self.largest.items())
+        verdict = "agrees" if self.holds else "DOES NOT AGREE"
+        head = (
+            f"{self.benchmark}/{self.method} {verdict}: {self.images} of {self.samples} images equal to the byte, "
+            f"{len(self.outside)} samples outside the tolerances ({self.allowed} may be); largest deviations: "
+            f"{deviations}"
+        )
+        return "\n  ".join([head, *(f"{name}: {why}" for name, why in sorted(self.outside.items()))])
 
-def agreement(run_dir: Path, summary: Path) -> Agreement:
+
+def reproduction(run_dir: Path, summary: Path) -> Reproduction:
     """Of a run of some of the summary's records. Raises ReportError where they are not the same method and settings."""
     run, committed = read_run(run_dir), read_run(summary)
     for field in ("method", *SETTINGS):
@@ -71,7 +82,7 @@ def agreement(run_dir: Path, summary: Path) -> Agreement:
             outside[sample_id] = "; ".join(filter(None, [outside.get(sample_id), f"{column} by {deviation:.3g}"]))
     outside |= {str(name): "it failed" for name in set(run.attempted.index) - set(run.samples.index)}
     same = run.samples["image_sha256"] == committed.samples["image_sha256"].reindex(run.samples.index)
-    return Agreement(
+    return Reproduction(
         method=run.method,
         benchmark=run.manifest.benchmark,
         samples=len(run.attempted),
@@ -99,15 +110,3 @@ def _value(score: float | None) -> float:
 def _tolerance(run: Run, column: str) -> float:
     edges = column == "ssim" and run.manifest.benchmark == "translation-canny"
     return EDGES_SSIM if edges else TOLERANCES[column]
-
-
-def shown(found: Agreement) -> str:
-    """A line for people, and one for each sample that is outside."""
-    deviations = ", ".join(f"{column} {value:.2g}" for column, value in found.largest.items())
-    verdict = "agrees" if found.holds else "DOES NOT AGREE"
-    head = (
-        f"{found.benchmark}/{found.method} {verdict}: {found.images} of {found.samples} images equal to the byte, "
-        f"{len(found.outside)} samples outside the tolerances ({found.allowed} may be); largest deviations: "
-        f"{deviations}"
-    )
-    return "\n  ".join([head, *(f"{name}: {why}" for name, why in sorted(found.outside.items()))])

@@ -1,0 +1,182 @@
+"""Tables as Markdown, LaTeX, CSV and HTML (page.html, which stands alone: no script, nothing from a network)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from reports.tables.escape import csv_text, html_text, latex_text, markdown_text
+from reports.tables.model import Block, Column, Mark, Row, Table, number, scale_and_direction
+from reports.tables.statistics import Estimate
+
+CSV_FACTS = ("source", "suite", "protocol", "precision", "seed", "dataset_digest", "edit_type")
+CSV_FIELDS = (
+    *("block", "method", "published_as", "kind", "done", "expected", "column", "direction", "scale"),
+    *("mean", "low", "high", "n", "p", "p_holm", "note"),
+    *CSV_FACTS,
+)
+CSV_DIGITS = 9  # what comes after them differs from processor to processor
+PAGE_ROWS = 20  # of two lines each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markup:
+    """How a format writes what a table prints. bold, underlined: with {} for the text. text: escapes."""
+
+    text: Callable[[str], str]
+    bold: str
+    underlined: str
+    infinity: str = "∞"
+    missing: str = "–"
+
+    def mean(self, estimate: Estimate, mark: Mark | None = None) -> str:
+        """As in the paper, the best bold and the second underlined."""
+        if estimate.mean is None:
+            return self.missing
+        text = number(estimate.mean).replace("inf", self.infinity)
+        return {"best": self.bold, "clear": self.bold, "second": self.underlined, None: "{}"}[mark].format(text)
+
+    def rows(self, table: Table, block: Block) -> Iterator[tuple[Row, list[tuple[str, list[str]]]]]:
+        """Each row with its cells: the mean, and the details that stand below or after it."""
+        marks = table.marks(block)
+        for r, row in enumerate(block.rows):
+            means = [self.mean(estimate, marks.get((r, c))) for c, estimate in enumerate(row.estimates)]
+            yield row, [(mean, details(row, e)) for mean, e in zip(means, row.estimates, strict=True)]
+
+
+MARKDOWN = Markup(text=markdown_text, bold="**{}**", underlined="<ins>{}</ins>")
+LATEX = Markup(
+    text=latex_text, bold=r"\textbf{{{}}}", underlined=r"\underline{{{}}}", infinity=r"$\infty$", missing="--"
+)
+HTML = Markup(text=html_text, bold="<b>{}</b>", underlined="<u>{}</u>")
+
+
+def details(row: Row, estimate: Estimate) -> list[str]:
+    """The interval, the corrected p-value, and the count where the column has fewer values than the row has images."""
+    parts = []
+    if estimate.low is not None and estimate.high is not None:
+        parts.append(f"[{number(estimate.low)}, {number(estimate.high)}]")
+    if estimate.p_holm is not None:
+        parts.append(f"p={estimate.p_holm:.4f}")
+    if estimate.n is not None and estimate.n != row.done:
+        parts.append(f"(n={estimate.n})")
+    return parts
+
+
+def to_markdown(table: Table) -> str:
+    titles = (f"{markdown_text(column.full_title)}{scale_and_direction(column)}" for column in table.columns)
+    head = ["Method", "Kind", *titles, "n"]
+    rows: list[Sequence[str]] = []
+    for block in table.blocks:
+        rows.append([f"**{markdown_text(block.label)}**", *[""] * (len(head) - 1)])
+        for row, cells in MARKDOWN.rows(table, block):
+            texts = (" ".join([mean, *more]) for mean, more in cells)
+            rows.append([markdown_text(row.label), markdown_text(row.kind), *texts, row.samples])
+    notes = "".join(f"- {markdown_text(note)}\n" for note in table.notes)
+    lines = markdown_table(head, rows, numbers=range(2, len(head)))
+    return f"{markdown_text(table.caption)}\n\n{lines}\n" + (f"\n{notes}" if notes else "")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Of escaped cells. numbers: the columns that stand to the right."""
+    rule = ["---:" if column in numbers else "---" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def to_latex(table: Table) -> str:
+    r"""A `table*` to \input into a document that loads booktabs and graphicx; one a block if a page is too short."""
+    if len(table.blocks) > 1 and sum(len(block.rows) + 1 for block in table.blocks) > PAGE_ROWS:
+        pages = (replace(table, blocks=(block,), caption=f"{block.label}: {table.caption}") for block in table.blocks)
+        return "\n".join(map(to_latex, pages))
+    head = ["Method", "Kind", *map(_latex_title, table.columns), "n"]
+    rows = []
+    for block in table.blocks:
+        rows.append(rf"\midrule \multicolumn{{{len(head)}}}{{l}}{{\emph{{{latex_text(block.label)}}}}} \\")
+        for row, cells in LATEX.rows(table, block):
+            texts = (_stacked(mean, " ".join(more)) for mean, more in cells)
+            rows.append(" & ".join([latex_text(row.label), latex_text(row.kind), *texts, row.samples]) + r" \\")
+    caption = latex_text(" ".join([table.caption, *table.notes]))
+    return "\n".join(
+        [
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # shrinks only
+            rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def latex_document(names: Sequence[str]) -> str:
+    r"""A document that shows the tables of the files `names`, and the packages that they need."""
+    inputs = "\n".join(rf"\input{{{name}}}" for name in names)
+    return (
+        "\\documentclass[10pt]{article}\n"
+        "\\usepackage[landscape,margin=1.5cm]{geometry}\n"
+        "\\usepackage[T1]{fontenc}\n"
+        "\\usepackage{booktabs,graphicx}\n"
+        "\\setlength{\\belowcaptionskip}{6pt}\n"
+        f"\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+    )
+
+
+def _latex_title(column: Column) -> str:
+    power = rf" $\times 10^{{{column.power}}}$" if column.power else ""
+    title = rf"{latex_text(column.title)}{power} $\{'uparrow' if column.higher_is_better else 'downarrow'}$"
+    return _stacked(title, f"({latex_text(column.network)})" if column.network else "")
+
+
+def _stacked(upper: str, lower: str) -> str:
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{upper} \\ \scriptsize {lower}\end{{tabular}}" if lower else upper
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """One line for each method and column, in the scale of the table, with CSV_DIGITS significant digits."""
+    lines = [
+        line for table in tables for block in table.blocks for row in block.rows for line in _csv(table, block, row)
+    ]
+    return csv_table(lines, CSV_FIELDS)
+
+
+def csv_table(lines: Sequence[Mapping[str, object]], fields: Sequence[str]) -> str:
+    """Texts are escaped; what a line lacks is empty."""
+    escaped = [{k: csv_text(v) if isinstance(v, str) else v for k, v in line.items()} for line in lines]
+    return pd.DataFrame(escaped, columns=list(fields), dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _csv(table: Table, block: Block, row: Row) -> Iterator[dict[str, object]]:
+    for column, estimate in zip(table.columns, row.estimates, strict=True):
+        yield {
+            **{"block": block.label, "method": row.label, "published_as": row.published_as, "kind": row.kind},
+            **{"done": row.done, "expected": row.expected, "column": column.full_title},
+            "direction": "higher is better" if column.higher_is_better else "lower is better",
+            "scale": 10**column.power,
+            **{name: _rounded(getattr(estimate, name)) for name in ("mean", "low", "high", "p", "p_holm")},
+            **{"n": estimate.n, "note": estimate.note},
+            **block.facts,
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{CSV_DIGITS}g}")
+
+
+def to_html(tables: Sequence[Table], name: str, pages: Sequence[str], plots: Sequence[str]) -> str:
+    """The page `name`.html. pages: names of those beside it. plots: names of those there, each a .png and a .pdf."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
+    )  # escapes: text
+    environment.filters |= {"text": html_text, "scale": scale_and_direction}
+    template = environment.get_template("page.html")
+    title = tables[0].caption.partition(".")[0]
+    return template.render(title=title, tables=tables, name=name, pages=pages, plots=plots, rows=HTML.rows)
