@@ -19,6 +19,7 @@ from reports.benchmark import known_benchmark
 from reports.plots.style import share_of_different_pixels
 from reports.runs import ReportError, find_runs
 from reports.summaries import summary_files, take
+from reports.tables.report import write_document
 
 COST = "-cost"  # of files that are written beside the tables, and never committed
 LISTED = 3  # lines of a file
@@ -70,8 +71,8 @@ def check(folder: Path, *, write: bool) -> int:
         for file in differing:
             (folder / file).unlink(missing_ok=True)
         for path in rendered.iterdir():
-            if path.stem != "tables":
-                shutil.copy(path, folder)
+            shutil.copy(path, folder)
+        write_document(folder)  # of benchmarks without summaries too
         print("written")
     return 0
 

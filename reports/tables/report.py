@@ -53,8 +53,7 @@ def write_report(
     for page in pages.keys() - filled.keys():
         for kind in KINDS:
             (out / f"{page}.{kind}").unlink(missing_ok=True)
-    names = sorted(path.stem for pattern in IN_DOCUMENT for path in out.glob(pattern))
-    written.append(write_text(out / DOCUMENT, latex_document(names)))
+    written.append(write_document(out))
     written += write_cost(runs, out, name)
     for plot, figure in plots.items():
         if figure is not None:
@@ -63,3 +62,9 @@ def write_report(
             for path in plot_files(out / plot):
                 path.unlink(missing_ok=True)
     return written
+
+
+def write_document(out: Path) -> Path:
+    """The LaTeX document of all tables in the folder; returns its path."""
+    names = sorted(path.stem for pattern in IN_DOCUMENT for path in out.glob(pattern))
+    return write_text(out / DOCUMENT, latex_document(names))

@@ -1,12 +1,15 @@
 """Runs of some of the rows keep the committed others, and say so; other settings get tables of their own."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from reports.__main__ import main
 from reports.placement import place_tables
+from reports.reproduction import TOLERANCES
 from reports.summaries import take
 
 Write = Callable[..., Path]
@@ -25,6 +28,18 @@ def test_equal_numbers_need_no_word_in_the_table(write_run: Write, folder: Path,
     assert (place.folder, place.notes) == (folder, ())
     assert [path.stem for path in place.rows if path.is_file()] == ["copy-source", "masactrl"]
     assert "rows taken from" in place.message and "copy-source, masactrl" in place.message
+
+
+def test_rounding_leaves_the_committed_row(write_run: Write, frame: Callable[..., pd.DataFrame], folder: Path) -> None:
+    samples = frame(12, 1)
+    for share, stays in ((0.5, True), (2, False)):
+        moved = samples.assign(psnr=samples["psnr"] + share * TOLERANCES["psnr"], image_sha256="f" * 64)
+        place = place_tables([write_run("editar", samples=moved, folder=f"moved-{share}")], folder, folder)
+        assert (folder / "summaries" / "piebench" / "editar.json" in place.rows) == stays, share
+        assert ("equal but for rounding" in place.message) == stays
+        assert bool(place.notes) != stays
+    undefined = samples.assign(undefined=[json.dumps({"psnr": "why"}), *[None] * 11])
+    assert place_tables([write_run("editar", samples=undefined, folder="undefined")], folder, folder).notes
 
 
 def test_other_numbers_and_new_rows_are_named(write_run: Write, folder: Path, tmp_path: Path) -> None:
