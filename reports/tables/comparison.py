@@ -30,7 +30,8 @@ class Comparison:
     """Rows of one benchmark. columns: as published; the measured ones say which networks they are of.
 
     run: one of the measured, whose conditions are those of all. protocol, records: what the published numbers are of.
-    source: of these. counted: what the run's samples are. notes: go below the measured rows.
+    source: of these. counted: what the run's samples are. notes: go below the measured rows. unlike_published: more
+    of what makes the measured rows unlike the published ones.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Comparison:
     records: int
     counted: str = "records"
     notes: tuple[str, ...] = ()
+    unlike_published: tuple[str, ...] = ()
 
     @cached_property
     def measured_columns(self) -> tuple[Column, ...]:
@@ -70,7 +72,7 @@ class Comparison:
             f"the protocol {manifest.protocol}": manifest.protocol != self.protocol,
             f"{self.run.expected} records instead of {self.records}": self.run.expected != self.records,
         }
-        return [reason for reason, holds in reasons.items() if holds]
+        return [*(reason for reason, holds in reasons.items() if holds), *self.unlike_published]
 
     def tables(self) -> list[Table]:
         """One table where the published columns mean the same as the measured ones, else two that say so."""

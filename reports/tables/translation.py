@@ -36,7 +36,8 @@ COLUMNS = {
         FID,
     ),
 }
-OF_ALL_IMAGES = ("fid", "mean_iou")  # no means over samples
+KID = Column(key="kid", title="KID", power=3, higher_is_better=False, backbone="features")  # of runs with --kid
+OF_ALL_IMAGES = ("fid", "kid", "mean_iou")  # no means over samples
 # What the published file calls these columns. The paper's SSIM of edges is what its code takes: MS-SSIM.
 PUBLISHED_NAMES = {
     "depth": {"depth_rmse": "depth_rmse", "fid": "depth_fid"},
@@ -50,6 +51,7 @@ RECORDS = 5000  # images of a task, over which the published numbers go
 FACTS = ("source_id", "draw")
 NOT_MEASURED = "not measured"
 EDGES_NOTE = "MS-SSIM of the edges is what the paper's code takes and its table calls SSIM."
+KID_NOTE = "KID is one number of all images and has no interval; it is against the data set's real images."
 AGAIN = "start the benchmark again"
 
 
@@ -78,7 +80,10 @@ def render(
     for run in runs:
         if fids[run.method].reference != fids[runs[0].method].reference:
             raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
-    published = tuple(_published_rows(task))
+    if any(fid.kid is not None for fid in fids.values()):
+        columns = (*columns, KID)
+    published = tuple(_published_rows(task, columns))
+    file = fids[runs[0].method].reference_file
     whole = Comparison(
         title=f"{task.capitalize()} to image",
         columns=columns,
@@ -90,6 +95,7 @@ def render(
         records=RECORDS,
         counted="images",
         notes=_notes(task, runs, fids),
+        unlike_published=(f"FID against {file}",) if file else (),
     )
     pages = {
         name: whole.tables(),
@@ -108,10 +114,12 @@ def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, Fid]) -> tuple[str
 
 def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:
     samples = first.samples
-    if column.key == "fid":
-        values = [fids[run.method].fid for run in (first, second)]
+    if column.key in ("fid", "kid"):
+        values = [getattr(fids[run.method], column.key) for run in (first, second)]
         mean = None if values[0] is None or values[1] is None else values[0] - values[1]
-        return Estimate(mean=mean, n=len(samples), note="FID is one number of all images: no interval and no test")
+        return Estimate(
+            mean=mean, n=len(samples), note=f"{column.title} is one number of all images: no interval and no test"
+        )
     if column.key != "mean_iou":
         return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"], test=True)
     both = samples.index.intersection(second.samples.index)
@@ -124,7 +132,7 @@ def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) ->
 def read_fid(run: Run) -> Fid:
     """The run's FID. Raises ReportError where it is not of the run's images and networks."""
     fid, path = run.fid, run.fid_path
-    if fid is None or fid.draws is None or fid.reference_images is None:
+    if fid is None or fid.draws is None or fid.reference_images is fid.reference_file is None:
         raise ReportError(f"{path} has no FID of a translation; {AGAIN}")
     if fid.generated != list_digest(sorted(run.samples["image_sha256"])):
         raise ReportError(f"{path} is not of the images in samples.parquet; {AGAIN}")
@@ -178,6 +186,8 @@ def _estimate(run: Run, fid: Fid, column: str) -> Estimate:
     samples = run.samples
     if column == "fid":
         return Estimate(mean=fid.fid, n=fid.images, note="; ".join([_against(fid), *_fid_reasons(fid)]))
+    if column == "kid":
+        return Estimate(mean=fid.kid, n=fid.images, note=KID_NOTE if fid.kid is not None else "not taken (--kid)")
     if column == "mean_iou":
         return mean_iou_interval(class_counts(run, samples.index), samples["draw"], samples["source_id"])
     return mean_of(samples, column)
@@ -197,12 +207,12 @@ def class_counts(run: Run, samples: pd.Index) -> np.ndarray:
     return counts
 
 
-def _published_rows(task: str) -> Iterator[Row]:
+def _published_rows(task: str, columns: Sequence[Column]) -> Iterator[Row]:
     names = PUBLISHED_NAMES[task]
     for record in read_published(PUBLISHED):
         if pd.isna(record[names["fid"]]):
             continue  # the paper has no number of this method and task
-        means = [record[names[column.key]] if column.key in names else None for column in COLUMNS[task]]
+        means = [record[names[column.key]] if column.key in names else None for column in columns]
         yield Row(
             label=record["method"],
             kind=f"{_kinds()[record['method']]}, {record['t2i_model']}",
@@ -213,7 +223,8 @@ def _published_rows(task: str) -> Iterator[Row]:
 
 
 def _against(fid: Fid) -> str:
-    return f"against {fid.reference_images} real images of digest {fid.reference[:12]}, in {fid.dimension} features"
+    real = f"{fid.reference_images} real images" if fid.reference_file is None else f"the file {fid.reference_file}"
+    return f"against {real} of digest {fid.reference[:12]}, in {fid.dimension} features"
 
 
 def _fid_reasons(fid: Fid) -> list[str]:
@@ -228,6 +239,8 @@ def _fid_notes(fids: Mapping[str, Fid]) -> list[str]:
     for method, fid in fids.items():
         for reason in _fid_reasons(fid):
             reasons.setdefault(reason, []).append(method)
+    if any(fid.kid is not None for fid in fids.values()):
+        notes.append(KID_NOTE)
     return notes + [f"FID of {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
 
 
