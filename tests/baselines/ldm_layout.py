@@ -32,7 +32,7 @@ class Widths:
 
 
 OFFICIAL = Widths()
-NARROW = Widths(unet=(32, 64, 128, 128), vae=(32, 64, 128, 128), text=64, text_layers=2)
+NARROW = Widths(unet=(32, 64, 64, 64), vae=(32, 32, 64, 64), text=64, text_layers=2)
 
 
 class Keys(dict[str, tuple[int, ...]]):

@@ -125,6 +125,7 @@ def test_a_map_lands_in_its_kinds_channels(task: str) -> None:
     assert float(hint.max()) <= 1 and not hint[:, :first].any() and not hint[:, last:].any()
 
 
+@pytest.mark.slow
 def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControlNet) -> None:
     asked = requests("depth", 2)
     together = pixels(method.translate(asked))

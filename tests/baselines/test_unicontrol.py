@@ -114,6 +114,7 @@ def test_an_image_is_that_of_the_published_script(method: UniControl, exact: slo
     assert off.min() > -0.1 and off.max() < 1.1
 
 
+@pytest.mark.slow
 def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControl) -> None:
     asked = requests("depth", 2)
     together = pixels(method.translate(asked))
