@@ -120,9 +120,7 @@ def test_the_call_uses_the_recorded_scheduler(canny: ControlledDiffusion) -> Non
 
 @pytest.mark.parametrize("suite", ["paper", "miniature"])
 def test_it_was_never_published_for_segmentation(weights: Path, suite: str) -> None:
-    with pytest.raises(
-        Unsupported, match=rf"T2I-Adapter .* 'segmentation' in the suite '{suite}'; it has depth, canny"
-    ):
+    with pytest.raises(Unsupported):
         t2i_adapter(context(weights, "segmentation", suite))
 
 

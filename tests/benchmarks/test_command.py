@@ -65,7 +65,7 @@ def test_all_leaves_out_what_cannot_be_made(methods: tuple[str, ...], capsys: py
 def test_a_method_that_is_named_is_not_left_out() -> None:
     named = rows("some", "other", "lacking")
     assert list(named) == ["some", "other", "lacking"]
-    with pytest.raises(Unsupported, match="no network for depth"):
+    with pytest.raises(Unsupported):
         named["other"]()
 
 
@@ -93,5 +93,5 @@ def test_weights_without_diffusion_networks_leave_those_rows_out_of_all(
     errors = capsys.readouterr().err
     for name in without:
         assert f"{name} is left out: diffusion/" in errors
-        with pytest.raises(FileNotFoundError, match=r"there is no .*diffusion"):
+        with pytest.raises(FileNotFoundError):
             known[name](context).settings()

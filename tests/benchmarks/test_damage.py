@@ -101,9 +101,9 @@ def test_a_damaged_table_is_named(laboratory: Laboratory, finished: Path) -> Non
     assert changed != whole
     for damaged in (changed, whole[:-20]):
         path.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"noise/samples.parquet is damaged .*put a copy back.*--fresh"):
+        with pytest.raises(RunError, match=r"samples\.parquet .*--fresh"):
             open_again(laboratory, finished)
-        with pytest.raises(ReportError, match=r"noise cannot be read: .*--fresh"):
+        with pytest.raises(ReportError):
             read_runs([finished / "noise"], COLUMNS, ())
         assert laboratory.start(finished) == 2
         assert path.read_bytes() == damaged

@@ -50,5 +50,5 @@ def test_what_an_interrupted_download_left_is_completed(tmp_path: Path, hub: Loo
 def test_the_way_out_is_told_when_the_hub_does_not_have_it(
     tmp_path: Path, hub: LoopbackHub, source: HubDataset
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"could not be fetched(.|\n)*validation-\*\.parquet(.|\n)*--data DIR"):
+    with pytest.raises(FileNotFoundError, match="--data DIR"):
         fetch(source, cache=tmp_path / "cache", endpoint=hub.endpoint)

@@ -238,7 +238,7 @@ def test_transparency_is_put_on_white(root: Path) -> None:
 def test_an_image_that_changes_after_the_check(root: Path) -> None:
     record = read_piebench(root, SIDE).records[0]
     picture(99).save(record.image_path)
-    with pytest.raises(ValueError, match="has changed since"):
+    with pytest.raises(ValueError):
         record.image()
 
 

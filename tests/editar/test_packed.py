@@ -58,7 +58,7 @@ def test_a_packed_model_gives_the_reference_logits_and_greedy_tokens(tiny, tiny_
 def test_what_fills_no_blocks_stays_plain(tiny_config):
     for change in ({"vocab_size": 100}, {"dim": 56, "heads": 7}):
         assert not can_pack(EditARTransformer(dataclasses.replace(tiny_config, **change)))
-    with pytest.raises(ValueError, match=r"a weight \(40, 64\) of torch.float32 on cpu can't be packed"):
+    with pytest.raises(ValueError):
         PackedLinear(torch.zeros(40, 64))
 
 

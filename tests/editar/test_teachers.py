@@ -77,7 +77,7 @@ def test_the_students_grid_is_resampled_to_the_teachers():
     assert rows.std(dim=1).max() < 1e-6 and (rows[1:, 0] > rows[:-1, 0]).all()  # rows stay rows, in their order
     assert torch.allclose(rows.T.flatten(), resampled[0, :, 1], atol=1e-6)
     assert on_grid_of(student, student) is student
-    with pytest.raises(ValueError, match="features are 5 wide, but the model's alignment gives 2"):
+    with pytest.raises(ValueError, match="alignment"):
         on_grid_of(torch.zeros(1, 196, 5), student)
 
 
@@ -112,5 +112,5 @@ def test_the_objective_shows_the_teacher_the_target(sources, small_parts):
 
 
 def test_a_missing_teacher_is_named():
-    with pytest.raises(FileNotFoundError, match="give a copy of facebook/dinov2-base"):
+    with pytest.raises(FileNotFoundError, match="dinov2-base"):
         Teacher(DistillationConfig(source="/no/such/folder"), torch.device("cpu"))

@@ -94,7 +94,7 @@ def test_the_name_tells_that_the_weights_are_not_the_published_ones(weights: Fou
 
 
 def test_images_must_be_square(weights: Found) -> None:
-    with pytest.raises(ValueError, match="not 40 x 32"):
+    with pytest.raises(ValueError):
         OfficialDino(weights, config=CONFIG).keys(torch.zeros(1, 3, 32, 40))
 
 

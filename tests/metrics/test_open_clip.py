@@ -130,7 +130,7 @@ def test_what_open_clip_does_not_have_is_refused(folder: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="list_pretrained"):
         OpenClip("nothing")
     bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
-    with pytest.raises(ValueError, match="bare"):
+    with pytest.raises(ValueError):
         OpenClip(str(bare))
     (bare / "open_clip_config.json").unlink()
     with pytest.raises(FileNotFoundError, match="open_clip_config"):

@@ -86,7 +86,7 @@ def test_another_page_is_not_overwritten_and_an_older_gallery_is_replaced(tmp_pa
     out = tmp_path / "out"
     out.mkdir()
     (out / "index.html").write_text("my home page")
-    with pytest.raises(ReportError, match="is no gallery"):
+    with pytest.raises(ReportError):
         write_gallery([group], out)
     assert (out / "index.html").read_text() == "my home page"
     (out / "index.html").unlink()
@@ -100,7 +100,7 @@ def test_another_page_is_not_overwritten_and_an_older_gallery_is_replaced(tmp_pa
 
 def test_ids_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, "editar", count=2, pictures=False, changes={0: {"sample_id": "../../x"}})
-    with pytest.raises(ReportError, match="can't be the name of a file"):
+    with pytest.raises(ReportError):
         write_gallery([read_group([run])], tmp_path / "out")
     assert not list(tmp_path.rglob("*.webp"))
 

