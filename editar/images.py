@@ -45,7 +45,11 @@ def _decoded(source: bytes | Path, name: str, **options: Any) -> Image.Image:
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
-    """RGB of side x side pixels: the short side resized (Lanczos), the centre kept."""
+    """RGB of side x side pixels: the short side resized (Lanczos), the centre kept.
+
+    >>> square(Image.new("L", (640, 480)), 256)
+    <PIL.Image.Image image mode=RGB size=256x256 at 0x...>
+    """
     image = to_rgb(image)
     short = min(image.size)
     width, height = (max(side, round(length * side / short)) for length in image.size)
@@ -56,19 +60,32 @@ def square(image: Image.Image, side: int) -> Image.Image:
 
 
 def to_tensor(image: Image.Image, side: int) -> Tensor:
-    """Any PIL image -> (3, side, side) float32 in [-1, 1]."""
+    """Any PIL image -> (3, side, side) float32 in [-1, 1].
+
+    >>> tensor = to_tensor(Image.new("RGB", (640, 480), "red"), 64)
+    >>> tensor.shape, tensor[:, 0, 0].tolist()
+    (torch.Size([3, 64, 64]), [1.0, -1.0, -1.0])
+    """
     pixels = torch.from_numpy(np.array(square(image, side)))
     return pixels.permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_image(tensor_3HW: Tensor) -> Image.Image:
-    """(3, H, W) in about [-1, 1] (clipped to it) -> RGB PIL image."""
+    """(3, H, W) in about [-1, 1] (clipped to it) -> RGB PIL image.
+
+    >>> to_image(torch.zeros(3, 64, 64)).getpixel((0, 0))
+    (128, 128, 128)
+    """
     pixels = ((tensor_3HW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
-    """Images of one size, in reading order on white, in about as many columns as rows."""
+    """Images of one size, in reading order on white, in about as many columns as rows.
+
+    >>> contact_sheet([Image.new("RGB", (64, 64))] * 4).size
+    (136, 136)
+    """
     columns, gap = math.ceil(math.sqrt(len(images))), 8
     width, height = images[0].width + gap, images[0].height + gap
     sheet = Image.new("RGB", (columns * width - gap, -(-len(images) // columns) * height - gap), "white")

@@ -28,6 +28,15 @@ class EditAR:
 
     A result depends on its image, text, settings and seed, not on what else is in the call: tokenizer and text
     encoder take one input at a time, and the transformer decodes in blocks of a fixed width.
+
+    >>> model = EditAR.from_pretrained()  # the miniature that comes with the package
+    >>> scene = Image.new("RGB", (64, 64), "green")
+    >>> [edited] = model.edit([scene], ["change the background to snow"], seeds=[1])
+    >>> edited.size
+    (64, 64)
+    >>> [again] = model.edit([scene], ["change the background to snow"], seeds=[1])
+    >>> again == edited
+    True
     """
 
     def __init__(

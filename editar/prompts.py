@@ -22,7 +22,13 @@ TEMPLATES: dict[str, dict[str, str]] = {
 
 
 def translation_prompt(task: str, caption: str, template: str = "released") -> str:
-    """The text for one of TASKS and a caption, in one of the wordings of TEMPLATES."""
+    """The text for one of TASKS and a caption, in one of the wordings of TEMPLATES.
+
+    >>> translation_prompt("canny", "a red house")
+    'Given the canny edge image, generate an image following the description: a red house'
+    >>> translation_prompt("canny", "a red house", template="paper")
+    'Given the canny edge, generate the image following the instruction: a red house'
+    """
     if template not in TEMPLATES:
         raise ValueError(f"prompt template {template!r} is unknown; choose one of {', '.join(TEMPLATES)}")
     if task not in TASKS:

@@ -54,7 +54,13 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False, writer: str |
 
 
 def write_text(path: Path, text: str, *, durable: bool = False, writer: str | None = None) -> Path:
-    """Replaces the file by `text` in UTF-8, lines ending as in `text`; returns `path`. See `replacing`."""
+    """Replaces the file by `text` in UTF-8, lines ending as in `text`; returns `path`. See `replacing`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "notes.txt", "all of it, or none").name
+    'notes.txt'
+    """
     return write_bytes(path, text.encode("utf-8"), durable=durable, writer=writer)
 
 

@@ -74,7 +74,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB, with transparency composited on white. Raises ImageError for more than MAX_PIXELS, before decoding."""
+    """RGB, with transparency composited on white. Raises ImageError for more than MAX_PIXELS, before decoding.
+
+    >>> to_rgb(Image.new("RGBA", (8, 8), (255, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"refused an image of {_text(image.size)}: more than {MAX_PIXELS} pixels")
     if image.mode == "RGB" and "transparency" not in image.info:

@@ -21,17 +21,29 @@ def outside(images: Tensor, masks: Tensor) -> Tensor:
     """The images with the masked pixels black.
 
     images (B, 3, H, W) in [0, 1]; masks (B, 1, H, W) bool, True where edited.
+
+    >>> masks = torch.tensor([[[[True, False]]]])
+    >>> outside(torch.ones(1, 3, 1, 2), masks)[0, 0]
+    tensor([[0., 1.]])
     """
     return images * (~masks).to(images.dtype)
 
 
 def mse(images: Tensor, references: Tensor) -> Tensor:
-    """Mean squared error per image: (B, C, H, W) in [0, 1], references too or one for all, to float64 (B,)."""
+    """Mean squared error per image: (B, C, H, W) in [0, 1], references too or one for all, to float64 (B,).
+
+    >>> mse(torch.full((2, 3, 8, 8), 0.5), torch.ones(1, 3, 8, 8))
+    tensor([0.2500, 0.2500], dtype=torch.float64)
+    """
     return (images - references).square().flatten(1).mean(1, dtype=torch.float64)
 
 
 def psnr(mse_values: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for data range 1, from the mean squared error; infinite where that is 0."""
+    """Peak signal-to-noise ratio in dB for data range 1, from the mean squared error; infinite where that is 0.
+
+    >>> psnr(torch.tensor([0.01, 0.0]))
+    tensor([20., inf])
+    """
     return -10 * torch.log10(mse_values)
 
 
@@ -55,6 +67,12 @@ def ssim(images: Tensor, references: Tensor, reference_moments: LocalMoments | N
     images, references: (B, C, H, W) in [0, 1], sides of at least 6; one reference serves any number of images.
     reference_moments: `local_moments(references)` where the caller has them. Returns (B,).
     Equals torchmetrics 1.9: borders mirrored, the mean over the full canvas.
+
+    >>> image = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
+    >>> ssim(image, image)
+    tensor([1.])
+    >>> bool(ssim(1 - image, image) < 0)
+    True
     """
     theirs = local_moments(references) if reference_moments is None else reference_moments
     mean, square, product = _gaussian_filter(images, images.square(), images * references)

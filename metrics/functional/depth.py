@@ -31,6 +31,12 @@ def score_depth(depth: Tensor, labels: Tensor, normalisation: str) -> list[Score
     depth (B, h, w): what a network gave, of any size; labels (B, H, W): of any scale, also 8-bit maps.
     normalisation: one of NORMALISATIONS. Where the label or the depth has no range, that is said instead of a value.
     Raises ValueError for shapes that don't fit and values that are not finite.
+
+    >>> label = torch.arange(16.0).view(1, 4, 4)
+    >>> score_depth(3 * label + 7, label, "editar-released").columns  # depth has no unit
+    {'depth_rmse': [0.0]}
+    >>> score_depth(label, torch.zeros(1, 4, 4), "editar-released").undefined
+    [{'depth_rmse': 'the label is flat: it has no range'}]
     """
     if normalisation not in NORMALISATIONS:
         raise ValueError(f"normalisation {normalisation!r} must be one of {', '.join(NORMALISATIONS)} (--protocol)")

@@ -32,6 +32,11 @@ def cv2_edges(images: Tensor) -> Tensor:
     """Canny edges by OpenCV, thresholds 100 and 200 on 8 bits, as both papers state them.
 
     8-bit images (B, 3, H, W) in [0, 1] to (B, 1, H, W) of 0 and 1. The channel with the largest gradient counts.
+
+    >>> image = torch.zeros(1, 3, 8, 8)
+    >>> image[..., 4:] = 1  # a step
+    >>> cv2_edges(image)[0, 0, 3]
+    tensor([0., 0., 0., 1., 0., 0., 0., 0.])
     """
     import cv2
 
@@ -50,6 +55,11 @@ def score_edges(edges: Tensor, references: Tensor) -> list[Scores]:
     F1 is that of edge pixels, with no tolerance for place. It is undefined where neither map has an edge (the released
     evaluator's torchmetrics says 0 for these), MS-SSIM for images below 176 x 176.
     Raises ValueError for other shapes and values.
+
+    >>> edges = torch.eye(32)[None, None]
+    >>> scores = score_edges(edges, edges)
+    >>> scores.columns["f1"], scores.columns["ms_ssim"]
+    ([1.0], [None])
     """
     for name, maps in (("edges", edges), ("references", references)):
         if maps.ndim != 4 or maps.shape[1] != 1 or maps.shape != references.shape:
@@ -63,7 +73,12 @@ def score_edges(edges: Tensor, references: Tensor) -> list[Scores]:
 
 
 def f1(edges: Tensor, references: Tensor) -> Tensor:
-    """2 TP / (2 TP + FP + FN) of edge pixels per image: maps (B, 1, H, W) of 0 and 1 to float64 (B,), NaN for 0 / 0."""
+    """2 TP / (2 TP + FP + FN) of edge pixels per image: maps (B, 1, H, W) of 0 and 1 to float64 (B,), NaN for 0 / 0.
+
+    >>> edges, reference = torch.tensor([[[[1.0, 1.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0, 1.0]]]])
+    >>> f1(edges, reference)
+    tensor([0.5000], dtype=torch.float64)
+    """
     both = (edges * references).flatten(1).sum(1, dtype=torch.float64)
     either = (edges + references).flatten(1).sum(1, dtype=torch.float64)
     return 2 * both / either

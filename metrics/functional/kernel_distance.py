@@ -18,6 +18,10 @@ def kernel_distance(generated: Tensor, real: Tensor) -> float:
 
     100 subsets of 1000, or of the smaller set's size; where both sets have that size every subset is the whole, and one
     is enough. Computed in float64. Raises ValueError for shapes that don't fit and for fewer than 2 images on a side.
+
+    >>> features = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    >>> kernel_distance(features[:100], features[100:]) < 0.1 < kernel_distance(features[:100], features[100:] + 1)
+    True
     """
     from torchmetrics.image.kid import poly_mmd
 

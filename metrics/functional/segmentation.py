@@ -18,6 +18,12 @@ def class_counts(predictions: Tensor, labels: Tensor, classes: int, names: Seque
 
     predictions (B, H, W): integers in 0..C-1; labels (B, H, W): the same or 255, where the pixel is left out of all
     three counts. names: of the images, for messages. Raises ValueError naming image and value for any other integer.
+
+    >>> predictions, labels = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]])
+    >>> class_counts(predictions, labels, classes=2)  # the last pixel counts nowhere
+    tensor([[[1, 0],
+             [1, 1],
+             [2, 0]]])
     """
     if predictions.shape != labels.shape or labels.ndim != 3:
         raise ValueError(
@@ -45,6 +51,10 @@ def check_labels(
     """Raise ValueError for the first image of (B, H, W) with a value that is neither a class nor `ignored`.
 
     Needs no network, so a data set can be checked before one is loaded.
+
+    >>> check_labels(torch.tensor([[[0, 9]]]), classes=9, names=["a.png"])
+    Traceback (most recent call last):
+    ValueError: a.png: label 9 ...
     """
     if labels.is_floating_point():
         raise ValueError(f"{what}s are {labels.dtype}, must be integers")
