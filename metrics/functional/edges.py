@@ -57,9 +57,9 @@ def score_edges(edges: Tensor, references: Tensor) -> list[Scores]:
     Raises ValueError for other shapes and values.
 
     >>> edges = torch.eye(32)[None, None]
-    >>> scores = score_edges(edges, edges)
-    >>> scores.columns["f1"], scores.columns["ms_ssim"]
-    ([1.0], [None])
+    >>> [scores] = score_edges(edges, edges)
+    >>> scores["f1"], scores["ms_ssim"]
+    (1.0, 'a side is below 176 pixels: MS-SSIM has no fifth scale')
     """
     for name, maps in (("edges", edges), ("references", references)):
         if maps.ndim != 4 or maps.shape[1] != 1 or maps.shape != references.shape:
