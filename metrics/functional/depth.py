@@ -33,9 +33,9 @@ def score_depth(depth: Tensor, labels: Tensor, normalisation: str) -> list[Score
     Raises ValueError for shapes that don't fit and values that are not finite.
 
     >>> label = torch.arange(16.0).view(1, 4, 4)
-    >>> score_depth(3 * label + 7, label, "editar-released")  # depth has no unit
+    >>> score_depth(3 * label + 7, label, "min-max")  # depth has no unit
     [{'depth_rmse': 0.0}]
-    >>> score_depth(label, torch.zeros(1, 4, 4), "editar-released")
+    >>> score_depth(label, torch.zeros(1, 4, 4), "min-max")
     [{'depth_rmse': 'the label is flat: it has no range'}]
     """
     if normalisation not in NORMALISATIONS:
