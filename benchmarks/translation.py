@@ -48,9 +48,9 @@ class Arguments(BenchmarkArguments):
     """Folder with the hub's parquet files; without one the paper suite fetches them."""
     images: Path | None = None
     """Score this folder of finished images, named by sample id: 00000.png for the first record."""
-    fid_reference: Path | None = None
-    """FID against these statistics, an .npz file as clean-fid publishes and makes them, instead of the data set's
-    images."""
+    fid_reference: str | None = None
+    """FID against these statistics instead of the data set's images: an .npz file in clean-fid's format, or the name of
+    one that it publishes, such as cifar10_clean_train_32."""
     kid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Take KID of the data set's images as well: a column more."""
 
@@ -93,7 +93,7 @@ def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Pat
     methods = build_methods(args, chosen, context, images_in, sample_ids)
 
     networks = suite.backbones(args.task, args.weights, device)
-    published = args.fid_reference and reference_of_statistics(args.fid_reference, networks.features)
+    published = args.fid_reference and reference_of_statistics(args.fid_reference, networks.features, args.weights)
     benchmark = TranslationBenchmark(dataset, protocol, networks, args.seed, device)
     facts = Dataset(name=dataset.source.name, digest=dataset.digest, records=len(dataset.records))
     runs = open_runs(args, name, suite.name, benchmark, facts, methods, device, TRANSLATORS)

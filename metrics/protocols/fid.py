@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from editar.io.assets import Asset
 from editar.io.atomic import replacing
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import ImageError, decode_image
@@ -25,6 +26,7 @@ from metrics.networks.backbones import FeatureBackbone
 
 MAX_PIXELS = 1 << 26
 MAX_BYTES = 1 << 30  # of an array of statistics; those of 2048 features take 32 MiB
+CLEAN_FID_STATISTICS = "https://www.cs.cmu.edu/~clean-fid/stats"  # as cleanfid.features has it
 WORKERS = min(16, os.cpu_count() or 1)  # more would wait for Python's lock
 
 
@@ -65,8 +67,18 @@ def reference_of_files(
     return FidReference(statistics=read_statistics(path), digest=digest)
 
 
-def reference_of_statistics(path: Path, network: FeatureBackbone) -> FidReference:
-    """Published statistics. Raises ValueError for a file that has none of as many features as the network."""
+def reference_of_statistics(choice: str, network: FeatureBackbone, weights: Path | None = None) -> FidReference:
+    """Published statistics: an .npz file, or the name of one that clean-fid publishes for its mode "clean", such as
+    cifar10_clean_train_32, which is looked for in `weights` and a cache before it is fetched.
+
+    Raises ValueError for a file without statistics of the network's number of features, FileNotFoundError for one that
+    cannot be fetched.
+    """
+    path = Path(choice)
+    if path.suffix != ".npz":
+        if "_clean_" not in choice:  # its other modes resize in other ways
+            raise ValueError(f"--fid-reference is {choice!r}; it must be an .npz file or a NAME_clean_SPLIT_SIZE")
+        path = Asset(name=f"{choice}.npz", url=f"{CLEAN_FID_STATISTICS}/{choice}.npz").find(weights)
     statistics = read_statistics(path)
     if len(statistics.mean) != network.dimension:
         raise ValueError(

@@ -294,7 +294,7 @@ def test_fid_against_published_statistics(tmp_path: Path, capsys: pytest.Capture
         np.savez(tmp_path / "some_clean.npz", mu=content["mu"], sigma=content["sigma"])
     before = fid_of(out, "depth", "some")
     capsys.readouterr()
-    assert evaluate(replace(given, fid_reference=tmp_path / "some_clean.npz"), TINY)
+    assert evaluate(replace(given, fid_reference=str(tmp_path / "some_clean.npz")), TINY)
     fid = fid_of(out, "depth", "some")
     assert fid["fid"] == pytest.approx(before["fid"]) and "reference_images" not in fid
     assert (fid["reference_file"], fid["reference"]) == ("some_clean.npz", file_digest(tmp_path / "some_clean.npz"))
@@ -302,7 +302,7 @@ def test_fid_against_published_statistics(tmp_path: Path, capsys: pytest.Capture
 
     np.savez(tmp_path / "large.npz", mu=np.zeros(9), sigma=np.eye(9))
     with pytest.raises(ValueError, match="--fid-reference"):
-        evaluate(replace(given, fid_reference=tmp_path / "large.npz", out=tmp_path / "other"), TINY)
+        evaluate(replace(given, fid_reference=str(tmp_path / "large.npz"), out=tmp_path / "other"), TINY)
     assert not (tmp_path / "other" / "tiny" / "translation-depth").exists()  # before anything is made
 
 

@@ -187,7 +187,9 @@ def test_published_statistics_of_clean_fid_are_a_reference(
     expected = clean_fid_features(weights, files).astype(np.float64)
     path = tmp_path / "some_clean_custom_na.npz"
     np.savez_compressed(path, mu=expected.mean(0), sigma=np.cov(expected, rowvar=False))  # as its make_custom_stats
-    reference = reference_of_statistics(path, network)
+    reference = reference_of_statistics(str(path), network)
+    by_name = reference_of_statistics("some_clean_custom_na", network, tmp_path)
+    assert (by_name.file, by_name.digest) == (reference.file, reference.digest)
     assert (reference.file, reference.digest, reference.statistics.images) == (path.name, file_digest(path), None)
     assert fid(sums_of_files(files, network).statistics(), reference.statistics) == pytest.approx(0, abs=1e-3)
 
@@ -222,7 +224,9 @@ def test_files_that_are_no_statistics_of_the_network_are_refused(network: Offici
             read_statistics(path)
     np.savez(path, mu=mean, sigma=covariance)
     with pytest.raises(ValueError, match="statistics of 3 features"):
-        reference_of_statistics(path, network)
+        reference_of_statistics(str(path), network)
+    with pytest.raises(ValueError, match="--fid-reference"):
+        reference_of_statistics("some_legacy_tensorflow_train_32", network, tmp_path)
 
 
 def test_the_order_of_batches_changes_no_bit(network: OfficialInception, files: list[Path]) -> None:
