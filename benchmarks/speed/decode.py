@@ -6,8 +6,9 @@ the memory test, so that a busy machine disturbs all of them; two dtypes togethe
 """
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.speed.decode_cost import (
+    STEP,
     Bandwidth,
     bandwidth,
     decoding_peak,
@@ -28,8 +30,7 @@ from benchmarks.speed.decode_cost import (
     token_bytes,
     weight_bytes,
 )
-from benchmarks.speed.decode_report import report
-from benchmarks.speed.measure import SpeedSettings, report_speed, take_turns
+from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
 from editar.decoding.cpu.int8 import Int8Linear
@@ -272,3 +273,60 @@ def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
         token = plain.step(token, fed)
     float(token)
     return (time.perf_counter() - start) / tokens
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    limit, reading = (median(b[name] for b in figures["bandwidths"]) for name in ("product", "reading"))
+    plain, plain32 = (figures["ways"][PLAIN + dtype]["seconds"] for dtype in ("bfloat16", "float32"))
+    lines = [
+        f"positions {figures['sequence']}, guidance 3, one image; {in_words(figures['settings'])}; "
+        f"{figures['machine']['device']}",
+        f"plain bfloat16 matrix-vector product, the limit below: {limit / 1e9:.1f} GB/s; "
+        f"reading: {reading / 1e9:.1f} GB/s",
+    ]
+
+    def add(title: str, rows: Mapping[Any, Mapping[str, float]], formats: Mapping[str, str]) -> None:
+        columns = {name: {key: row[name] for key, row in rows.items() if name in row} for name in formats}
+        lines.extend(["", title, table(columns, formats)])
+
+    ways = {
+        name: {
+            "prefill s": way.get("prefill", math.nan),
+            "ms a token": way["seconds"] * 1e3,
+            "GB a token": way.get("bytes", math.nan) / 1e9,
+            "GB/s": way.get("bytes", math.nan) / way["seconds"] / 1e9,
+            "of limit": way.get("bytes", math.nan) / way["seconds"] / limit,
+            "to plain": plain / way["seconds"],
+            "to float32": plain32 / way["seconds"],
+        }
+        for name, way in figures["ways"].items()
+    }
+    formats = {"prefill s": ".1f", "ms a token": ".1f", "GB a token": ".2f", "GB/s": ".1f", "of limit": ".0%"}
+    add("seconds and bytes a token:", ways, {**formats, "to plain": ".2f", "to float32": ".2f"})
+    for name, way in figures["ways"].items():
+        if taken := way.get("parts"):
+            taken = {**taken, "rest (norms, rotations, sums)": 2 * taken[STEP] - sum(taken.values())}
+            rows = {part: {"ms": value * 1e3, "share": value / taken[STEP]} for part, value in taken.items()}
+            add(f"{name}:", rows, {"ms": ".1f", "share": ".0%"})
+    formats = {"typical": ".2%", "largest": ".2%", "same_maximum": ".0%"}
+    add("guided logits, from float32:", figures["deviations"], formats)
+    growth = {
+        f"{c['pixels']:.0f} pixels, {c['width']:.0f} images": {
+            "ms a step": c["seconds"] * 1e3,
+            "predicted ms": c["token_bytes"] / reading * 1e3,
+            "s an image": c["seconds"] * c["tokens"] / c["width"],
+            "predicted s": c["token_bytes"] / reading * c["tokens"] / c["width"],
+            "peak GB": math.nan if c["peak"] is None else (c["weights"] + c["peak"]) / 1e9,
+            "predicted GB": (c["weights"] + c["cache"]) / 1e9,
+        }
+        for c in figures["growth"]
+    }
+    title = (
+        "growth (predicted: the time to read a step's bytes; the weights and the whole cache. Peak: the weights, and "
+        "what decoding took besides, the prefill included):"
+    )
+    add(title, growth, {**dict.fromkeys(next(iter(growth.values())), ".1f"), "peak GB": ".2f", "predicted GB": ".2f"})
+    if whole := {row["width"]: {**row, "images/s": row["width"] / row["seconds"]} for row in figures["whole_images"]}:
+        add("whole images, by how many at a time:", whole, {"seconds": ".2f", "images/s": ".2f", "warm_up": ".0f"})
+    return "\n".join(lines)

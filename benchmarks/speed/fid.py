@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed, take_turns
+from benchmarks.speed.measure import SpeedSettings, ensure_weights, in_words, report_speed, table, take_turns
 from benchmarks.speed.metrics import SIDE, make_workload
 from benchmarks.tools.random_weights import write_inception
 from metrics.networks.backbones import FeatureBackbone
@@ -120,13 +120,5 @@ def timed(way: Callable[[FeatureBackbone], object], network: FeatureBackbone) ->
 
 def report(figures: dict[str, Any]) -> str:
     """The figures as text."""
-    settings = figures["settings"]
-    lines = [
-        f"FID: {figures['images']} images, {settings['rounds']} rounds, {settings['threads']} threads for the network, "
-        f"{settings['workers']} to read ahead, on {settings['device']}",
-        f"{'way':16}{'s per image':>14}{'inside the network':>22}{'network alone / wall':>24}{'ratio':>8}",
-    ]
-    for way, seconds in figures["seconds_per_image"].items():
-        inside, alone = figures["inside_the_network"][way], figures["network_alone_of_wall"][way]
-        lines.append(f"{way:16}{seconds:14.4f}{inside:22.1%}{alone:24.1%}{figures['ratio'][way]:8.2f}")
-    return "\n".join(lines)
+    formats = {"seconds_per_image": ".4f", "inside_the_network": ".1%", "network_alone_of_wall": ".1%", "ratio": ".2f"}
+    return f"FID: {in_words(figures['settings'])}\n{table({name: figures[name] for name in formats}, formats)}"

@@ -55,6 +55,18 @@ def report_speed(
         write_text(settings.out, json.dumps(figures, indent=1, default=str) + "\n")
 
 
+def in_words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def table(columns: Mapping[str, Mapping[str, float]], formats: Mapping[str, str]) -> str:
+    """A table as text. columns: values by row, by heading; a row may lack some. formats: of the columns."""
+    from pandas import DataFrame
+
+    formatters = {name: f"{{:{spec}}}".format for name, spec in formats.items()}
+    return DataFrame(columns).to_string(formatters=formatters, na_rep="")
+
+
 def machine(device: str) -> dict[str, str]:
     """What the figures were measured on."""
     on_gpu = torch.device(device).type == "cuda"

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed.measure import SpeedSettings, ensure_weights, report_speed, take_turns
+from benchmarks.speed.measure import SpeedSettings, ensure_weights, in_words, report_speed, table, take_turns
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
 from metrics.networks.backbones import PRECISIONS
@@ -168,19 +168,13 @@ def deviations(reference: Values, other: Values) -> dict[str, dict[str, float]]:
 
 def report(figures: dict[str, Any]) -> str:
     """The figures as text."""
-    settings = figures["settings"]
-    lines = [
-        f"PIE-Bench columns: {settings['images']} images, {settings['methods']} methods, {settings['rounds']} rounds, "
-        f"{settings['threads']} threads",
-        f"{'way':24}{'s per image and method':>24}{'images x methods per s':>24}{'ratio':>8}",
-    ]
-    for way, rate in figures["images_methods_per_second"].items():
-        lines.append(f"{way:24}{1 / rate:24.2f}{rate:24.3f}{figures['ratio'][way]:8.2f}")
-    for title, columns in figures["deviation"].items():
-        lines += ["", f"{title}:", f"{'column':24}{'largest':>14}{'relative':>12}{'of the mean':>14}{'relative':>12}"]
-        for column, d in columns.items():
-            lines.append(
-                f"{column:24}{d['largest']:14.3e}{d['largest_relative']:12.1e}"
-                f"{d['of_the_mean']:14.3e}{d['of_the_mean_relative']:12.1e}"
-            )
+    rates = figures["images_methods_per_second"]
+    seconds = {way: 1 / rate for way, rate in rates.items()}
+    columns = {"s per image and method": seconds, "images x methods per s": rates, "ratio": figures["ratio"]}
+    lines = [f"PIE-Bench columns: {in_words(figures['settings'])}"]
+    lines.append(table(columns, dict(zip(columns, (".2f", ".3f", ".2f"), strict=True))))
+    formats = {"largest": ".3e", "largest_relative": ".1e", "of_the_mean": ".3e", "of_the_mean_relative": ".1e"}
+    for title, rows in figures["deviation"].items():
+        columns = {name: {column: row[name] for column, row in rows.items()} for name in formats}
+        lines += ["", f"{title}:", table(columns, formats)]
     return "\n".join(lines)

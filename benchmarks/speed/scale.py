@@ -34,7 +34,7 @@ from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.schema import Dataset, read_manifest
 from benchmarks.runs.store import RunDirectory
-from benchmarks.speed.measure import SpeedSettings, report_speed
+from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table
 from metrics.networks.backbones import Backbones
 from reports.tables.piebench import render
 
@@ -133,22 +133,20 @@ def step(steps: dict[str, dict[str, float]], name: str) -> Iterator[None]:
 
 def report(figures: dict[str, Any]) -> str:
     """The figures as text."""
-    settings = figures["settings"]
-    names = list(figures["runs"][0]["steps"])
-    lines = [
-        f"A synthetic PIE-Bench of {SIDE} x {SIDE} pixels, {settings['methods']} methods, batches of "
-        f"{settings['batch_size']}: CPU seconds per 1000 samples, and MiB at the peak beyond what was held before",
-        f"{'records':>8}{'samples':>9}{'before':>10}" + "".join(f"{name:>24}" for name in names) + f"{'wall':>10}",
-    ]
+    settings, columns = figures["settings"], {}
     for run in figures["runs"]:
-        samples, steps = run["records"] * settings["methods"], [run["steps"][name] for name in names]
-        cells = (
-            f"{1000 * each['cpu_seconds'] / samples:11.3f} s{(each['peak_bytes'] - run['held_bytes']) / MiB:7.1f} MiB"
-            for each in steps
-        )
-        wall = sum(each["seconds"] for each in steps)
-        lines.append(f"{run['records']:8}{samples:9}{run['held_bytes'] / MiB:6.0f} MiB{''.join(cells)}{wall:8.0f} s")
-    return "\n".join(lines)
+        samples, steps = run["records"] * settings["methods"], run["steps"]
+        columns[f"{run['records']} records"] = {
+            "samples": samples,
+            "MiB before": run["held_bytes"] / MiB,
+            **{f"{name}, s": 1000 * each["cpu_seconds"] / samples for name, each in steps.items()},
+            **{f"{name}, MiB": (each["peak_bytes"] - run["held_bytes"]) / MiB for name, each in steps.items()},
+            "s by the clock": sum(each["seconds"] for each in steps.values()),
+        }
+    return (
+        f"A synthetic PIE-Bench of {SIDE} x {SIDE} pixels, {in_words(settings)}: CPU seconds per 1000 samples, and MiB "
+        f"at the peak beyond what was held before\n{table(columns, dict.fromkeys(columns, '.3f'))}"
+    )
 
 
 def write_records(root: Path, count: int) -> Path:

@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.world.edits import random_edit
 from benchmarks.miniature.world.render import render
-from benchmarks.speed.measure import SpeedSettings, report_speed, take_turns
+from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
 from editar.model.checkpoint import load_folder
@@ -197,15 +197,8 @@ def _last_line(folder: Path) -> dict[str, float]:
 
 def report(figures: dict[str, Any]) -> str:
     """The figures of a CPU as text."""
-    settings = figures["settings"]
-    lines = [
-        f"training: batch {settings['batch']}, {settings['steps']} steps a round, {settings['rounds']} rounds, "
-        f"{settings['threads']} threads",
-        f"{'way':22}{'samples per second':>20}{'ratio':>8}",
-    ]
-    for way, rate in figures["samples_per_second"].items():
-        lines.append(f"{way:22}{rate:20.2f}{figures['ratio'][way]:8.2f}")
-    return "\n".join(lines)
+    formats = {"samples_per_second": ".2f", "ratio": ".2f"}
+    return f"training: {in_words(figures['settings'])}\n{table({name: figures[name] for name in formats}, formats)}"
 
 
 def report_device(figures: dict[str, Any]) -> str:

@@ -7,9 +7,8 @@ import torch
 
 from benchmarks.runs import memory
 from benchmarks.speed import decode_cost
-from benchmarks.speed.decode import DecodeSpeed, Work, laid_out, measure, positions, random_model
+from benchmarks.speed.decode import DecodeSpeed, Work, laid_out, measure, positions, random_model, report
 from benchmarks.speed.decode_cost import decoding_peak, deviation, jump, token_bytes, weight_bytes
-from benchmarks.speed.decode_report import report
 from benchmarks.speed.measure import machine
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
