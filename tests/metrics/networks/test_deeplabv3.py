@@ -15,7 +15,7 @@ from metrics.networks.deeplab import OfficialDeepLabV3
 from metrics.networks.official import DEEPLABV3_R101, Found, find
 from tests.photographs import photographs
 
-PARITY = Path(__file__).parents[1] / "parity"
+PARITY = Path(__file__).parents[2] / "parity"
 
 
 def official_shapes() -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from editar.decoding.cuda import capture_steps, compile_blocks
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.forward import CachedTransformer, step_block
 from editar.pipeline import EditAR
-from tests.editar.feeding import run_cached
+from tests.editar.decoding.feeding import run_cached
 from tests.editar.marks import COMPILER
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

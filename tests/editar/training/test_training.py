@@ -17,7 +17,7 @@ from editar.training.loop import TrainConfig, optimizer, train
 from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.vq_training import decoder_loss, encoder_loss, initialise, patch_codebook, patches
 
-PARITY = Path(__file__).parents[1] / "parity"
+PARITY = Path(__file__).parents[2] / "parity"
 CONFIG = TrainConfig(steps=6, batch_size=4, checkpoint_every=2, log_every=2, bfloat16=False, learning_rate=1e-2)
 
 

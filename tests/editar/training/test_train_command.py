@@ -26,7 +26,7 @@ from editar.training.settings import Config, parse
 from editar.training.start import ModelConfig, checkpoint_activations, compile_layers, load_start
 from editar.training.token_cache import TokenCache
 from editar.training.train import Objective, Student, work
-from tests.editar.training_sets import write_jsonl
+from tests.editar.training.training_sets import write_jsonl
 
 SETTINGS = """
 out = "{out}"
@@ -213,7 +213,7 @@ def test_flags_change_single_settings(settings):
 
 
 def test_the_recipe_of_the_paper():
-    config: Config = parse(Path(__file__).parents[2] / "configs" / "editar_xl.toml")
+    config: Config = parse(Path(__file__).parents[3] / "configs" / "editar_xl.toml")
     shares = {source.kind: source.weight for source in config.data.sources}
     assert shares == {"seed": 0.30, "pipe": 0.25, "depth": 0.15, "canny": 0.15, "segmentation": 0.15}
     assert (config.training.steps, config.training.batch_size, config.training.learning_rate) == (40_000, 64, 1e-4)

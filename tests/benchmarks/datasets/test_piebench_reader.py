@@ -16,7 +16,7 @@ from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.piebench import EDIT_TYPES, read_piebench
 from tests.benchmarks.tiny import SIDE, entry, picture, write_mapping, write_piebench
 
-PARITY = Path(__file__).parents[1] / "parity" / "pie_bench"
+PARITY = Path(__file__).parents[2] / "parity" / "pie_bench"
 FIRST = "000000000000"
 
 

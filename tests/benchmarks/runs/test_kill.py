@@ -13,7 +13,7 @@ from benchmarks.runs.schema import Counts, read_manifest
 from tests.benchmarks.killable import BATCH
 from tests.benchmarks.tiny import write_piebench
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COUNT = 30
 METHODS = ("noise", "again")
 

@@ -14,7 +14,7 @@ from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
 from editar.decoding.cpu.step import FusedTransformer, can_fuse
 from editar.decoding.decoder import Decoder
 from editar.decoding.forward import CachedTransformer
-from tests.editar.feeding import run_cached
+from tests.editar.decoding.feeding import run_cached
 from tests.editar.marks import COMPILER
 
 

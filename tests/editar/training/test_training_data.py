@@ -16,7 +16,7 @@ import torch
 from editar.images import square
 from editar.training.data.mixture import Batch, DataConfig, Source, TooManyFaults, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
-from tests.editar.training_sets import COLUMNS, picture, write_jsonl, write_parquet, write_seed
+from tests.editar.training.training_sets import COLUMNS, picture, write_jsonl, write_parquet, write_seed
 from tests.loopback import serve
 
 SIDE = 16
