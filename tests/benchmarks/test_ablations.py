@@ -132,6 +132,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(examples: Path, tmp_pat
         train_student(other, CLIP, 0, examples, folder)
 
 
+@pytest.mark.slow
 def test_from_training_to_table(examples: Path, tmp_path: Path) -> None:
     args = Arguments(axis="distillation", out=tmp_path)
     files = evaluate(args, TINY, HELD_OUT)
