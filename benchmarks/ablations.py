@@ -31,7 +31,7 @@ from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.piebench import ensure_written, held_out_edits, sample_ids, write_piebench
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.execute import Shard, Share
-from benchmarks.runs.fid_of_edits import write_fid_of_edits
+from benchmarks.runs.fid import write_fid_of_edits
 from benchmarks.runs.results import write_results
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.store import RunDirectory

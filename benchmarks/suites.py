@@ -4,18 +4,27 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset, locate_hub_dataset
 from benchmarks.datasets.piebench import locate_piebench
 from benchmarks.datasets.translation import COCO_CLASSES
-from benchmarks.miniature.world.piebench import COUNTS
+from benchmarks.miniature.evaluate.backbones import load_backbones, load_translation_backbones
+from benchmarks.miniature.world.piebench import COUNTS, ensure_piebench
 from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
-from benchmarks.miniature.world.translation import ROWS
+from benchmarks.miniature.world.translation import ROWS, ensure_translation
 from editar.io.assets import AssetFile, locate
 from editar.io.locks import lock
-from metrics.networks.backbones import Backbones, TranslationBackbones
-from metrics.networks.official import PIE_BENCH, TRANSLATION
+from metrics.networks.backbones import Backbones
+from metrics.networks.official import (
+    OFFICIAL_CLIP,
+    PIE_BENCH,
+    TRANSLATION,
+    clip_backbone,
+    official_backbones,
+    official_translation_backbones,
+)
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
 MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
@@ -23,16 +32,22 @@ MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """image_side: pixels. dataset: from the folder the user gave, or None, to the PIE-Bench folder. backbones: from
-    (weights folder or None, device, precision, --clip or None) to the networks to score with. files: from the folders
-    of data and weights, or None, to the files that these two load. records: of the suite's own data set."""
+    """The parts of PIE-Bench or of the translations. Folders of data and weights are those that the user gave, or None.
+
+    dataset: from the folder of data to the folder of the data set; a translation's from (its set of the hub, folder),
+    None for the hub. backbones: from (weights, device, precision, --clip or None), a translation's from (task, weights,
+    device), to the networks to score with. files: from the folders of data and weights, a translation's from (task, set
+    of the hub, data, weights), to the files that these two load. image_side: pixels. records: of the suite's own data
+    set. classes: of the segmentation.
+    """
 
     name: str
     image_side: int
-    dataset: Callable[[Path | None], Path]
-    backbones: Callable[[Path | None, str, str, str | None], Backbones]
-    files: Callable[[Path | None, Path | None], Sequence[AssetFile]] = lambda data, weights: ()
+    dataset: Callable[..., Any]
+    backbones: Callable[..., Any]
+    files: Callable[..., Sequence[AssetFile]] = lambda *_: ()
     records: int | None = None
+    classes: int = COCO_CLASSES
 
 
 def default_device() -> str:
@@ -44,27 +59,27 @@ def default_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def _miniature_dataset(data: Path | None) -> Path:
-    from benchmarks.miniature.world.piebench import ensure_piebench
-
+def drawn(data: Path | None, draw: Callable[[Path], Path], folder: Path) -> Path:
+    """The folder `data`, or the one that the miniature's data set is drawn into."""
     if data is not None:
         return data
-    MINIATURE_DATA.parent.mkdir(parents=True, exist_ok=True)
-    with lock(MINIATURE_DATA.parent):  # of several processes one writes it
-        return ensure_piebench(MINIATURE_DATA)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder.parent):  # of several processes one writes it
+        return draw(folder)
+
+
+def perception(weights: Path | None) -> Path:
+    return (weights or MINIATURE_WEIGHTS) / "perception.safetensors"
 
 
 def _miniature_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
-    from benchmarks.miniature.evaluate.backbones import load_backbones
-    from metrics.networks.official import clip_backbone
-
-    networks = load_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", device, precision)
+    networks = load_backbones(perception(weights), device, precision)
     return networks if clip is None else replace(networks, clip=clip_backbone(clip, weights, device, precision))
 
 
-def embedded(drawn: Path, data: Path | None, weights: Path | None) -> tuple[AssetFile, ...]:
-    """The miniature's: a data set that is drawn at `drawn` unless the user has one, and the network that scores."""
-    folder, network = data or drawn, (weights or MINIATURE_WEIGHTS) / "perception.safetensors"
+def embedded(drawn_at: Path, data: Path | None, weights: Path | None) -> tuple[AssetFile, ...]:
+    """The miniature's: a data set that is drawn unless the user has one, and the network that scores."""
+    folder, network = data or drawn_at, perception(weights)
     return (
         AssetFile(
             name=f"{folder.name}/",
@@ -85,104 +100,56 @@ def _paper_dataset(data: Path | None) -> Path:
     return data
 
 
-def _paper_backbones(weights: Path | None, device: str, precision: str, clip: str | None) -> Backbones:
-    from metrics.networks.official import OFFICIAL_CLIP, official_backbones
-
-    return official_backbones(weights, device, precision, clip or OFFICIAL_CLIP)
-
-
 SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            name="miniature",
-            image_side=MINIATURE_SIDE,
-            dataset=_miniature_dataset,
-            backbones=_miniature_backbones,
-            files=lambda data, weights: embedded(MINIATURE_DATA, data, weights),
-            records=sum(COUNTS.values()),
+    "miniature": Suite(
+        name="miniature",
+        image_side=MINIATURE_SIDE,
+        dataset=lambda data: drawn(data, ensure_piebench, MINIATURE_DATA),
+        backbones=_miniature_backbones,
+        files=lambda data, weights: embedded(MINIATURE_DATA, data, weights),
+        records=sum(COUNTS.values()),
+    ),
+    "paper": Suite(
+        name="paper",
+        image_side=512,
+        dataset=_paper_dataset,
+        backbones=lambda weights, device, precision, clip: official_backbones(
+            weights, device, precision, clip or OFFICIAL_CLIP
         ),
-        Suite(
-            name="paper",
-            image_side=512,
-            dataset=_paper_dataset,
-            backbones=_paper_backbones,
-            files=lambda data, weights: locate_piebench(data) + locate(PIE_BENCH, weights),
-            records=700,
-        ),
-    )
+        files=lambda data, weights: locate_piebench(data) + locate(PIE_BENCH, weights),
+        records=700,
+    ),
 }
 
 # Which embedded set is in the schema of which of the hub's.
 EMBEDDED = {MULTIGEN_DEPTH: "depth", MULTIGEN_CANNY: "canny", COCO_STUFF: "segmentation"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TranslationSuite:
-    """image_side: pixels. classes: of the segmentation. dataset: from the folder the user gave, or None, to the folder
-    of the data set, or None for the hub. backbones: from (task, weights folder or None, device) to the networks to
-    score with. files: from the task, its data set and the folders of data and weights, or None, to the files that these
-    two load. records: of the suite's own data sets."""
-
-    name: str
-    image_side: int
-    classes: int
-    dataset: Callable[[HubDataset, Path | None], Path | None]
-    backbones: Callable[[str, Path | None, str], TranslationBackbones]
-    files: Callable[[str, HubDataset, Path | None, Path | None], Sequence[AssetFile]] = lambda *_: ()
-    records: int | None = None
-
-
 def miniature_folder(source: HubDataset) -> Path:
     return MINIATURE_DATA.parent / f"translation-{EMBEDDED[source]}"
 
 
-def _miniature_translation(source: HubDataset, data: Path | None) -> Path:
-    from benchmarks.miniature.world.translation import ensure_translation
-
-    if data is not None:
-        return data
-    folder = miniature_folder(source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(folder.parent):  # of several processes one writes it
-        return ensure_translation(folder, EMBEDDED[source])
-
-
-def _miniature_translation_networks(task: str, weights: Path | None, device: str) -> TranslationBackbones:
-    from benchmarks.miniature.evaluate.backbones import load_translation_backbones
-
-    return load_translation_backbones((weights or MINIATURE_WEIGHTS) / "perception.safetensors", task, device)
-
-
-def _paper_translation_networks(task: str, weights: Path | None, device: str) -> TranslationBackbones:
-    from metrics.networks.official import official_translation_backbones
-
-    return official_translation_backbones(task, weights, device)
-
-
 TRANSLATION_SUITES = {
-    suite.name: suite
-    for suite in (
-        TranslationSuite(
-            name="miniature",
-            image_side=MINIATURE_SIDE,
-            classes=len(MINIATURE_CLASSES),
-            dataset=_miniature_translation,
-            backbones=_miniature_translation_networks,
-            files=lambda task, source, data, weights: embedded(miniature_folder(source), data, weights),
-            records=ROWS,
+    "miniature": Suite(
+        name="miniature",
+        image_side=MINIATURE_SIDE,
+        classes=len(MINIATURE_CLASSES),
+        dataset=lambda source, data: drawn(
+            data, lambda folder: ensure_translation(folder, EMBEDDED[source]), miniature_folder(source)
         ),
-        TranslationSuite(
-            name="paper",
-            image_side=512,
-            classes=COCO_CLASSES,
-            dataset=lambda source, data: data,
-            backbones=_paper_translation_networks,
-            files=lambda task, source, data, weights: (
-                locate_hub_dataset(source, data),
-                *locate(TRANSLATION[task], weights),
-            ),
-            records=5000,
+        backbones=lambda task, weights, device: load_translation_backbones(perception(weights), task, device),
+        files=lambda task, source, data, weights: embedded(miniature_folder(source), data, weights),
+        records=ROWS,
+    ),
+    "paper": Suite(
+        name="paper",
+        image_side=512,
+        dataset=lambda source, data: data,
+        backbones=official_translation_backbones,
+        files=lambda task, source, data, weights: (
+            locate_hub_dataset(source, data),
+            *locate(TRANSLATION[task], weights),
         ),
-    )
+        records=5000,
+    ),
 }

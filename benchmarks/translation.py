@@ -26,7 +26,7 @@ from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
-from benchmarks.suites import TRANSLATION_SUITES, TranslationSuite, default_device
+from benchmarks.suites import TRANSLATION_SUITES, Suite, default_device
 from metrics.protocols.fid import reference_of_statistics
 
 REAL_IMAGES = "translation-references"  # real images and their sums, beside the benchmarks' folders
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(Arguments, evaluate, "benchmarks.translation", arguments)
 
 
-def evaluate(args: Arguments, suite: TranslationSuite | None = None) -> list[Path]:
+def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
     The sheet of images is written even where the table is refused because samples have failed.

@@ -1,4 +1,5 @@
-"""FID of a translation's run: its images against the data set's real ones, kept as fid.json in the run directory.
+"""FID of a run, kept as fid.json in its directory: of a translation's images against the data set's real ones, or of
+edits against their true results.
 
 Only listed files are read: the images that the run's samples name, and one real image a record. Condition maps are
 never written, so that no folder can mix them up.
@@ -21,10 +22,10 @@ from editar.io.atomic import write_text
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import write_png
 from editar.io.locks import lock
-from metrics.functional.frechet import FeatureSums, bias_note, fid
+from metrics.functional.frechet import FeatureSums, bias_note, fid, paired_jackknife
 from metrics.functional.kernel_distance import kernel_distance
 from metrics.networks.backbones import FeatureBackbone
-from metrics.protocols.fid import FidReference, features_of_files, reference_of_files, sums_of_files
+from metrics.protocols.fid import FidReference, features_of_files, images_digest, reference_of_files, sums_of_files
 
 TOO_FEW = "FID needs at least 2 images"
 
@@ -99,6 +100,31 @@ def write_fid(
     )
 
 
+def write_fid_of_edits(run: RunDirectory, truths: Mapping[str, Path], network: FeatureBackbone) -> None:
+    """Writes fid.json, unless there is one of these very images. truths: the true result of each sample."""
+    done = done_samples(run)
+    generated_digest = listed_digest(str(sample.image_sha256) for sample in done.values())
+    reference_digest = images_digest([truths[name] for name in done])
+    if is_known(run, network, generated_digest, reference_digest):
+        return
+    for name in done:
+        run.read_image(name)  # refuses one that isn't the image that was scored
+    generated = features_of_files([run.image_path(name) for name in done], network)
+    distance, left_out = paired_jackknife(generated, features_of_files([truths[name] for name in done], network))
+    replace_fid(
+        run,
+        Fid(
+            network=facts_of(network),
+            generated=generated_digest,
+            reference=reference_digest,
+            images=len(done),
+            dimension=network.dimension,
+            fid=distance,
+            left_out=dict(zip(done, left_out, strict=True)),
+        ),
+    )
+
+
 def score_draw(files: list[Path], network: FeatureBackbone, real: FidReference, kid_of: RealImages | None) -> FidOfDraw:
     if len(files) < 2 or real.statistics.images in (0, 1):
         return FidOfDraw(images=len(files), fid=None, note=TOO_FEW)
@@ -139,11 +165,7 @@ def is_known(run: RunDirectory, network: FeatureBackbone, generated: str, refere
         return False
     if known is None or (kid and known.kid is None):
         return False
-    return (known.network, known.generated, known.reference) == (
-        facts_of(network),
-        generated,
-        reference,
-    )
+    return (known.network, known.generated, known.reference) == (facts_of(network), generated, reference)
 
 
 def replace_fid(run: RunDirectory, content: Fid) -> None:

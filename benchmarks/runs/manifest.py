@@ -3,15 +3,13 @@
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from baselines.method import MethodCard
 from benchmarks.runs.log import utc_now
-from benchmarks.runs.schema import LAST, Dataset, Device, Manifest, Revision, RunError, Scoring, parse
+from benchmarks.runs.schema import Device, Manifest, Revision, RunError, parse
 from editar.io.digests import json_digest
 
 # Packages whose version can move a number; a method that depends on another one puts its version into its settings.
@@ -24,32 +22,13 @@ IDENTITY = (
 )  # fmt: skip
 
 
-def new_manifest(
-    *,
-    suite: str,
-    benchmark: str,
-    method: str,
-    card: MethodCard,
-    position: int = LAST,
-    protocol: str,
-    dataset: Dataset,
-    method_settings: Mapping[str, Any],
-    scoring: Scoring,
-    seed: int,
-    device: str,
-) -> Manifest:
-    """device: a torch device string. Raises RunError for settings that are no JSON."""
+def new_manifest(device: str, **asked: Any) -> Manifest:
+    """The manifest of a run that begins now. device: a torch device string. asked: the fields up to the seed.
+
+    Raises RunError for settings that are no JSON.
+    """
     manifest = Manifest(
-        suite=suite,
-        benchmark=benchmark,
-        method=method,
-        card=card,
-        position=position,
-        protocol=protocol,
-        dataset=dataset,
-        method_settings=method_settings,
-        scoring=scoring,
-        seed=seed,
+        **asked,
         packages=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
@@ -60,7 +39,7 @@ def new_manifest(
     try:
         manifest = parse(Manifest, manifest.to_json())  # as it will be read: tuples are lists there
     except (TypeError, ValueError) as error:
-        raise RunError(f"the settings of {method!r} can't be written as JSON: {error}") from error
+        raise RunError(f"the settings of {manifest.method!r} can't be written as JSON: {error}") from error
     return replace(manifest, fingerprint=fingerprint(manifest))
 
 

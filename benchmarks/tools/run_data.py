@@ -10,7 +10,7 @@ from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.runs.edit_benchmark import view_edit
 from benchmarks.runs.translation_benchmark import view_translation
-from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite, TranslationSuite
+from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite
 from reports.gallery.write import Group, read_group, with_pages
 from reports.runs import Run, find_runs
 from reports.sheets.pictures import Shown
@@ -66,15 +66,15 @@ def _written(run: Run) -> list[Path]:
 
 
 def _read(run: Run, folder: Path | None) -> RunData:
-    suites: Mapping[str, Suite | TranslationSuite]
-    suites = TRANSLATION_SUITES if run.manifest.benchmark.startswith(TRANSLATION) else SUITES
+    translation = run.manifest.benchmark.startswith(TRANSLATION)
+    suites = TRANSLATION_SUITES if translation else SUITES
     suite = suites.get(run.manifest.suite)
     if suite is None:
         raise ValueError(f"{run.path} is of the suite {run.manifest.suite!r}; known are {', '.join(suites)}")
-    return _edits(folder, suite) if isinstance(suite, Suite) else _translations(run, folder, suite)
+    return (_translations if translation else _edits)(run, folder, suite)
 
 
-def _edits(folder: Path | None, suite: Suite) -> RunData:
+def _edits(run: Run, folder: Path | None, suite: Suite) -> RunData:
     dataset = read_piebench(suite.dataset(folder), suite.image_side)
     records = {record.sample_id: record for record in dataset.records}
     return RunData(
@@ -84,7 +84,7 @@ def _edits(folder: Path | None, suite: Suite) -> RunData:
     )
 
 
-def _translations(run: Run, folder: Path | None, suite: TranslationSuite) -> RunData:
+def _translations(run: Run, folder: Path | None, suite: Suite) -> RunData:
     task = run.manifest.benchmark.removeprefix(TRANSLATION)
     try:
         protocol = TranslationProtocol(**(run.manifest.scoring.options or {}))

@@ -230,7 +230,7 @@ def _counted(
 
 
 def read_fid(run: Run) -> tuple[float, pd.Series]:
-    """The distance, and those with one pair left out, by sample id (benchmarks/runs/fid_of_edits.py)."""
+    """The distance, and those with one pair left out, by sample id (benchmarks/runs/fid.py)."""
     again = "start python -m benchmarks.ablations again"
     if run.fid is None or run.fid.fid is None or run.fid.left_out is None:
         raise ReportError(f"{run.fid_path} has no FID of edits: {again}")

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from benchmarks.suites import TranslationSuite
+from benchmarks.suites import Suite
 from benchmarks.translation import Arguments, evaluate
 from tests.benchmarks import standins
 from tests.benchmarks.tiny import SIDE
 
-TINY = TranslationSuite(
+TINY = Suite(
     name="tiny",
     image_side=SIDE,
     classes=171,
