@@ -160,7 +160,7 @@ def choose_methods(
             recipe = read_recipe(Path(name.removeprefix(EXTERNAL)))
             if not args.dry_run:
                 recipe.check()
-            chosen.append(ChosenMethod(name=recipe.name, build=_external(recipe)))
+            chosen.append(ChosenMethod(name=recipe.name, build=partial(_external, recipe)))
         elif name in known:
             chosen.append(ChosenMethod(name=name, build=known[name], by_name=by_name))
         else:
@@ -172,8 +172,8 @@ def choose_methods(
     return chosen
 
 
-def _external(recipe: Recipe) -> Callable[[MethodContext], AnyMethod]:
-    return lambda context: External(recipe)  # a recipe needs no context
+def _external(recipe: Recipe, context: MethodContext) -> External:
+    return External(recipe)  # which needs no context
 
 
 def build_methods(

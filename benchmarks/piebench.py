@@ -92,7 +92,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     if not merged:
         return []
     edits = [run for run in merged if run.card.kind != "reference"] or merged
-    sheet = partial(write_sheet, benchmark, edits, sample_ids, SHEET_ROWS, title=f"PIE-Bench, {suite.name}")
+    title = f"PIE-Bench, {suite.name}, {benchmark.protocol}"
+    sheet = partial(write_sheet, benchmark.view, edits, sample_ids, SHEET_ROWS, title=title)
     return write_results(args, suite.name, NAME, merged, sheet)
 
 

@@ -109,8 +109,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     for run in merged:
         write_fid(run, draws, published or real.reference, networks.features, real if args.kid else None)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
-    title = f"{args.task.capitalize()} to image, {suite.name}"
-    sheet = partial(write_sheet, benchmark, merged, firsts, SHEET_ROWS, title=title)
+    title = f"{args.task.capitalize()} to image, {suite.name}, {protocol.name}"
+    sheet = partial(write_sheet, benchmark.view, merged, firsts, SHEET_ROWS, title=title)
     return write_results(args, suite.name, name, merged, sheet)
 
 

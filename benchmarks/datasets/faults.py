@@ -19,14 +19,9 @@ class Fault:
 
     def __str__(self) -> str:
         place = [str(self.file)]
-        if self.row_group is not None:
-            place.append(f"row group {self.row_group}")
-        if self.record is not None:
-            place.append(f"record {self.record!r}")
-        if self.field is not None:
-            place.append(f"field {self.field!r}")
-        if self.column is not None:
-            place.append(f"column {self.column!r}")
+        for name in ("row group", "record", "field", "column"):
+            if (value := getattr(self, name.replace(" ", "_"))) is not None:
+                place.append(f"{name} {value!r}")
         return f"{', '.join(place)}: {self.problem}; {self.remedy}"
 
 

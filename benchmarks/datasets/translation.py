@@ -5,7 +5,7 @@ A record is what stays in memory: an id, a caption, sizes and digests. Images, c
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,11 +85,10 @@ class TranslationDataset:
     def row(self, record: TranslationRecord) -> TranslationRow:
         """The record's row. Raises DatasetError when it has changed since it was checked."""
         number = self._numbers[record.sample_id]
-        row, faults = self._read(number)
-        if row is not None and row.record.sha256 != record.sha256:
-            faults.append(self._fault(number, None, "it has changed since the data set was read", "start again"))
-        if faults or row is None:
-            raise DatasetError(faults)
+        row = self._read(number)
+        if row.record.sha256 != record.sha256:
+            problem = "it has changed since the data set was read"
+            raise DatasetError([self._fault(number, None, problem, "start again")])
         return replace(row, record=record)
 
     def _check(self) -> tuple[TranslationRecord, ...]:
@@ -100,10 +99,11 @@ class TranslationDataset:
         with bar, ThreadPoolExecutor(min(CHUNK, os.cpu_count() or 1)) as pool:  # Pillow decodes outside of the GIL
             for start in range(0, total, CHUNK):
                 numbers = range(start, min(start + CHUNK, total))
-                for row, found in pool.map(self._decoded, numbers):
-                    faults += [fault for fault in found if fault not in faults]  # a torn row group has many rows
-                    if row is not None:
-                        records.append(row)
+                for found in pool.map(self._decoded, numbers):
+                    if isinstance(found, TranslationRecord):
+                        records.append(found)
+                    else:
+                        faults += [fault for fault in found if fault not in faults]  # a torn row group has many rows
                 bar.update(len(numbers))
                 if len(faults) > MAX_FAULTS:
                     problem = "the check ended here: the rows behind were not looked at"
@@ -113,11 +113,13 @@ class TranslationDataset:
             raise DatasetError(faults)
         return tuple(records)
 
-    def _decoded(self, number: int) -> tuple[TranslationRecord | None, list[Fault]]:
+    def _decoded(self, number: int) -> TranslationRecord | Sequence[Fault]:
         """The record of a row whose images can be decoded and are of one size, or what is wrong with it."""
-        row, faults = self._read(number)
-        if row is None:
-            return None, faults
+        try:
+            row = self._read(number)
+        except DatasetError as error:
+            return error.faults
+        faults: list[Fault] = []
         files = {self.source.image: row.image_file, self.source.condition: row.condition_file}
         sizes: dict[str | None, tuple[int, int]] = {}
         for column, data in files.items():
@@ -132,20 +134,14 @@ class TranslationDataset:
             listed = ", ".join(f"{column} {width}x{height}" for column, (width, height) in sizes.items())
             remedy = "image, condition and label of a row must be of one size, or they do not lie over each other"
             faults.append(self._fault(number, None, f"its sizes are mixed: {listed}", remedy))
-        if faults:
-            return None, faults
-        return replace(row.record, size=sizes[self.source.image]), []
+        return faults or replace(row.record, size=sizes[self.source.image])
 
-    def _read(self, number: int) -> tuple[TranslationRow | None, list[Fault]]:
-        """The row, its images not decoded yet (the record's size is a placeholder), or what is wrong with it."""
-        try:
-            values = self._rows[number]
-        except DatasetError as error:
-            return None, list(error.faults)
+    def _read(self, number: int) -> TranslationRow:
+        """The row, its images not decoded yet (the record's size is a placeholder). Raises DatasetError."""
         source = self.source
         faults: list[Fault] = []
         parts: dict[str, Any] = {}
-        for column, value in values.items():
+        for column, value in self._rows[number].items():
             try:
                 if column == source.caption:
                     parts[column] = caption(value)
@@ -157,7 +153,7 @@ class TranslationDataset:
                 remedy = "give each record a caption" if column == source.caption else _FETCH_AGAIN
                 faults.append(self._fault(number, column, str(error), remedy))
         if faults:
-            return None, faults
+            raise DatasetError(faults)
         record = TranslationRecord(
             sample_id=_sample_id(number),
             task=self.task,
@@ -166,13 +162,12 @@ class TranslationDataset:
             image_sha256=bytes_digest(parts[source.image]),
             sha256=_digest(parts[column] for column in source.columns),
         )
-        row = TranslationRow(
+        return TranslationRow(
             record=record,
             image_file=parts[source.image],
             condition_file=parts[source.condition] if source.condition else None,
             ids=parts[source.label] if source.label else None,
         )
-        return row, []
 
     def _fault(self, number: int, column: str | None, problem: str, remedy: str) -> Fault:
         group = self._rows.group_of(number)

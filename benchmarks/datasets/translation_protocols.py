@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from PIL import Image
 
-from benchmarks.datasets.canny import canny_map
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
 from benchmarks.datasets.translation import TASKS, TranslationRow
 from metrics.functional.depth import NORMALISATIONS
@@ -139,6 +139,12 @@ CONTROLNET_PLUS_PLUS = TranslationProtocol(
 ALIGNED = dataclasses.replace(EDITAR_RELEASED, name="translation/aligned/v1", label_fit="crop")
 
 PROTOCOLS = {protocol.name: protocol for protocol in (EDITAR_RELEASED, CONTROLNET_PLUS_PLUS, ALIGNED)}
+
+
+def canny_map(image: np.ndarray, implementation: str) -> np.ndarray:
+    """Edges of an RGB image uint8 (height, width, 3) by one of EDGES: uint8 (height, width), 0 or 255."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    return (EDGES[implementation](pixels)[0, 0] * 255).byte().numpy()
 
 
 def _fit(image: Image.Image, side: int, fit: Fit, resampling: str) -> Image.Image:

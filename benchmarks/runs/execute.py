@@ -68,11 +68,8 @@ class Benchmark(Protocol):
     columns: the names of the scores. facts: what samples.parquet says of each sample besides its results.
     """
 
-    @property
-    def protocol(self) -> str: ...
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
+    protocol: str
+    columns: tuple[str, ...]
 
     @property
     def facts(self) -> Facts: ...

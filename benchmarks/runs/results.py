@@ -3,18 +3,14 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
-
-from PIL import Image
 
 from benchmarks.cli import RunArguments
-from benchmarks.runs.schema import RunError
 from benchmarks.runs.store import RunDirectory
 from editar.io.image_files import write_png
 from reports.benchmark import render
 from reports.placement import place_tables
-from reports.sheets.layout import SheetRow
-from reports.sheets.pictures import CHANGED, NOT_REACHED, Shown
+from reports.runs import read_run
+from reports.sheets.pictures import Shown, sheet_block
 from reports.sheets.sheet import draw_sheet, spread
 
 
@@ -44,44 +40,23 @@ def write_results(
     return files
 
 
-class Viewable(Protocol):
-    """A benchmark whose samples can be looked at."""
-
-    @property
-    def protocol(self) -> str: ...
-
-    def view(self, sample_id: str) -> Shown: ...
-
-
 def write_sheet(
-    benchmark: Viewable, runs: Sequence[RunDirectory], sample_ids: Sequence[str], count: int, path: Path, title: str
+    view: Callable[[str], Shown],
+    runs: Sequence[RunDirectory],
+    sample_ids: Sequence[str],
+    count: int,
+    path: Path,
+    title: str,
 ) -> Path:
     """Writes the sheet of `count` samples to the PNG file `path`, which is returned.
 
-    The samples are those that lie in the middles of `count` equal parts of `sample_ids`, whatever became of them: a
-    cell without an image says why.
+    view: of a sample. The samples are those that lie in the middles of `count` equal parts of `sample_ids`, whatever
+    became of them: a cell without an image says why.
     """
     chosen = spread(sample_ids, count)
-    rows, inputs = [], []
-    for sample_id in chosen:
-        view = benchmark.view(sample_id)
-        inputs = list(view.pictures)
-        results = [_result(run, sample_id) for run in runs]
-        rows.append(SheetRow(caption=f"{sample_id}: {view.request}", cells=(*view.pictures.values(), *results)))
+    block = sheet_block({run.method: read_run(run.folder) for run in runs}, {name: view(name) for name in chosen})
     choice = f"{len(chosen)} of {len(sample_ids)} samples, at equal distances in the order of their ids"
-    drawn = draw_sheet(f"{title}, {benchmark.protocol}: {choice}", [*inputs, *(run.method for run in runs)], rows)
+    drawn = draw_sheet(f"{title}: {choice}", block.headers, block.rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_png(drawn, path)
     return path
-
-
-def _result(run: RunDirectory, sample_id: str) -> Image.Image | str:
-    sample = run.samples.get(sample_id)
-    if sample is None:
-        return NOT_REACHED
-    if sample.image_sha256 is None:
-        return sample.error or NOT_REACHED
-    try:
-        return run.read_image(sample_id)
-    except RunError:
-        return CHANGED

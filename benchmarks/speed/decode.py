@@ -27,6 +27,7 @@ from benchmarks.speed.decode_cost import (
     parts,
     seconds,
     step_seconds,
+    timed_steps,
     token_bytes,
     weight_bytes,
 )
@@ -265,14 +266,12 @@ def at_places(
 @torch.inference_mode()
 def plain_seconds(plain: PlainDecoder, place: int, tokens: int) -> float:
     token = torch.zeros(1, 1, dtype=torch.int64, device=plain.keys.device)
-    for fed in range(place, place + 2):
+
+    def step(fed: int) -> None:
+        nonlocal token
         token = plain.step(token, fed)
-    float(token)  # waits for the device
-    start = time.perf_counter()
-    for fed in range(place + 2, place + 2 + tokens):
-        token = plain.step(token, fed)
-    float(token)
-    return (time.perf_counter() - start) / tokens
+
+    return timed_steps(step, place, tokens, token.device)
 
 
 def report(figures: dict[str, Any]) -> str:

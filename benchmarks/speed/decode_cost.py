@@ -109,14 +109,18 @@ def jump(batch: Batch, fed: int) -> None:
 @torch.inference_mode()
 def step_seconds(batch: Batch, position: int, tokens: int) -> float:
     """Seconds a token, mean of so many from a position on; two before them warm up."""
-    device = batch.tokens_BN.device
     jump(batch, position)
+    return timed_steps(batch.advance, position, tokens, batch.tokens_BN.device)
+
+
+def timed_steps(step: Callable[[int], object], position: int, tokens: int, device: torch.device) -> float:
+    """Of steps that take the number of fed tokens, as `step_seconds`."""
     for fed in range(position, position + 2):
-        batch.advance(fed)
+        step(fed)
     _wait(device)
     start = time.perf_counter()
     for fed in range(position + 2, position + 2 + tokens):
-        batch.advance(fed)
+        step(fed)
     _wait(device)
     return (time.perf_counter() - start) / tokens
 

@@ -16,8 +16,8 @@ from benchmarks.cli import run_command
 from benchmarks.tools.run_data import read_groups
 from reports.gallery.write import Group
 from reports.sheets.figure import write_figure
-from reports.sheets.layout import SheetBlock, SheetRow
-from reports.sheets.pictures import read_picture
+from reports.sheets.layout import SheetBlock
+from reports.sheets.pictures import sheet_block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +66,11 @@ def make_figure(args: Arguments) -> list[Path]:
 
 
 def _block(group: Group, args: Arguments) -> SheetBlock:
-    labels = [label for label in args.methods or group.labels if label in group.labels]
-    runs = [group.runs[group.labels.index(label)] for label in labels]
     assert group.shown is not None
-    headers, rows = labels, []
-    for sample_id in args.ids:
-        if sample_id in group.sample_ids:
-            shown = group.shown(sample_id)
-            headers = [*shown.pictures, *labels]
-            made = [read_picture(run, sample_id) for run in runs]
-            rows.append(SheetRow(caption=shown.request, cells=(*shown.pictures.values(), *made)))
-    return SheetBlock(headers=headers, rows=rows)
+    runs = dict(zip(group.labels, group.runs, strict=True))
+    chosen = {label: runs[label] for label in args.methods or group.labels if label in runs}
+    known = [name for name in args.ids if name in group.sample_ids]
+    return sheet_block(chosen, {name: group.shown(name) for name in known}, with_ids=False)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from PIL import Image
 from editar.io.digests import bytes_digest
 from editar.io.image_files import ImageError, decode_image, to_rgb
 from reports.runs import Run
+from reports.sheets.layout import SheetBlock, SheetRow
 
 NOT_REACHED = "not made yet"
 CHANGED = "the file is gone or isn't the image that was made"
@@ -51,6 +52,18 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
         return to_rgb(decode_image(data, max_pixels=MAX_PIXELS))
     except ImageError as fault:
         return str(fault)
+
+
+def sheet_block(runs: Mapping[str, Run], samples: Mapping[str, Shown], *, with_ids: bool = True) -> SheetBlock:
+    """Rows of what samples (by id) show and what runs (by header) made of them, above the request and the id."""
+    inputs: list[str] = []
+    rows = []
+    for sample_id, shown in samples.items():
+        inputs = list(shown.pictures)
+        made = [read_picture(run, sample_id) for run in runs.values()]
+        caption = f"{sample_id}: {shown.request}" if with_ids else shown.request
+        rows.append(SheetRow(caption=caption, cells=(*shown.pictures.values(), *made)))
+    return SheetBlock(headers=[*inputs, *runs], rows=rows)
 
 
 def enlarged(picture: Image.Image) -> Image.Image:

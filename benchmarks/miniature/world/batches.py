@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.datasets.canny import canny_map
+from benchmarks.datasets.translation_protocols import canny_map
 from benchmarks.miniature.world.edits import Edit, random_edit
 from benchmarks.miniature.world.render import PALETTE, depth, render, segmentation
 from benchmarks.miniature.world.scene import Scene
