@@ -120,7 +120,8 @@ def file_differences(committed: Path, rendered: Path) -> list[str]:
 def _line_differences(old: str, new: str) -> Iterator[str]:
     for number, (before, after) in enumerate(zip_longest(old.splitlines(), new.splitlines()), start=1):
         if before is None or after is None:
-            yield f"line {number}: {'only committed' if after is None else 'not committed'}: {_short(before or after)}"
+            where = "only committed" if after is None else "not committed"
+            yield f"line {number}: {where}: {_short(before or after or '')}"  # an empty line, too
         elif before != after:
             words = zip_longest(before.split(), after.split(), fillvalue="nothing")
             changes = [f"{a} -> {b}" for a, b in words if a != b]

@@ -157,12 +157,19 @@ class RunDirectory:
         if not path.is_file():
             return {}
         try:
-            samples = samples_of(read_sample_table(path), self.columns)
+            table = read_sample_table(path)
+            lacking = [column for column in self.columns if column not in table.column_names]
+            samples = [] if lacking else samples_of(table, self.columns)
         except Exception as error:  # of a damaged file: rows may hold anything
             raise RunError(
                 f"{path} is damaged ({error}); put a copy back if there is one, else start with --fresh to make and "
                 "score the images again"
             ) from error
+        if lacking:
+            raise RunError(
+                f"{path} was scored before there was the column {', '.join(lacking)}; start with --fresh to make and "
+                "score the images again"
+            )
         return {sample.sample_id: sample for sample in samples}
 
     def _write_parquet(self, samples: Sequence[Sample], facts: Facts) -> None:

@@ -87,7 +87,7 @@ def _published_rows() -> Iterator[Row]:
             label=record["method"],
             kind=f"{record['family']}, {record['t2i_model']}",
             samples="",
-            estimates=tuple(Estimate(mean=float(record[name])) for name in names),
+            estimates=tuple(Estimate(mean=float(record[name]) if name in record else None) for name in names),
             published_as=record["method"],
         )
 

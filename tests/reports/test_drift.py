@@ -72,6 +72,8 @@ def test_planted_changes_are_found_and_named(
     for what in ("piebench.md", "13 -> 12", "piebench-bars.png", "is not committed", "piebench-old.md", "no summary"):
         assert what in said
     assert said.count(str(folder)) == 3
+    page.write_text(page.read_text() + "\n")
+    assert "only committed: " in check(folder, capsys)[1]  # an empty line
 
     [path] = [path for path in summary_files(folder) if path.stem == "editar"]
     content = json.loads(path.read_text())

@@ -266,6 +266,15 @@ def test_fresh_removes_the_run_and_nothing_else(dataset: PieBench, tmp_path: Pat
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_run_from_before_a_column_is_refused_until_it_is_scored_anew(dataset: PieBench, tmp_path: Path) -> None:
+    go(dataset, tmp_path, Noise())
+    old = open_run(tmp_path, dataset)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    with pytest.raises(RunError, match=r"sharpness.*--fresh"):
+        RunDirectory(tmp_path, manifest, [*old.columns, "sharpness"])
+
+
 def test_a_merge_that_was_cut_short_is_finished_by_the_next_start(dataset: PieBench, tmp_path: Path) -> None:
     benchmark = PixelBenchmark(dataset)
     directory = open_run(tmp_path, dataset)
