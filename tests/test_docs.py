@@ -11,6 +11,8 @@ import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from baselines import METHODS, TRANSLATORS
+from baselines.method import MethodContext
 from docs.architecture import IMPORTS, PICTURE, STEPS, draw
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,15 @@ def test_the_numbers_of_the_miniature_page_are_the_committed_ones() -> None:
     measured = ROOT / "benchmarks" / "miniature" / "evaluate" / "results" / "results.md"
     rows = [line for line in measured.read_text().splitlines() if line.startswith("| ") and re.search(r"\d", line)]
     assert len(rows) > 25 and [row for row in rows if row not in page] == []
+
+
+def test_every_row_is_in_the_table_of_methods() -> None:
+    rows = [_cells(line) for line in (ROOT / "docs" / "methods.md").read_text().splitlines()]
+    kinds = {found[1]: row[1] for row in rows if len(row) > 6 and (found := re.match(r"\[?`([\w-]+)`", row[0]))}
+    assert set(kinds) == {*METHODS, *TRANSLATORS}
+    context = MethodContext(suite="paper", weights=None, device="cpu", image_side=512, task="depth")
+    for name, build in {**TRANSLATORS, **METHODS}.items():
+        assert kinds[name].startswith(build(context).card.kind), name
 
 
 def _cells(line: str) -> list[str]:
