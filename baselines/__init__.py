@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 
-from baselines.controlnet import controlnet, controlnet_plus_plus
+from baselines.controlnet import controlnet, controlnet_plus_plus, t2i_adapter
 from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
 from baselines.instruct_pix2pix import instruct_diffusion, instruct_pix2pix, magicbrush
 from baselines.inversion.masactrl import MasaCtrl
 from baselines.inversion.null_text import NullTextInversion
 from baselines.inversion.pix2pix_zero import Pix2PixZero
-from baselines.inversion.pnp_inversion import PnPInversion
-from baselines.inversion.prompt_to_prompt import PromptToPrompt
+from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.mgie.mgie import MGIE
 from baselines.seed_x import SeedXEdit
-from baselines.t2i_adapter import t2i_adapter
-from baselines.uni_controlnet import UniControlNet
-from baselines.unicontrol import UniControl
+from baselines.unified.methods import uni_controlnet, unicontrol
 from baselines.vq_reconstruction import VQReconstruction
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {
@@ -40,8 +37,8 @@ QUICK = frozenset({"copy-source", "vq-reconstruction", "editar", "instruct-pix2p
 # In the order of the paper's Table 2.
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "t2i-adapter": t2i_adapter,
-    "uni-controlnet": UniControlNet,
-    "unicontrol": UniControl,
+    "uni-controlnet": uni_controlnet,
+    "unicontrol": unicontrol,
     "controlnet": controlnet,
     "controlnet-plus-plus": controlnet_plus_plus,
     "editar": EditARMethod,

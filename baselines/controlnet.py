@@ -1,77 +1,69 @@
-"""ControlNet v1.1 and ControlNet++: a copy of the encoder that reads the condition.
+"""ControlNet v1.1, ControlNet++ and T2I-Adapter.
 
-ControlNet++ is v1.1 trained further with rewards: the same architecture, base and settings. Both get the condition as
-the suite has it, in three channels: nearness, white edges on black, and for segmentation the colours of control_seg,
-COCO-Stuff's. v1.1 was trained with ADE20K's colours and COCO's; ControlNet++ was tuned to control_seg.
+The first two read the condition with a copy of the encoder. ControlNet++ is v1.1 trained further with rewards: the same
+architecture, base and settings. Both get the condition as the suite has it, in three channels: nearness, white edges on
+black, and for segmentation the colours of control_seg, COCO-Stuff's. v1.1 was trained with ADE20K's colours and COCO's;
+ControlNet++ was tuned to control_seg.
+
+T2I-Adapter is a small network that reads the condition once, before sampling, and adds to the encoder's features. It is
+published for depth (three channels) and canny (one), and sampled with the base's own scheduler, PNDM.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 
+from baselines.assets import ASSETS
 from baselines.diffusion import Control, ControlledDiffusion
 from baselines.method import MethodCard, MethodContext
-from baselines.stable_diffusion.assets import NETWORK_FILES
-from editar.io.assets import Asset
-from editar.prompts import TASKS
 
-_SIZES = {"diffusion_pytorch_model.safetensors": 1_450_000_000}  # as the hub shows it, rounded
-
-
-def _v11(name: str, revision: str) -> Asset:
-    return Asset(
-        name=name,
-        files=NETWORK_FILES,
-        repository=f"lllyasviel/{name}",
-        revision=revision,
-        licence="CreativeML OpenRAIL-M",
-        sizes=_SIZES,
-    )
-
-
-def _reward(subfolder: str) -> Asset:
-    return Asset(
-        name=f"reward_controlnet/{subfolder}",
-        files=NETWORK_FILES,
-        repository="limingcv/reward_controlnet",
-        revision="ce65cb27c438461c121eaab9a296b437efd2f0dc",
-        subfolder=subfolder,
-        licence="MIT",
-        sizes=_SIZES,
-    )
-
-
-def _control(card: MethodCard, networks: Mapping[str, Mapping[str, Asset]]) -> Control:
-    return Control(
-        card=card,
-        networks=networks,
-        network="ControlNetModel",
-        pipeline="StableDiffusionControlNetPipeline",
-        role="controlnet",
-        channels="conditioning_channels",
-        scheduler="UniPCMultistepScheduler",
-        steps=20,
-    )
-
-
-CONTROLNET = _control(
-    MethodCard(kind="control", published_as="ControlNet", citation="arXiv 2302.05543", licence="CreativeML OpenRAIL-M"),
-    {
+CONTROLNET = Control(
+    card=MethodCard(
+        kind="control", published_as="ControlNet", citation="arXiv 2302.05543", licence="CreativeML OpenRAIL-M"
+    ),
+    networks={
         "paper": {
-            "depth": _v11("control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
-            "canny": _v11("control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
-            "segmentation": _v11("control_v11p_sd15_seg", "210682041b41097834006a910b8773f423343900"),
+            "depth": ASSETS["control_v11f1p_sd15_depth"],
+            "canny": ASSETS["control_v11p_sd15_canny"],
+            "segmentation": ASSETS["control_v11p_sd15_seg"],
         },
-        "miniature": {task: Asset(name=f"diffusion/controlnet-{task}", files=NETWORK_FILES) for task in TASKS},
+        "miniature": {
+            "depth": ASSETS["diffusion/controlnet-depth"],
+            "canny": ASSETS["diffusion/controlnet-canny"],
+            "segmentation": ASSETS["diffusion/controlnet-segmentation"],
+        },
+    },
+    network="ControlNetModel",
+    pipeline="StableDiffusionControlNetPipeline",
+    role="controlnet",
+    channels="conditioning_channels",
+    scheduler="UniPCMultistepScheduler",
+    steps=20,
+)
+CONTROLNET_PLUS_PLUS = replace(
+    CONTROLNET,
+    card=MethodCard(kind="control", published_as="ControlNet++", citation="arXiv 2404.07987", licence="MIT"),
+    networks={
+        "paper": {
+            "depth": ASSETS["reward_controlnet/checkpoints/depth/controlnet"],
+            "canny": ASSETS["reward_controlnet/checkpoints/canny/controlnet"],
+            "segmentation": ASSETS["reward_controlnet/checkpoints/cocostuff/reward_5k"],
+        },
     },
 )
-CONTROLNET_PLUS_PLUS = _control(
-    MethodCard(kind="control", published_as="ControlNet++", citation="arXiv 2404.07987", licence="MIT"),
-    {
-        "paper": {
-            "depth": _reward("checkpoints/depth/controlnet"),
-            "canny": _reward("checkpoints/canny/controlnet"),
-            "segmentation": _reward("checkpoints/cocostuff/reward_5k"),
+T2I_ADAPTER = Control(
+    card=MethodCard(kind="control", published_as="T2I-Adapter", citation="arXiv 2302.08453", licence="Apache-2.0"),
+    networks={
+        "paper": {"depth": ASSETS["t2iadapter_depth_sd15v2"], "canny": ASSETS["t2iadapter_canny_sd15v2"]},
+        "miniature": {
+            "depth": ASSETS["diffusion/t2i-adapter-depth"],
+            "canny": ASSETS["diffusion/t2i-adapter-canny"],
         },
     },
+    network="T2IAdapter",
+    pipeline="StableDiffusionAdapterPipeline",
+    role="adapter",
+    channels="in_channels",
+    scheduler=None,
+    steps=50,
 )
 
 
@@ -81,3 +73,7 @@ def controlnet(context: MethodContext, dtype: str | None = None) -> ControlledDi
 
 def controlnet_plus_plus(context: MethodContext, dtype: str | None = None) -> ControlledDiffusion:
     return ControlledDiffusion(context, CONTROLNET_PLUS_PLUS, dtype)
+
+
+def t2i_adapter(context: MethodContext, dtype: str | None = None) -> ControlledDiffusion:
+    return ControlledDiffusion(context, T2I_ADAPTER, dtype)

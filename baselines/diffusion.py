@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from baselines.assets import ASSETS, weights_folder
 from baselines.method import MethodCard, MethodContext, NoAnswer, Requirements, TranslateRequest, Unsupported
-from baselines.stable_diffusion.assets import MINIATURE_PIPELINE, STABLE_DIFFUSION_15, weights_folder
 from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
     import torch
 
-BASES = {"paper": STABLE_DIFFUSION_15, "miniature": MINIATURE_PIPELINE}
+BASES = {"paper": ASSETS["stable-diffusion-v1-5"], "miniature": ASSETS["diffusion"]}
 NEGATIVE_PROMPTS = {
     "paper": "worst quality, low quality",  # T2I-Adapter got it too
     "miniature": "",  # its world has no word for quality

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from baselines.assets import ASSETS
 from baselines.method import EditRequest, MethodCard, MethodContext, Requirements, TranslateRequest
 from editar.io.assets import Asset, AssetFile, locate
 
@@ -16,25 +17,7 @@ if TYPE_CHECKING:
     from editar.config import SamplingConfig
     from editar.pipeline import EditAR
 
-
-RELEASED = Asset(
-    name="editar_release.pt",
-    source="hub: datasets/JitengMu/CVPR2025_EditAR_release, editar_release/",
-    sizes={"editar_release.pt": 9_385_899_080},
-)
-TOKENIZER = Asset(name="vq_ds16_t2i.pt", source="hub: peizesun/llamagen_t2i")
-T5 = Asset(
-    name="flan-t5-xl",
-    files=(
-        "config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
-        "model-00002-of-00002.safetensors", "special_tokens_map.json", "spiece.model", "tokenizer.json",
-        "tokenizer_config.json",
-    ),
-    repository="google/flan-t5-xl",
-    licence="Apache-2.0",
-    # As the hub shows them, rounded.
-    sizes={"model-00001-of-00002.safetensors": 9_450_000_000, "model-00002-of-00002.safetensors": 1_950_000_000},
-)  # fmt: skip
+RELEASED, TOKENIZER, T5 = (ASSETS[name] for name in ("editar_release.pt", "vq_ds16_t2i.pt", "flan-t5-xl"))
 WIDTH = 8  # images decoded side by side, at most
 PATCH = 16  # pixels along one side of what a token stands for, in the released model
 

@@ -6,46 +6,14 @@ All of it pins old libraries and runs in its own environment, by `recipes/seed_x
 
 from dataclasses import replace
 
+from baselines.assets import ASSETS
 from baselines.external import External, read_recipe
 from baselines.method import MethodCard, MethodContext, Requirements, refuse_miniature
 from baselines.recipes import SEED_X as RECIPE
-from editar.io.assets import AssetFile
+from editar.io.assets import locate
 
 CHECKOUT = "${SEED_X}/"
-
-
-def _seed_x(name: str) -> AssetFile:
-    return AssetFile(name=f"pretrained/{name}", source="hub: AILab-CVC/SEED-X-17B", licence="SEED-X-17B's")
-
-
-def _sdxl(name: str, size: int | None = None) -> AssetFile:
-    base = "stable-diffusion-xl-base-1.0"
-    return AssetFile(
-        name=f"pretrained/{base}/{name}",
-        source=f"hub: stabilityai/{base}",
-        size=size,
-        licence="CreativeML OpenRAIL++-M",
-    )
-
-
-# Below the checkout. The rounded size is the one that the hub shows.
-FILES = (
-    AssetFile(name="configs/", source="github: AILab-CVC/SEED-X @ 420d347", licence="Apache-2.0"),
-    _seed_x("seed_x_edit/agent/pytorch_model.bin"),
-    _seed_x("seed_x_edit/llm/"),
-    _seed_x("seed_detokenizer/second_stage/pytorch_model.bin"),
-    _seed_x("cvlm_llama2_tokenizer_100img_and_224loc_addpatch/"),
-    AssetFile(
-        name="pretrained/QwenViT/qwen_vit_G.pt",
-        source="src/tools/reload_qwen_vit.py, which extracts it from the hub's Qwen/Qwen-VL-Chat",
-        licence="Tongyi Qianwen",
-    ),
-    _sdxl("scheduler/scheduler_config.json"),
-    _sdxl("unet/config.json"),
-    _sdxl("unet/diffusion_pytorch_model.safetensors", 10_270_077_736),
-    _sdxl("vae/config.json"),
-    _sdxl("vae/diffusion_pytorch_model.safetensors", 335_000_000),
-)
+FILES = locate((ASSETS[name] for name in ("seed-x-configs", "seed-x", "seed-x-eye", "seed-x-sdxl")), None)
 
 
 class SeedXEdit(External):

@@ -1,14 +1,14 @@
 """The rows that edit by an instruction with Stable Diffusion; they differ in data alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from baselines.assets import ASSETS, weights_folder
 from baselines.diffusion import DTYPES
-from baselines.instruct.files import Checkpoint, Folders, Published, assets, find_networks, weights_folder
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, refuse_miniature
 from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Instructed:
-    """One row. steps: of Euler's ancestral sampler. by_text, by_image: scales of the guidance. guidance: its formula, a
-    key of `sampling.GUIDANCE`."""
+    """One row.
+
+    checkpoint: the authors' file, in LDM's layout. averaged: whether the authors' code takes its UNet from the moving
+    average that the file has beside the last step's weights. port: to diffusers, which the user may put in the file's
+    place. miniature: the UNet's folder, in it `text_encoder/`; None where the suite has none. steps: of Euler's
+    ancestral sampler. by_text, by_image: scales of the guidance. guidance: its formula, a key of `sampling.GUIDANCE`.
+    """
 
     card: MethodCard
-    published: Published
+    checkpoint: Asset
+    averaged: bool
+    port: Asset
+    miniature: Asset | None
     steps: int
     by_text: float
     by_image: float
@@ -39,15 +47,37 @@ class InstructedDiffusion:
     def __init__(self, context: MethodContext, row: Instructed, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        self.weights = weights_folder(row.card.published_as, row.published, context)
+        if row.miniature is None:
+            refuse_miniature(row.card.published_as, context)
+        self.weights = weights_folder(context, row.miniature.name if row.miniature else "")
         self.card = row.card
         self.row, self.suite, self.device, self.dtype = row, context.suite, context.device, dtype
         self._model: StableDiffusion | None = None
 
     def load(self) -> None:
-        from baselines.instruct.networks import read
+        """Raises ValueError for weights that are missing or too many, and where the UNet sees no image."""
+        from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
+        from baselines.stable_diffusion.networks import StableDiffusion
+        from editar.io.tensors import map_pickle
 
-        self._model = read(self._find(), self.row.published.averaged, self.device, self.dtype)
+        assets = self._assets()
+        place, *rest = (asset.find(self.weights) for asset in assets)
+        if self.row.checkpoint in assets:
+            state, _ = map_pickle(place)
+            model = read_stable_diffusion(
+                state, Sizes.of(state, place), place, rest[0], self.device, self.dtype, ema=self._uses_average(state)
+            )
+        else:
+            unet, text_encoder = (rest[0], rest[0] / "text_encoder") if rest else (None, None)
+            model = StableDiffusion.from_folder(place, self.device, self.dtype, unet=unet, text_encoder=text_encoder)
+            place = unet or place / "unet"
+        inputs, needed = model.unet.config.in_channels, 2 * model.vae.config.latent_channels
+        if inputs != needed:
+            raise ValueError(
+                f"{place}: its UNet reads {inputs} channels; editing takes {needed}, half of them the image's. Use the "
+                "weights that were tuned for editing"
+            )
+        self._model = model
 
     @property
     def model(self) -> "StableDiffusion":
@@ -79,12 +109,21 @@ class InstructedDiffusion:
         return [self._answer(latent) for latent in latents]
 
     def settings(self) -> dict[str, Any]:
-        """Finds the weights, and fetches what is missing of them: they are part of the settings."""
-        from baselines.instruct.networks import scheduler_config, uses_average
-        from baselines.instruct.sampling import euler_ancestral
+        """Finds the weights, and fetches what is missing of them: they are part of the settings.
 
-        row, found = self.row, self._find()
-        scheduler = euler_ancestral(scheduler_config(found))
+        ema: whether the UNet is read from a moving average; None for a port, which does not say what it was made of.
+        """
+        from baselines.instruct.sampling import euler_ancestral
+        from baselines.stable_diffusion.networks import LDM_SCHEDULE, read_scheduler_config
+        from editar.io.tensors import map_pickle
+
+        row, assets = self.row, self._assets()
+        place, ema, schedule = assets[0].find(self.weights), None, LDM_SCHEDULE
+        if row.checkpoint in assets:
+            ema = self._uses_average(map_pickle(place)[0])
+        else:
+            schedule = read_scheduler_config(place)
+        scheduler = euler_ancestral(schedule)
         config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
         return {
             "steps": row.steps,
@@ -94,8 +133,8 @@ class InstructedDiffusion:
             "scheduler": {"class": type(scheduler).__name__, **config},
             "dtype": self.dtype,
             "safety_checker": "off",
-            "ema": uses_average(found, row.published.averaged),
-            "weights": digests(self._assets(), self.weights),
+            "ema": ema,
+            "weights": digests(assets, self.weights),
         }
 
     def requirements(self) -> Requirements:
@@ -104,10 +143,21 @@ class InstructedDiffusion:
         return Requirements(files=files, passes={"UNet": 3 * self.row.steps})
 
     def _assets(self) -> tuple[Asset, ...]:
-        return assets(self.row.published, self.suite, self.weights)
+        """What the row is made of: the user's checkpoint, else the user's port, else the published checkpoint."""
+        row, weights = self.row, self.weights
+        if self.suite == "miniature":
+            assert row.miniature is not None
+            return ASSETS["diffusion-base"], row.miniature
+        has_port = weights is not None and (weights / row.port.name).is_dir()
+        if has_port and not any(file.comes == "given" and file.path for file in row.checkpoint.locate(weights)):
+            return (row.port,)
+        return row.checkpoint, ASSETS["clip-tokenizer"]
 
-    def _find(self) -> Checkpoint | Folders:
-        return find_networks(self.row.published, self.suite, self.weights)
+    def _uses_average(self, state: Mapping[str, Any]) -> bool:
+        """Pruned checkpoints may have lost the moving average of the UNet's weights."""
+        from baselines.stable_diffusion.ldm import EMA
+
+        return self.row.averaged and any(name.startswith(EMA) for name in state)
 
     def _answer(self, latent: "Tensor") -> Image.Image | NoAnswer:
         pixels = self.model.decode(latent)

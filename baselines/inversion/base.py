@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from baselines.assets import ASSETS, weights_folder
 from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
-from baselines.stable_diffusion.assets import MINIATURE_PIPELINE, STABLE_DIFFUSION_14, weights_folder
 from baselines.stable_diffusion.networks import StableDiffusion
 from editar.io.assets import Asset, digests, locate
 
@@ -30,7 +30,7 @@ class InversionMethod(ABC):
     card: MethodCard
 
     def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
-        self.pipeline = STABLE_DIFFUSION_14 if context.suite != "miniature" else MINIATURE_PIPELINE
+        self.pipeline = ASSETS["diffusion" if context.suite == "miniature" else "stable-diffusion-v1-4"]
         self.weights = weights_folder(context)
         self.config = config
         self.device = context.device

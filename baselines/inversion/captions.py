@@ -11,19 +11,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from editar.io.assets import Asset
+from baselines.assets import ASSETS
 
-BLIP = Asset(
-    name="blip-image-captioning-base",
-    files=(
-        "config.json", "preprocessor_config.json", "pytorch_model.bin", "special_tokens_map.json", "tokenizer.json",
-        "tokenizer_config.json", "vocab.txt",
-    ),
-    repository="Salesforce/blip-image-captioning-base",
-    revision="82a37760796d32b1411fe092ab5d4e227313294b",
-    licence="BSD-3-Clause",
-    sizes={"pytorch_model.bin": 989_820_849},
-)  # fmt: skip
+BLIP = ASSETS["blip-image-captioning-base"]
 PROMPT = "a picture of"
 GENERATION = {"num_beams": 3, "min_length": 10, "max_length": 30, "do_sample": False}
 

@@ -1,4 +1,5 @@
-"""Prompt-to-Prompt (Hertz et al. 2022) on DDIM inversion, as published on PIE-Bench ("ddim+p2p").
+"""Prompt-to-Prompt (Hertz et al. 2022) on DDIM inversion and on PnP Inversion (Ju et al. 2023), as published on
+PIE-Bench ("ddim+p2p", "directinversion+p2p").
 
 A source branch samples the inverted image again with the source prompt, a target branch with the target prompt, side by
 side; in the early steps the target branch gets the source's attention, in the guidance's conditional half only.
@@ -191,3 +192,14 @@ class PromptToPrompt(InversionMethod):
     def correct(self, step: int, latents: Tensor, trajectory: Tensor) -> Tensor:
         """The latents (2B, C, h, w) after a step, before they are blended; trajectory: see `trajectories`."""
         return latents
+
+
+class PnPInversion(PromptToPrompt):
+    """After every step the source branch is put back on the inversion's trajectory, so that in the end it is the
+    image's own latents; the target branch only gets the source's attention. The published code (Direct Inversion) adds
+    the difference to the trajectory that it measured in a pass of its own, which is the same."""
+
+    card = card("PnP Inversion", "arXiv 2310.01506")
+
+    def correct(self, step: int, latents: Tensor, trajectory: Tensor) -> Tensor:
+        return torch.cat((trajectory[-2 - step], latents.chunk(2)[1]))

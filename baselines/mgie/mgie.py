@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from baselines.assets import ASSETS
 from baselines.external import External, Recipe, ask, read_recipe
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Request, Requirements
 from baselines.recipes import MGIE as RECIPE
-from editar.io.assets import Asset, digests, locate
+from editar.io.assets import digests, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,44 +28,8 @@ if TYPE_CHECKING:
     from baselines.mgie.edit_head import EditHead
 
 CARD = MethodCard(kind="feed-forward", published_as="MGIE", citation="arXiv 2309.17102", licence="MIT")
-ROW = replace(INSTRUCT_PIX2PIX, card=CARD, steps=100, published=replace(INSTRUCT_PIX2PIX.published, miniature=None))
-
-
-def _of_author(name: str, sizes: dict[str, int], licence: str) -> Asset:
-    """A folder of the first author's repository; the first is what Apple publishes as mgie_7b.tar.gz."""
-    return Asset(
-        name=name, files=tuple(sizes), repository="tsujuifu/ml-mgie",
-        revision="7da3813a321383e01ab7f50a49391603fd8596f0", subfolder=name, licence=licence, sizes=sizes,
-    )  # fmt: skip
-
-
-# Sizes as the hub shows them, rounded.
-MGIE_7B = _of_author("mgie_7b", {"mllm.pt": 588_000_000, "unet.pt": 1_720_000_000}, "CC-BY-NC")
-LLAVA_7B = _of_author(
-    "LLaVA-7B-v1",
-    {
-        "added_tokens.json": 70,
-        "config.json": 834,
-        "generation_config.json": 132,
-        "pytorch_model-00001-of-00002.bin": 9_980_000_000,
-        "pytorch_model-00002-of-00002.bin": 3_510_000_000,
-        "pytorch_model.bin.index.json": 26_900,
-        "special_tokens_map.json": 435,
-        "tokenizer.json": 1_840_000,
-        "tokenizer.model": 500_000,
-        "tokenizer_config.json": 727,
-    },
-    "LLaMA",
-)
-# LLaVA's eye. The recipe's script fetches it, and looks for it in the hub's cache alone.
-VISION = Asset(
-    name="clip-vit-large-patch14",
-    files=("config.json", "model.safetensors", "preprocessor_config.json"),
-    repository="openai/clip-vit-large-patch14",
-    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-    licence="MIT",
-    sizes={"model.safetensors": 1_710_540_580},
-)
+ROW = replace(INSTRUCT_PIX2PIX, card=CARD, steps=100, miniature=None)
+LLAVA_7B, MGIE_7B, VISION = ASSETS["LLaVA-7B-v1"], ASSETS["mgie_7b"], ASSETS["clip-vision"]
 AT_ONCE = 4  # images that are sampled together, which bounds the memory whatever the batch
 
 

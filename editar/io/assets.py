@@ -6,6 +6,7 @@ published digest, where one is known.
 """
 
 import hashlib
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -308,6 +309,21 @@ class Asset:
             f"{self.name} is neither under --weights nor in a cache, and could not be fetched: {error}. Fetch {what} "
             f"where there is a network, put {them} at {place}{where}."
         )
+
+
+def read_assets(path: Path) -> dict[str, Asset]:
+    """The assets in a TOML file, by their tables' names, which are the assets' too unless they have another.
+
+    Their fields are those of `Asset`; `files` may be the name of a list in the file's table `files`.
+    """
+    tables = tomllib.loads(path.read_text("utf-8"))
+    lists = tables.pop("files", {})
+    assets = {}
+    for name, table in tables.items():
+        files = table.pop("files", ())
+        files = tuple(lists[files] if isinstance(files, str) else files)
+        assets[name] = Asset(**{"name": name, **table, "files": files})
+    return assets
 
 
 def locate(assets: Iterable[Asset], weights: Path | None) -> tuple[AssetFile, ...]:

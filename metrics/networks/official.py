@@ -7,70 +7,17 @@ published one the network counts as unofficial. Everything else must have the pu
 from dataclasses import dataclass
 from pathlib import Path
 
-from editar.io.assets import Asset
+from editar.io.assets import Asset, read_assets
 from editar.io.digests import file_digest
 from metrics.networks.backbones import Backbones, ClipBackbone, TranslationBackbones, check_precision
 
-# Meta publishes no digest of this file, and its name carries none.
-DINO_VITB8 = Asset(
-    name="dino_vitbase8_pretrain.pth",
-    url="https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
-    licence="Apache-2.0 (facebookresearch/dino)",
-)
-SQUEEZENET = Asset(
-    name="squeezenet1_1-b8a52dc0.pth",
-    url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
-    sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
-    licence="BSD-3-Clause (pytorch/vision); the LPIPS heads BSD-2-Clause (richzhang/PerceptualSimilarity)",
-    sizes={"squeezenet1_1-b8a52dc0.pth": 4_958_839},
-)
-CLIP_VIT_L14 = Asset(
-    name="clip-vit-large-patch14",
-    repository="openai/clip-vit-large-patch14",
-    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-    files=(
-        "config.json",
-        "merges.txt",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.json",
-        "model.safetensors",
-    ),
-    main="model.safetensors",
-    sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
-    licence="MIT (openai/CLIP)",
-    sizes={"model.safetensors": 1_710_540_580},
-)
-# The digest is that of the hub's large-file record at this revision; the weights have not changed since.
-DPT_LARGE = Asset(
-    name="dpt-large",
-    repository="Intel/dpt-large",
-    revision="755bcbcb26ef6d8ae380fef8b193bd60bc729026",
-    files=("config.json", "preprocessor_config.json", "pytorch_model.bin"),
-    main="pytorch_model.bin",
-    sha256="71150941604c39c1c770a72a7b2f56487669f0e3a4d99c8759e233fb1be24080",
-    licence="Apache-2.0 (Intel/dpt-large, isl-org/DPT)",
-)
-# mmsegmentation publishes the first eight digits of the digest, at the end of the file's name.
-DEEPLABV3_R101 = Asset(
-    name="deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
-    url="https://download.openmmlab.com/mmsegmentation/v0.5/deeplabv3/"
-    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k/"
-    "deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth",
-    sha256="3cbca14d",
-    licence="Apache-2.0 (open-mmlab/mmsegmentation)",
-)
-# NVIDIA states no digest. This is the one that several independent projects pin for this very address (k-diffusion
-# among them) and that copies of the file on the hub have.
-INCEPTION = Asset(
-    name="inception-2015-12-05.pt",
-    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
-    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
-    licence="Apache-2.0 (TensorFlow's graph); NVIDIA Source Code License (NVlabs/stylegan2-ada-pytorch's translation)",
-    sizes={"inception-2015-12-05.pt": 95_607_719},
-)
-
+_ASSETS = read_assets(Path(__file__).with_name("assets.toml"))
+DINO_VITB8 = _ASSETS["dino_vitbase8_pretrain.pth"]
+SQUEEZENET = _ASSETS["squeezenet1_1-b8a52dc0.pth"]
+CLIP_VIT_L14 = _ASSETS["clip-vit-large-patch14"]
+DPT_LARGE = _ASSETS["dpt-large"]
+DEEPLABV3_R101 = _ASSETS["deeplabv3_r101-d8_512x512_4x4_320k_coco-stuff164k_20210709_155402-3cbca14d.pth"]
+INCEPTION = _ASSETS["inception-2015-12-05.pt"]
 OFFICIAL_CLIP = "openai/ViT-L-14"  # as open_clip names CLIP_VIT_L14
 
 # What the official networks are made of, of PIE-Bench and of each task of the translation benchmarks.

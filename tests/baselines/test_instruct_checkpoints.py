@@ -140,7 +140,7 @@ def test_a_port_of_the_same_weights_gives_the_same_images(
     context: MethodContext, state: State, tmp_path: Path, row: Instructed, average: bool
 ) -> None:
     assert context.weights is not None
-    write_port(tmp_path / row.published.port.name, state, context.weights / "clip-vit-large-patch14", average=average)
+    write_port(tmp_path / row.port.name, state, context.weights / "clip-vit-large-patch14", average=average)
     ported = short(replace(context, weights=tmp_path), row)
     assert ported.settings()["ema"] is None
     found = pixels(short(context, row).edit(edits(1)))
@@ -237,5 +237,5 @@ def test_settings_are_the_published_ones(context: MethodContext) -> None:
         "steps": 50, "guidance": "instruct-diffusion", "text_guidance": 5.0, "image_guidance": 1.25,
         "dtype": "float32", "safety_checker": "off", "ema": False,
     }  # fmt: skip
-    published = MAGICBRUSH.published.checkpoint
+    published = MAGICBRUSH.checkpoint
     assert MAGICBRUSH.steps == 100 and published.repository.startswith("osunlp/")

@@ -10,9 +10,9 @@ import torch
 from diffusers import StableDiffusionAdapterPipeline, T2IAdapter
 
 from baselines import TRANSLATORS
+from baselines.controlnet import t2i_adapter
 from baselines.diffusion import ControlledDiffusion
 from baselines.method import Unsupported
-from baselines.t2i_adapter import t2i_adapter
 from tests.baselines.tiny_diffusion import BASE, SIDE, context, requests, write_adapter, write_base
 
 FOLDERS = {"depth": "t2iadapter_depth_sd15v2", "canny": "t2iadapter_canny_sd15v2"}

@@ -16,8 +16,8 @@ from transformers import CLIPTokenizer
 from baselines import TRANSLATORS
 from baselines.method import MethodContext, Unsupported
 from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
-from baselines.uni_controlnet import UniControlNet, combined_hints
 from baselines.unified.local_adapter import read_adapters
+from baselines.unified.methods import UNI_CONTROLNET, UnifiedControl, combined_hints
 from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative
@@ -47,8 +47,8 @@ def exact(state: slow.State) -> slow.State:
 
 
 @pytest.fixture(scope="module")
-def method(context: MethodContext) -> UniControlNet:
-    method = UniControlNet(context)
+def method(context: MethodContext) -> UnifiedControl:
+    method = UnifiedControl(context, UNI_CONTROLNET)
     method.load()
     return method
 
@@ -86,7 +86,7 @@ def test_control_and_noise_are_those_of_the_published_architecture(context: Meth
     assert words.shape == (2, 4, 64) and relative(words, slow.global_adapter(exact, example.double())) < 1e-4
 
 
-def test_an_image_is_that_of_the_published_script(method: UniControlNet, exact: slow.State) -> None:
+def test_an_image_is_that_of_the_published_script(method: UnifiedControl, exact: slow.State) -> None:
     asked = requests("segmentation", 2)
     assert method.weights is not None
     tokenizer = CLIPTokenizer.from_pretrained(method.weights / "clip-vit-large-patch14")
@@ -126,7 +126,7 @@ def test_a_map_lands_in_its_kinds_channels(task: str) -> None:
 
 
 @pytest.mark.slow
-def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControlNet) -> None:
+def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UnifiedControl) -> None:
     asked = requests("depth", 2)
     together = pixels(method.translate(asked))
     alone = np.concatenate([pixels(method.translate([request])) for request in reversed(asked)])[::-1]
@@ -147,7 +147,7 @@ def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniContro
 
 
 def test_settings_say_how_and_with_which_files(context: MethodContext) -> None:
-    settings = UniControlNet(context).settings()  # before any load
+    settings = UnifiedControl(context, UNI_CONTROLNET).settings()  # before any load
     assert (settings["steps"], settings["guidance"], settings["negative_prompt"]) == (50, 7.5, NEGATIVE)
     assert settings["hint_channels"] == {task: first for task, (first, _) in CHANNELS.items()}
     names = {"uni.ckpt", "clip-vit-large-patch14/vocab.json", "clip-vit-large-patch14/merges.txt"}
@@ -156,7 +156,8 @@ def test_settings_say_how_and_with_which_files(context: MethodContext) -> None:
 
 
 def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
-    method = UniControlNet(write_weights(tmp_path, "uni.ckpt", {"weight": Touch(tmp_path / "ran")}))
+    weights = write_weights(tmp_path, "uni.ckpt", {"weight": Touch(tmp_path / "ran")})
+    method = UnifiedControl(weights, UNI_CONTROLNET)
     with pytest.raises(CheckpointError):
         method.load()
     assert not (tmp_path / "ran").exists()

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from baselines import TRANSLATORS
 from baselines.method import MethodContext, Unsupported
 from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
-from baselines.unicontrol import UniControl
+from baselines.unified.methods import UNICONTROL, UnifiedControl
 from baselines.unified.unicontrol_branch import read_branch
 from editar.io.tensors import CheckpointError, map_pickle
 from tests.baselines import ldm_reference as slow
@@ -47,8 +47,8 @@ def exact(state: slow.State) -> slow.State:
 
 
 @pytest.fixture(scope="module")
-def method(context: MethodContext) -> UniControl:
-    method = UniControl(context)
+def method(context: MethodContext) -> UnifiedControl:
+    method = UnifiedControl(context, UNICONTROL)
     method.load()
     return method
 
@@ -88,7 +88,7 @@ def test_control_and_noise_are_those_of_the_published_architecture(
     assert relative(slow.unet(exact, latents.double(), times, text.double(), other), expected_noise) > 0.01
 
 
-def test_an_image_is_that_of_the_published_script(method: UniControl, exact: slow.State) -> None:
+def test_an_image_is_that_of_the_published_script(method: UnifiedControl, exact: slow.State) -> None:
     asked = requests("depth", 1)
     assert method.weights is not None
     tokenizer = CLIPTokenizer.from_pretrained(method.weights / "clip-vit-large-patch14")
@@ -115,7 +115,7 @@ def test_an_image_is_that_of_the_published_script(method: UniControl, exact: slo
 
 
 @pytest.mark.slow
-def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniControl) -> None:
+def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UnifiedControl) -> None:
     asked = requests("depth", 2)
     together = pixels(method.translate(asked))
     alone = np.concatenate([pixels(method.translate([request])) for request in reversed(asked)])[::-1]
@@ -130,13 +130,13 @@ def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UniContro
     assert min(changes) > 5, changes
 
 
-def test_tasks_are_not_mixed(method: UniControl) -> None:
+def test_tasks_are_not_mixed(method: UnifiedControl) -> None:
     with pytest.raises(ValueError):
         method.translate([*requests("depth", 1), *requests("canny", 1)])
 
 
 def test_settings_say_how_and_with_which_files(context: MethodContext) -> None:
-    settings = UniControl(context).settings()  # before any load
+    settings = UnifiedControl(context, UNICONTROL).settings()  # before any load
     assert (settings["steps"], settings["guidance"], settings["negative_prompt"]) == (50, 9.0, "")
     assert {task: (each["expert"], each["instruction"]) for task, each in settings["tasks"].items()} == {
         task: (EXPERTS[task], INSTRUCTIONS[task]) for task in EXPERTS
@@ -147,7 +147,8 @@ def test_settings_say_how_and_with_which_files(context: MethodContext) -> None:
 
 
 def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
-    method = UniControl(write_weights(tmp_path, "unicontrol.ckpt", {"state_dict": {}, "hook": Touch(tmp_path / "ran")}))
+    weights = write_weights(tmp_path, "unicontrol.ckpt", {"state_dict": {}, "hook": Touch(tmp_path / "ran")})
+    method = UnifiedControl(weights, UNICONTROL)
     with pytest.raises(CheckpointError):
         method.load()
     assert not (tmp_path / "ran").exists()

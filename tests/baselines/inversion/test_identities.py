@@ -13,8 +13,7 @@ from baselines.inversion.ddim import sample
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings, autocorrelation, divergence
-from baselines.inversion.pnp_inversion import PnPInversion
-from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
+from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
 from benchmarks.runs.generate import GuardedMethod
 

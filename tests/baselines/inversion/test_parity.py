@@ -14,8 +14,7 @@ from baselines.inversion.base import InversionMethod
 from baselines.inversion.masactrl import MasaCtrl, MasaCtrlSettings
 from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
-from baselines.inversion.pnp_inversion import PnPInversion
-from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
+from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt, PromptToPromptSettings
 from baselines.method import EditRequest, MethodContext
 
 PARITY = Path(__file__).parents[2] / "parity"

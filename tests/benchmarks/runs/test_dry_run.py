@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import METHODS
-from baselines.stable_diffusion.assets import NETWORK_FILES
+from baselines.assets import ASSETS
 from benchmarks import piebench, translation
 from benchmarks.piebench import Arguments, evaluate
 from benchmarks.runs.dry_run import UNET_FLOPS, UNET_PARAMETERS
@@ -162,7 +162,8 @@ def test_the_miniature_is_drawn_and_has_its_weights(tmp_path: Path, capsys: pyte
 
 
 def test_a_checkpoint_lists_what_its_folder_lacks(tmp_path: Path) -> None:
-    net = Asset(name="net", files=NETWORK_FILES, repository="someone/net", revision="0" * 40, sizes={"config.json": 3})
+    files = ASSETS["diffusion/controlnet-depth"].files
+    net = Asset(name="net", files=files, repository="someone/net", revision="0" * 40, sizes={"config.json": 3})
     states = {file.name: (file.size, file.path, file.comes) for file in net.locate(tmp_path)}
     assert states["net/config.json"] == (3, None, "fetched")
     (tmp_path / "net").mkdir()

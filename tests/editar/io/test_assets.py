@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from baselines.stable_diffusion.assets import NETWORK_FILES, PIPELINE_FILES
+from baselines.assets import ASSETS
 from editar.io.assets import Asset, digests, locate
 from tests.loopback import NOBODY, LoopbackHub, serve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NETWORK_FILES, PIPELINE_FILES = ASSETS["diffusion/controlnet-depth"].files, ASSETS["diffusion"].files
 CONTROL = Asset(
     name="control/deep/controlnet",
     files=NETWORK_FILES,
