@@ -5,9 +5,13 @@ convolutions instead of one of 7 x 7) of output stride 8, atrous pooling with di
 on the whole image. The names of modules are mmsegmentation's, so that its checkpoint loads as it is.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops import Conv2dNormActivation
 
 from editar.io.tensors import read_tensors
 from metrics.networks.official import Found
@@ -16,8 +20,6 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 COCO_STUFF_CLASSES = 171
 RESNET101 = (3, 4, 23, 3)  # blocks in each stage
-STRIDES = (1, 2, 1, 1)
-DILATIONS = (1, 1, 2, 4)
 ASPP_DILATIONS = (1, 12, 24, 36)
 UNUSED = "auxiliary_head."  # serves training only
 
@@ -62,7 +64,7 @@ class OfficialDeepLabV3:
 class DeepLabV3(nn.Module):
     """Normalised images (B, 3, H, W) to scores (B, classes, ceil(H / 8), ceil(W / 8))."""
 
-    def __init__(self, classes: int, blocks: tuple[int, ...] = RESNET101) -> None:
+    def __init__(self, classes: int, blocks: Sequence[int] = RESNET101) -> None:
         super().__init__()
         self.backbone = ResNetV1c(blocks)
         self.decode_head = AsppHead(2048, 512, classes)
@@ -71,46 +73,17 @@ class DeepLabV3(nn.Module):
         return self.decode_head(self.backbone(images))
 
 
-class ResNetV1c(nn.Module):
-    def __init__(self, blocks: tuple[int, ...]) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(*_conv_norm_relu(3, 32, stride=2), *_conv_norm_relu(32, 32), *_conv_norm_relu(32, 64))
-        width = 64
-        for i, (count, stride, dilation) in enumerate(zip(blocks, STRIDES, DILATIONS, strict=True)):
-            narrow = 64 * 2**i
-            # contract_dilation: the first block of a dilated stage has half the dilation.
-            stage = [Bottleneck(width, narrow, stride, max(1, dilation // 2), project=True)]
-            width = 4 * narrow
-            stage += [Bottleneck(width, narrow, 1, dilation) for _ in range(count - 1)]
-            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+class ResNetV1c(ResNet):
+    """torchvision's ResNet with dilations in the place of the last two strides, and the deep stem."""
+
+    def __init__(self, blocks: Sequence[int]) -> None:
+        super().__init__(Bottleneck, list(blocks), replace_stride_with_dilation=[False, True, True])
+        del self.conv1, self.bn1, self.fc
+        stem = [Conv2dNormActivation(*widths, 3, stride) for *widths, stride in ((3, 32, 2), (32, 32, 1), (32, 64, 1))]
+        self.stem = nn.Sequential(*(layer for part in stem for layer in part))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.max_pool2d(self.stem(images), 3, stride=2, padding=1)
-        for i in range(4):
-            x = self.get_submodule(f"layer{i + 1}")(x)
-        return x
-
-
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 with stride and dilation, 1 x 1, added to the input or to its projection."""
-
-    def __init__(self, width: int, narrow: int, stride: int, dilation: int, project: bool = False) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, narrow, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(narrow)
-        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(narrow)
-        self.conv3 = nn.Conv2d(narrow, 4 * narrow, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * narrow)
-        self.downsample: nn.Module = nn.Identity()
-        if project:
-            projection = nn.Conv2d(width, 4 * narrow, 1, stride, bias=False)
-            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(4 * narrow))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        return self.layer4(self.layer3(self.layer2(self.layer1(self.maxpool(self.stem(images))))))
 
 
 class AsppHead(nn.Module):
@@ -140,10 +113,6 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)))
-
-
-def _conv_norm_relu(before: int, after: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
 
 def _read(weights: Found) -> dict[str, Tensor]:
