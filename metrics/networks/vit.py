@@ -20,7 +20,7 @@ QUICK_GELU = 1.702
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """side, patch: pixels (CLIP's text tower has none). clip: CLIP's variations: a layer norm before the first block,
+    """side, patch: pixels. clip: CLIP's variations: a layer norm before the first block,
     no bias in the patch embedding, and x sigmoid(1.702 x) in place of the exact GELU."""
 
     width: int
@@ -88,10 +88,9 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + attention(norm1 x), then x + mlp(norm2 x). The sums over blocks are float32 in either precision."""
 
-    def __init__(self, config: ViTConfig, causal: bool = False) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.causal = causal
         self.norm1 = nn.LayerNorm(config.width, eps=config.eps)
         self.attn = Attention(config.width)
         self.norm2 = nn.LayerNorm(config.width, eps=config.eps)
@@ -100,7 +99,7 @@ class Block(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         qkv = self.attn.qkv(self.norm1(x_BND)).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        x_BND = x_BND + self.attn.proj(attention(query, key, value, causal=self.causal))
+        x_BND = x_BND + self.attn.proj(attention(query, key, value))
         return x_BND + self.mlp(self.norm2(x_BND))
 
 
@@ -181,11 +180,11 @@ def load(network: nn.Module, state: Mapping[str, Tensor], device: str, precision
             module.to(getattr(torch, precision)).pack()
 
 
-def attention(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor, causal: bool = False) -> Tensor:
+def attention(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor) -> Tensor:
     """Softmax attention (B, N, H * d) for queries that are scaled already (`fold_constants`)."""
-    if q_BHNd.dtype == torch.bfloat16 and q_BHNd.device.type == "cpu" and not causal:
+    if q_BHNd.dtype == torch.bfloat16 and q_BHNd.device.type == "cpu":
         return _attention_in_cache(q_BHNd, k_BHNd, v_BHNd)
-    out_BHNd = F.scaled_dot_product_attention(q_BHNd, k_BHNd, v_BHNd, is_causal=causal, scale=1.0)
+    out_BHNd = F.scaled_dot_product_attention(q_BHNd, k_BHNd, v_BHNd, scale=1.0)
     return out_BHNd.transpose(1, 2).flatten(2)
 
 
