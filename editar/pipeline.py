@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.decoding.cpu.int8 import Int8Linear, require_int8
-from editar.decoding.cpu.linear import can_pack, pack
+from editar.decoding.cpu.linear import Int8Linear, can_pack, pack, require_int8
 from editar.decoding.decoder import Decoder
 from editar.images import to_image, to_tensor
 from editar.io.tensors import CheckpointError

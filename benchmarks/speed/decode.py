@@ -34,8 +34,7 @@ from benchmarks.speed.decode_cost import (
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
-from editar.decoding.cpu.int8 import Int8Linear
-from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
+from editar.decoding.cpu.linear import Int8Linear, PackedLinear, can_pack, pack
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import guide

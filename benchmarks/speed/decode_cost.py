@@ -14,8 +14,7 @@ from benchmarks.runs.memory import GPU, MAIN, held_bytes, kind, peak_bytes, rese
 from benchmarks.speed.measure import take_turns
 from editar.config import SamplingConfig
 from editar.decoding.cache import attend_to_cache
-from editar.decoding.cpu.int8 import Int8Linear
-from editar.decoding.cpu.linear import PackedLinear
+from editar.decoding.cpu.linear import Int8Linear, PackedLinear
 from editar.decoding.cpu.step import FusedTransformer
 from editar.decoding.decoder import Batch
 from editar.decoding.forward import CachedTransformer

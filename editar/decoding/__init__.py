@@ -5,5 +5,5 @@ sampling      guidance, top-k, top-p
 forward       a model with its cache: everything before the target in one go, then single tokens
 cache         what is kept of each layer
 cuda          compiled layers, and a step as one graph
-cpu/          a step of few large operations (step), the matrices laid out for it (linear, int8), the C++ behind them
+cpu/          a step of few large operations (step), the matrices laid out for it (linear), the C++ behind them
 """

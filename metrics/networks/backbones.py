@@ -19,14 +19,9 @@ class Backbone(Protocol):
     official: False where the weights are known not to be the published ones. digest: sha256 of the weights' file.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def official(self) -> bool: ...
-
-    @property
-    def digest(self) -> str: ...
+    name: str
+    official: bool
+    digest: str
 
 
 class StructureBackbone(Backbone, Protocol):
@@ -62,8 +57,7 @@ class DepthBackbone(Backbone, Protocol):
 
 
 class SegmentationBackbone(Backbone, Protocol):
-    @property
-    def classes(self) -> int: ...
+    classes: int
 
     def labels(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to train ids (B, H, W) int64."""
@@ -73,14 +67,11 @@ class SegmentationBackbone(Backbone, Protocol):
 class FeatureBackbone(Backbone, Protocol):
     """For FID. dimension: D; batch: images to take at once; device: where it computes."""
 
+    batch: int
+    device: str
+
     @property
     def dimension(self) -> int: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    @property
-    def device(self) -> str: ...
 
     def prepare(self, image: "Image.Image") -> "np.ndarray":
         """One decoded image to (3, S, S). Called from several threads."""

@@ -28,7 +28,7 @@ class OfficialClip:
         self.name = weights.label("clip-vit-large-patch14")
         self.official = weights.official
         self.digest = weights.digest
-        config = CLIPConfig.from_pretrained(weights.folder)
+        config: Any = CLIPConfig.from_pretrained(weights.folder)
         state = read_tensors(weights.path)
         try:
             self.projection = state["visual_projection.weight"].float().to(device)

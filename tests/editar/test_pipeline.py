@@ -9,7 +9,7 @@ from PIL import Image
 
 from editar import EditAR
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.decoding.cpu.int8 import Int8Linear
+from editar.decoding.cpu.linear import Int8Linear
 from editar.io.tensors import CheckpointError
 from editar.model.files import Parts
 from editar.model.text import WordTextEncoder

@@ -26,28 +26,67 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        if not _can_pack(weight):
-            raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype} on {weight.device} can't be packed")
         self.out_features, self.in_features = weight.shape
-        self.dtype = weight.dtype
-        self._packed = in_blocks(weight.detach().contiguous().view(torch.int32))
+        self._packed = in_blocks(self._stored(weight.detach()).contiguous().view(torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features).contiguous()
         if len(rows) > FEW_ROWS:
-            return _many_rows(rows, in_rows(self._packed).view(self.dtype)).view(*x.shape[:-1], self.out_features)
-        product = rows.new_empty(len(rows), self.out_features)
-        kernels: Any = compiled("layer.cpp", self.dtype)
-        kernels.multiply(self._packed, rows, product, len(rows), self.out_features, self.in_features)
+            product = self._many_rows(rows, in_rows(self._packed))
+        else:
+            product = rows.new_empty(len(rows), self.out_features)
+            self._few_rows(compiled("layer.cpp", x.dtype), rows, product)
         return product.view(*x.shape[:-1], self.out_features)
 
+    def _stored(self, weight: Tensor) -> Tensor:
+        """The numbers that are kept of a weight (out, in)."""
+        if not _can_pack(weight):
+            raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype} on {weight.device} can't be packed")
+        self.dtype = weight.dtype
+        return weight
 
-def _many_rows(rows: Tensor, matrix: Tensor) -> Tensor:
-    if matrix.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        # In float32 PyTorch would take MKL, which needs 1.6 times as long as oneDNN on AMD's processors.
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix, None, "none", [], "")
-        return product
-    return F.linear(rows, matrix)
+    def _few_rows(self, kernels: Any, rows: Tensor, product: Tensor) -> None:
+        kernels.multiply(self._packed, rows, product, len(rows), self.out_features, self.in_features)
+
+    def _many_rows(self, rows: Tensor, matrix: Tensor) -> Tensor:
+        matrix = matrix.view(self.dtype)
+        if matrix.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+            # In float32 PyTorch would take MKL, which needs 1.6 times as long as oneDNN on AMD's processors.
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, matrix, None, "none", [], "")
+            return product
+        return F.linear(rows, matrix)
+
+
+class Int8Linear(PackedLinear):
+    """A PackedLinear of any float weight, rounded to 8-bit integers: a token costs half of bfloat16's memory traffic.
+
+    Activations and results are in any dtype. Weights are symmetric, one scale per output channel; sums are float32. So
+    the effect on the logits is that of the weights' rounding alone.
+    """
+
+    def _stored(self, weight: Tensor) -> Tensor:
+        require_int8(weight.device)
+        if not fills_blocks(weight):
+            raise ValueError(f"int8 weights come in blocks of {BLOCK} x {LANES}, and one has {tuple(weight.shape)}")
+        weight = weight.float()
+        self._scales = weight.abs().amax(1).clamp(min=1e-30) / 127
+        return (weight / self._scales[:, None]).round().to(torch.int8)
+
+    def _few_rows(self, kernels: Any, rows: Tensor, product: Tensor) -> None:
+        sizes = len(rows), self.out_features, self.in_features
+        kernels.multiply_int8(self._packed, self._scales, rows, product, *sizes)
+
+    def _many_rows(self, rows: Tensor, matrix: Tensor) -> Tensor:
+        return F.linear(rows, matrix.view(torch.int8).to(rows.dtype)).mul_(self._scales)
+
+
+def require_int8(device: str | torch.device) -> None:
+    """Raise ValueError where int8 weights cannot work: on a GPU, or without a C++ compiler."""
+    if torch.device(device).type != "cpu" or compiled("layer.cpp", torch.bfloat16) is None:
+        raise ValueError(
+            f"int8 weights need a CPU and a C++ compiler (g++, say), and the device is {str(device)!r}; use "
+            "--device cpu on a machine that has one, or bfloat16 (--dtype bfloat16) instead of --int8"
+        )
 
 
 def fills_blocks(matrix: Tensor) -> bool:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from editar.config import SamplingConfig
-from editar.decoding.cpu.int8 import Int8Linear
 from editar.decoding.cpu.kernels import compiled
-from editar.decoding.cpu.linear import PackedLinear, can_pack, pack
+from editar.decoding.cpu.linear import Int8Linear, PackedLinear, can_pack, pack
 from editar.decoding.cpu.step import FusedTransformer, can_fuse
 from editar.decoding.decoder import Decoder
 from editar.decoding.forward import CachedTransformer

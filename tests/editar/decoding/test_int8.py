@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from editar.config import SamplingConfig
-from editar.decoding.cpu.int8 import Int8Linear
-from editar.decoding.cpu.linear import pack
+from editar.decoding.cpu.linear import Int8Linear, pack
 from editar.decoding.decoder import Decoder
 from tests.editar.marks import COMPILER
 
