@@ -36,7 +36,7 @@ from benchmarks.runs.results import write_results
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.store import RunDirectory
 from benchmarks.suites import SUITES, default_device
-from editar.io.locks import lock
+from editar.io.atomic import lock
 
 SUITE = SUITES["miniature"]
 REFERENCE_ROWS = ("copy-source", "vq-reconstruction")

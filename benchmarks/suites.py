@@ -15,7 +15,7 @@ from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
 from benchmarks.miniature.world.translation import ROWS, ensure_translation
 from editar.io.assets import AssetFile, locate
-from editar.io.locks import lock
+from editar.io.atomic import lock
 from metrics.networks.backbones import Backbones
 from metrics.networks.official import (
     OFFICIAL_CLIP,

@@ -1,24 +1,30 @@
 """From image files to result files: one image or a folder, several samples each, with contact sheets and sidecars."""
 
+import json
+import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image
 from tqdm import tqdm
 
+from editar import __version__
 from editar.config import SamplingConfig
 from editar.images import FORMATS, ImageError, contact_sheet, open_image, square
-from editar.io.atomic import replacing
-from editar.sidecar import write_sidecar
+from editar.io.atomic import replacing, write_text
+from editar.io.digests import file_digest
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
 
 SHOWN_FAULTS = 5
+SIDECAR_FORMAT = "editar-result/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +78,9 @@ def make(
 ) -> None:
     """Make all results, printing each path when its files are written. What they were made of goes to their sidecars.
 
-    about_model: takes its time, so it runs beside the decoding. command: see `write_sidecar`; of a source.
+    request: what was asked (kind, text, the prompt that the encoder got, what was cut off of it). about_model: where
+    the weights are, the digests of their files, dtype, device, images at a time; takes its time, so it runs beside the
+    decoding. command: of a source, repeats one image, its own `--out` and `--seed` left out.
     """
     jobs = [(picture, seed) for picture in pictures for seed in picture.results]
     batches = [jobs[start : start + model.width] for start in range(0, len(jobs), model.width)]
@@ -86,18 +94,40 @@ def make(
             for (picture, seed), image in zip(batch, made, strict=True):
                 result = picture.results[seed]
                 _save(image, result)
-                write_sidecar(
-                    result,
-                    source=picture.source,
-                    seed=seed,
-                    request=request,
-                    sampling=sampling,
-                    model=about.result(),
-                    command=command(picture.source),
-                )
+                content = {
+                    "format": SIDECAR_FORMAT,
+                    "command": _repeat(command(picture.source), result, seed, sampling),
+                    "request": {
+                        **request, "image": str(picture.source), "image_sha256": file_digest(picture.source)
+                    },
+                    "seed": seed,
+                    "sampling": asdict(sampling),
+                    "model": about.result(),
+                    "result": {"file": result.name, "sha256": file_digest(result)},
+                    "software": _software(),
+                }  # fmt: skip
+                write_text(result.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
                 bar.write(str(result), file=sys.stdout)
     for sheet in _sheets(pictures, model.side):
         print(sheet)
+
+
+def _repeat(command: list[str], result: Path, seed: int, sampling: SamplingConfig) -> str:
+    drawn = {f"--{name.replace('_', '-')}": value for name, value in asdict(sampling).items()}
+    flags = {"--out": result, "--seed": seed, **drawn}
+    return shlex.join([*command, *(str(word) for pair in flags.items() for word in pair)])
+
+
+def _software() -> dict[str, str | int]:
+    return {
+        "editar": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        # Sums round in an order that these may change; the command does not set them.
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _sheets(pictures: Sequence[Picture], side: int) -> Iterator[Path]:

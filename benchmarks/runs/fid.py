@@ -18,10 +18,9 @@ from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.runs.edit_benchmark import facts_of
 from benchmarks.runs.schema import FID, Fid, FidOfDraw, RunError, Sample, read_fid
 from benchmarks.runs.store import RunDirectory
-from editar.io.atomic import write_text
+from editar.io.atomic import lock, write_text
 from editar.io.digests import file_digest, json_digest, list_digest
 from editar.io.image_files import write_png
-from editar.io.locks import lock
 from metrics.functional.frechet import FeatureSums, bias_note, fid, paired_jackknife
 from metrics.functional.kernel_distance import kernel_distance
 from metrics.networks.backbones import FeatureBackbone

@@ -23,8 +23,7 @@ from uuid import uuid4
 
 from benchmarks.runs import memory
 from benchmarks.runs.schema import RunError, Sample, Session, parse
-from editar.io.atomic import WriteError
-from editar.io.locks import lock
+from editar.io.atomic import WriteError, lock
 
 
 class InUse(RunError):

@@ -33,10 +33,9 @@ from benchmarks.runs.schema import (
     sample_table,
     samples_of,
 )
-from editar.io.atomic import remove_torn, replacing, write_text
+from editar.io.atomic import lock, remove_torn, replacing, write_text
 from editar.io.digests import bytes_digest
 from editar.io.image_files import decode_image, is_whole_png, to_rgb, write_png
-from editar.io.locks import lock
 
 LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 

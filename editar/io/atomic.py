@@ -3,6 +3,7 @@
 What is being written lies beside its place under a temporary name, `.<name>.<writer>.part`, and is then renamed.
 """
 
+import fcntl
 import os
 import shutil
 import socket
@@ -87,6 +88,14 @@ def remove_torn(folder: Path, writer: str = "*") -> None:
     """Removes the temporary files that killed processes called `writer` left in a folder. None of them may run now."""
     for path in folder.glob(f".*.{writer}.part"):
         path.unlink()
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds `folder` by its file `lock`, waiting for other processes; a process that ends in any way lets go of it."""
+    with (folder / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _temporary(path: Path, writer: str | None) -> Path:
