@@ -211,10 +211,10 @@ def convert(
             not given.
         dtype: How transformer and T5 are stored. bfloat16 halves the folder, and changes nothing for runs in bfloat16.
     """
-    from editar.model.checkpoint import convert, read_model
+    from editar.model.checkpoint import read_model, save_folder
     from editar.pipeline import DTYPES
 
-    convert(read_model(folder, text), out, dtype=DTYPES[dtype])
+    save_folder(out, read_model(folder, text), dtype=DTYPES[dtype])
     print(out)
 
 

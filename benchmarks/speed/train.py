@@ -28,7 +28,7 @@ from benchmarks.miniature.world.render import render
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from editar.config import SIZES, TransformerConfig
 from editar.images import open_image, to_tensor
-from editar.model.checkpoint import load_folder
+from editar.model.checkpoint import read_model
 from editar.model.files import Parts
 from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run
@@ -69,7 +69,7 @@ class TrainSpeed(SpeedSettings):
 
     def run(self) -> None:
         if self.device == "cpu":
-            report_speed(self, lambda: measure(self, load_folder(self.weights)), report)
+            report_speed(self, lambda: measure(self, read_model(self.weights).load()), report)
         else:
             report_speed(self, lambda: measure_device(self, SIZES[self.size]), report_device)
 

@@ -3,7 +3,7 @@
 The image prefix comes first and attention is causal, so its keys and values are the same in both branches of guidance:
 they are kept once, and the branches' queries read them together, as two queries of one sequence.
 
-Text keys are zero (model/rope.py), so that every query gives each of the L text positions the logit 0. Together they
+Text keys are zero (`rotation_table`), so that every query gives each of the L text positions the logit 0. Together they
 weigh L * exp(0) = exp(log L) and add L * mean(v): exactly what a single position does whose logit is log L and whose
 value is their mean. That position is slot 0 of a row's own cache; target token i is in slot i + 1.
 

@@ -48,7 +48,15 @@ def read_model(folder: Path, text_source: str | Path | None = None) -> ModelFile
     text_source: folder or hub id of the T5, if it is not where the folder says.
     """
     if not is_official(folder):
-        return _read_folder(folder, text_source)
+        vq_path, transformer_path, text_path = (folder / name for name in FILES)
+        part, metadata = _part(TransformerConfig, EditARTransformer, transformer_path, "transformer")
+        return ModelFiles(
+            folder=folder,
+            vq=_part(VQConfig, VQModel, vq_path, "vq")[0],
+            transformer=part,
+            text=_text(text_path, text_source),
+            sampling=_config(SamplingConfig, metadata.get("sampling", "{}"), transformer_path),
+        )
     transformer = official_transformer(folder / OFFICIAL_TRANSFORMER)
     return ModelFiles(
         folder=folder,
@@ -82,45 +90,18 @@ def is_official(folder: Path) -> bool:
 # --- our folders
 
 
-def save_folder(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write a model as a folder. dtype: how floating-point tensors are stored, float32, float16 or bfloat16.
+def save_folder(folder: Path, model: Parts | ModelFiles, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model as a folder; of one on disk, one network is in memory at a time.
 
-    As bfloat16, transformer and T5 are what a bfloat16 run makes of them anyway; the tokenizer, which always runs in
-    float32, stays float32.
+    dtype: how floating-point tensors are stored, float32, float16 or bfloat16. As bfloat16, transformer and T5 are what
+    a bfloat16 run makes of them anyway; the tokenizer, which always runs in float32, stays float32.
     """
-    _start_folder(folder, dtype)
-    _save_vq(folder, parts.vq, dtype)
-    save_transformer(folder, parts.transformer, parts.sampling, dtype=dtype)
-    _save_text(folder, parts.text, dtype)
-
-
-def convert(files: ModelFiles, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """As `save_folder`, but of a model on disk, with one network in memory at a time."""
-    _start_folder(folder, dtype)
-    _save_vq(folder, files.vq.load(), dtype)
-    save_transformer(folder, files.transformer.load(dtype=dtype), files.sampling, dtype=dtype)
-    _save_text(folder, files.load_text(), dtype)
-
-
-def _start_folder(folder: Path, dtype: torch.dtype) -> None:
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"dtype is {dtype}; tensors are stored as torch.float32, torch.float16 or torch.bfloat16")
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def _save_vq(folder: Path, vq: VQModel, dtype: torch.dtype) -> None:
-    _save(folder / FILES[0], "vq", vq, torch.float32 if dtype == torch.bfloat16 else dtype)
-
-
-def save_transformer(
-    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, *, dtype: torch.dtype = torch.float32
-) -> None:
-    """The transformer's part of `save_folder`: into a folder that has the others, the model that it makes with them."""
-    settings = {"sampling": json.dumps(dataclasses.asdict(sampling))}
-    _save(folder / FILES[1], "transformer", transformer, dtype, settings)
-
-
-def _save_text(folder: Path, text: WordTextEncoder | T5TextEncoder, dtype: torch.dtype) -> None:
+    _save(folder / FILES[0], "vq", _loaded(model.vq), torch.float32 if dtype == torch.bfloat16 else dtype)
+    save_transformer(folder, _loaded(model.transformer, dtype=dtype), model.sampling, dtype=dtype)
+    text = _loaded(model.text)
     if isinstance(text, WordTextEncoder):
         _save(folder / FILES[2], "text-words", text, dtype)
     else:
@@ -129,22 +110,16 @@ def _save_text(folder: Path, text: WordTextEncoder | T5TextEncoder, dtype: torch
         write_safetensors(folder / FILES[2], {}, metadata, writer=WRITER)
 
 
-def load_folder(folder: Path, text_source: str | Path | None = None) -> Parts:
-    """Read a folder written by `save_folder`, on the CPU in float32; text_source: another place for its T5."""
-    return _read_folder(folder, text_source).load()
+def _loaded(network: Any, **options: Any) -> Any:
+    return network.load(**options) if isinstance(network, Part) else network
 
 
-def _read_folder(folder: Path, text_source: str | Path | None) -> ModelFiles:
-    vq_path, transformer_path, text_path = (folder / name for name in FILES)
-    vq, _ = _part(VQConfig, VQModel, vq_path, "vq")
-    transformer, metadata = _part(TransformerConfig, EditARTransformer, transformer_path, "transformer")
-    return ModelFiles(
-        folder=folder,
-        vq=vq,
-        transformer=transformer,
-        text=_text(text_path, text_source),
-        sampling=_config(SamplingConfig, metadata.get("sampling", "{}"), transformer_path),
-    )
+def save_transformer(
+    folder: Path, transformer: EditARTransformer, sampling: SamplingConfig, *, dtype: torch.dtype = torch.float32
+) -> None:
+    """The transformer's part of `save_folder`: into a folder that has the others, the model that it makes with them."""
+    settings = {"sampling": json.dumps(dataclasses.asdict(sampling))}
+    _save(folder / FILES[1], "transformer", transformer, dtype, settings)
 
 
 def _text(path: Path, source: str | Path | None) -> WordTextPart | T5TextEncoder:

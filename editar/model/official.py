@@ -1,10 +1,6 @@
 """The authors' files: `editar_release.pt`, `vq_ds16_t2i.pt`, and for training `t2i_XL_stage2_512.pt`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from editar.config import SIZES, TransformerConfig, VQConfig
 from editar.io.tensors import CheckpointError, check_state, map_pickle
@@ -59,13 +55,9 @@ def official_vq_config(path: Path) -> VQConfig:
 
 
 def official_transformer_config(path: Path) -> TransformerConfig:
-    """Of an `editar_release.pt`, read off the tensors' shapes and the training arguments."""
-    return infer_config(*map_pickle(path), path)
-
-
-def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> TransformerConfig:
-    """The configuration behind an official state dict. The number of heads leaves no trace in the shapes: it comes
+    """Of an `editar_release.pt`, read off the tensors' shapes. The number of heads leaves no trace in them: it comes
     from the training arguments, or from the released size of this depth and width."""
+    state, arguments = map_pickle(path)
     try:
         vocab_size, dim = state["tok_embeddings.weight"].shape
         text_length, text_dim = state["cls_embedding.uncond_embedding"].shape
@@ -81,17 +73,16 @@ def infer_config(state: Mapping[str, Tensor], arguments: Mapping[str, Any], path
     )
     if heads is None:
         raise CheckpointError(f"{path}: no released size has {layers} layers of width {dim}; pass the configuration")
-    sizes = dict(
-        layers=layers,
-        heads=heads,
-        dim=dim,
-        vocab_size=vocab_size,
-        grid=round(image_tokens**0.5),
-        text_length=text_length,
-        text_dim=text_dim,
-        distillation_dim=distillation_dim,
-    )
     try:
-        return TransformerConfig(**sizes)
+        return TransformerConfig(
+            layers=layers,
+            heads=heads,
+            dim=dim,
+            vocab_size=vocab_size,
+            grid=round(image_tokens**0.5),
+            text_length=text_length,
+            text_dim=text_dim,
+            distillation_dim=distillation_dim,
+        )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not an EditAR checkpoint, {error}") from error

@@ -4,8 +4,6 @@ Both images are multiplied by (1 - mask) and compared over the full canvas: mask
 large mask raises every score. That is the protocol's definition, not an oversight here.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,21 +45,14 @@ def psnr(mse_values: Tensor) -> Tensor:
     return -10 * torch.log10(mse_values)
 
 
-@dataclass(frozen=True)
-class LocalMoments:
-    """Windowed first and second raw moments of images, each (B, C, H, W)."""
-
-    mean: Tensor
-    square: Tensor
-
-
-def local_moments(images: Tensor) -> LocalMoments:
-    """What SSIM needs of one image alone, so that a source is filtered once for all its edits."""
+def local_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Windowed first and second raw moments of images, each (B, C, H, W): what SSIM needs of one image alone, so that a
+    source is filtered once for all its edits."""
     mean, square = _gaussian_filter(images, images.square())
-    return LocalMoments(mean=mean, square=square)
+    return mean, square
 
 
-def ssim(images: Tensor, references: Tensor, reference_moments: LocalMoments | None = None) -> Tensor:
+def ssim(images: Tensor, references: Tensor, reference_moments: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Structural similarity per image (Wang et al. 2004) with an 11 x 11 Gaussian window, data range 1.
 
     images, references: (B, C, H, W) in [0, 1], sides of at least 6; one reference serves any number of images.
@@ -74,10 +65,10 @@ def ssim(images: Tensor, references: Tensor, reference_moments: LocalMoments | N
     >>> bool(ssim(1 - image, image) < 0)
     True
     """
-    theirs = local_moments(references) if reference_moments is None else reference_moments
+    mean_b, square_b = local_moments(references) if reference_moments is None else reference_moments
     mean, square, product = _gaussian_filter(images, images.square(), images * references)
-    means, mean_squares = mean * theirs.mean, mean.square() + theirs.mean.square()
-    variances = (square - mean.square()).clamp(min=0) + (theirs.square - theirs.mean.square()).clamp(min=0)
+    means, mean_squares = mean * mean_b, mean.square() + mean_b.square()
+    variances = (square - mean.square()).clamp(min=0) + (square_b - mean_b.square()).clamp(min=0)
     luminance = (2 * means + SSIM_C1) / (mean_squares + SSIM_C1)
     structure = (2 * (product - means) + SSIM_C2) / (variances + SSIM_C2)
     return (luminance * structure).flatten(1).mean(1)

@@ -24,7 +24,7 @@ from benchmarks.miniature.world.piebench import world_digest
 from editar.config import TransformerConfig
 from editar.io.atomic import replacing_folder
 from editar.io.digests import file_digest, list_digest
-from editar.model.checkpoint import load_folder, save_folder
+from editar.model.checkpoint import read_model, save_folder
 from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.training.loop import TrainConfig, train
@@ -97,7 +97,7 @@ def make_examples(plan: Plan, folder: Path) -> Path:
     """Write the shards of `plan` that `folder` lacks; returns it. Raises ValueError if it has another plan's."""
     keep(plan.data(), folder)
     network, _ = load_perception(PERCEPTION)
-    tokenizer, text = load_folder(EDITAR).vq, WordTextEncoder(transformer.TEXT)
+    tokenizer, text = read_model(EDITAR).load().vq, WordTextEncoder(transformer.TEXT)
     write_examples(folder, tokenizer, text, network, plan.mixture, plan.shards, plan.scenes)
     return folder
 
@@ -109,7 +109,7 @@ def examples_digest(plan: Plan, folder: Path) -> str:
 
 def start(plan: Plan, teacher: str, seed: int) -> MiniatureEditAR:
     """The model before its training: for equal seeds the same weights whatever the teacher, but the alignment's."""
-    whole = load_folder(EDITAR)
+    whole = read_model(EDITAR).load()
     torch.manual_seed(seed)
     module = MiniatureEditAR(plan.student(teacher))
     pruned = whole.transformer
@@ -144,7 +144,7 @@ def train_student(plan: Plan, teacher: str, seed: int, examples: Path, folder: P
     module = start(plan, teacher, seed).to(device)
     train(module, distillation_loss, lambda step: pairs.batch(seed, step, config.batch_size), config, folder)
     module.cpu()
-    whole = load_folder(EDITAR)
+    whole = read_model(EDITAR).load()
     parts = Parts(vq=whole.vq, transformer=module.transformer, text=module.text, sampling=whole.sampling)
     with replacing_folder(finished) as unfinished:
         save_folder(unfinished, parts)

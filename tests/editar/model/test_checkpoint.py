@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from editar.config import SamplingConfig, VQConfig
 from editar.io.digests import file_digest
 from editar.io.tensors import CheckpointError, map_pickle
-from editar.model.checkpoint import load_folder, read_model, read_vq, save_folder
+from editar.model.checkpoint import read_model, read_vq, save_folder
 from editar.model.files import Parts
 from editar.model.official import NOT_IN_TEXT_TO_IMAGE, load_text_to_image, official_transformer, official_vq
 from editar.model.t5 import T5TextEncoder
@@ -154,7 +154,7 @@ def test_an_unknown_size_asks_for_the_configuration(tmp_path, tiny, tiny_config)
 
 
 def test_a_folder_comes_back_as_it_was_saved(small_parts, small_folder):
-    loaded = load_folder(small_folder)
+    loaded = read_model(small_folder).load()
     assert loaded.sampling == small_parts.sampling
     for name in ("vq", "transformer", "text"):
         was, now = getattr(small_parts, name), getattr(loaded, name)
@@ -169,7 +169,7 @@ def test_a_folder_comes_back_as_it_was_saved(small_parts, small_folder):
 
 def test_float16_halves_the_files_and_loads_as_float32(small_parts, small_folder, tmp_path):
     save_folder(tmp_path, small_parts, dtype=torch.float16)
-    loaded = load_folder(tmp_path)
+    loaded = read_model(tmp_path).load()
     assert loaded.transformer.norm.weight.dtype == torch.float32
     name = "transformer.safetensors"
     assert (tmp_path / name).stat().st_size < 0.6 * (small_folder / name).stat().st_size
@@ -205,12 +205,12 @@ def test_a_t5_is_stored_with_the_model(tiny, t5_folder, tmp_path):
     folder, moved = tmp_path / "here", tmp_path / "there"
     save_folder(folder, Parts(vq=vq, transformer=tiny, text=text, sampling=SamplingConfig()))
     folder.rename(moved)
-    loaded = load_folder(moved).text
+    loaded = read_model(moved).load().text
     assert isinstance(loaded, T5TextEncoder)
     assert torch.equal(loaded(["make it snow"]), text(["make it snow"]))
     assert {"t5/config.json", "t5/model.safetensors", "vq.safetensors"} <= set(read_model(moved).digests())
     with pytest.raises(FileNotFoundError):
-        load_folder(moved, tmp_path / "elsewhere")
+        read_model(moved, tmp_path / "elsewhere").load()
 
 
 def test_digests_are_the_files_own_wherever_the_t5_is(official_folder, t5_folder):
@@ -243,35 +243,35 @@ def rewrite(path, *, state=None, **metadata):
 def test_a_folder_that_lacks_a_file_names_it(copy):
     (copy / "text.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"text\.safetensors"):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_a_damaged_safetensors_file_is_refused(copy):
     whole = (copy / "vq.safetensors").read_bytes()
     (copy / "vq.safetensors").write_bytes(whole[:-10])
     with pytest.raises(CheckpointError):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_files_in_each_others_place_are_refused(copy):
     (copy / "vq.safetensors").write_bytes((copy / "text.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="text-words"):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_another_format_is_refused(copy):
     rewrite(copy / "vq.safetensors", format="editar-bench/99")
     with pytest.raises(CheckpointError, match="editar-bench/99"):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_an_unknown_or_impossible_setting_is_refused(copy):
     rewrite(copy / "vq.safetensors", config=json.dumps({"colour": 3}))
     with pytest.raises(CheckpointError, match="colour"):
-        load_folder(copy)
+        read_model(copy).load()
     rewrite(copy / "vq.safetensors", config=json.dumps({"channels": 0}))
     with pytest.raises(CheckpointError):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_keys_that_do_not_fit_the_configuration_are_named(copy):
@@ -280,7 +280,7 @@ def test_keys_that_do_not_fit_the_configuration_are_named(copy):
     del state["norm.weight"]
     rewrite(copy / "transformer.safetensors", state=state)
     with pytest.raises(CheckpointError, match="unexpected surplus"):
-        load_folder(copy)
+        read_model(copy).load()
 
 
 def test_parts_that_do_not_fit_each_other_are_refused(small_parts, t5_folder):

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from editar.config import SIZES, TransformerConfig
-from editar.model.rope import rotate, rotation_table
-from editar.model.transformer import EditARTransformer
+from editar.model.transformer import EditARTransformer, rotate, rotation_table
 
 
 @torch.no_grad()

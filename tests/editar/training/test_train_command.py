@@ -15,7 +15,7 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.config import SIZES, TransformerConfig
-from editar.model.checkpoint import load_folder, save_folder
+from editar.model.checkpoint import read_model, save_folder
 from editar.model.official import NOT_IN_TEXT_TO_IMAGE, official_transformer
 from editar.model.t5 import T5TextEncoder
 from editar.model.transformer import EditARTransformer
@@ -86,7 +86,7 @@ def trained(settings) -> Path:
 
 
 def test_a_folder_of_pairs_makes_a_model_that_edits(trained, small_folder, tmp_path):
-    before, after = load_folder(small_folder), load_folder(trained / "model")
+    before, after = read_model(small_folder).load(), read_model(trained / "model").load()
     assert torch.equal(before.vq.state_dict()["quantize.embedding.weight"], after.vq.quantize.embedding.weight)
     assert torch.equal(before.transformer.img_uncond_embedding, after.transformer.img_uncond_embedding)  # frozen
     assert not torch.equal(before.transformer.output.weight, after.transformer.output.weight)
@@ -119,7 +119,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, a
         whole = tmp_path / "whole"
         assert main(["train", str(settings), *flags, "--out", str(whole)]) == 0
     assert losses(tmp_path / "killed") == losses(whole)
-    states = [load_folder(folder / "model").transformer.state_dict() for folder in (whole, tmp_path / "killed")]
+    states = [read_model(folder / "model").load().transformer.state_dict() for folder in (whole, tmp_path / "killed")]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert [path.name for path in (tmp_path / "killed").glob("step-*")] == ["step-00000006"]
 
@@ -136,7 +136,7 @@ def test_the_moving_average_is_what_is_kept(settings, trained, tmp_path):
     assert main(["train", str(settings), *flags, "--out", str(tmp_path / "ema"), "--training.ema", "0.9"]) == 0
     name = "layers.0.attention.wqkv.weight"
     start, plain, average = (
-        load_folder(folder).transformer.state_dict()[name]
+        read_model(folder).load().transformer.state_dict()[name]
         for folder in (parse(settings).model.start, tmp_path / "plain" / "model", tmp_path / "ema" / "model")
     )
     torch.testing.assert_close(average, start + 0.1 * (plain - start))
@@ -158,7 +158,7 @@ def test_two_processes_train_as_one_does(settings, still_folder, tmp_path, shard
     for line, other_line in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert other_line == pytest.approx(line, rel=1e-4)
     start, one, other = (
-        load_folder(folder).transformer.output.weight
+        read_model(folder).load().transformer.output.weight
         for folder in (still_folder, tmp_path / "one" / "model", tmp_path / "two" / "model")
     )
     assert (one - other).norm() < 1e-2 * (one - start).norm()
@@ -255,7 +255,7 @@ def test_training_from_the_official_files(settings, official_folder, tiny, tiny_
     flags = ["--model.start", str(folder), "--model.initial", "text-to-image", "--out", str(tmp_path / "out")]
     flags += ["--training.steps", "1", "--training.batch-size", "2", "--previews", "0", "--training.bfloat16"]
     assert main(["train", str(settings), *flags]) == 0
-    trained = load_folder(tmp_path / "out" / "model")
+    trained = read_model(tmp_path / "out" / "model").load()
     start, end = tiny.norm.weight, trained.transformer.norm.weight
     assert not torch.equal(start, end) and (end - start).abs().max() < 0.02  # two steps' length
     official = T5TextEncoder(folder / "flan-t5-xl")

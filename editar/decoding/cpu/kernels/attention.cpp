@@ -57,7 +57,7 @@ static inline float number(const NUMBER *from) {
     return x;
 }
 
-// A head turned to its position (editar/model/rope.py) and rounded; table (HEAD / 2, 2), cosine then sine.
+// A head turned to its position (editar/model/transformer.py) and rounded; table (HEAD / 2, 2), cosine then sine.
 static void rotate(const NUMBER *head, const float *table, float *turned) {
     for (int d = 0; d < HEAD; d += 2) {
         float x = number(head + d), y = number(head + d + 1), cosine = table[d], sine = table[d + 1];
