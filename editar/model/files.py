@@ -68,19 +68,13 @@ class ModelFiles:
             raise CheckpointError(f"{self.folder}: its parts are not of one model: {error}") from error
 
     def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Parts:
-        """The networks; transformer and T5 in `dtype`, the rest in float32."""
+        """The networks; transformer and T5, which reads its weights when called, in `dtype`; the rest in float32."""
         return Parts(
             vq=self.vq.load(device=device),
             transformer=self.transformer.load(device=device, dtype=dtype),
-            text=self.load_text(device=device, dtype=dtype),
+            text=self.text.load(device=device) if isinstance(self.text, Part) else self.text.to(device, dtype),
             sampling=self.sampling,
         )
-
-    def load_text(
-        self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> WordTextEncoder | T5TextEncoder:
-        """The miniature's encoder in float32, or a T5 in `dtype`, whose weights are read when it is called."""
-        return self.text.load(device=device) if isinstance(self.text, Part) else self.text.to(device, dtype)
 
     def digests(self) -> dict[str, str]:
         """sha256 of every file that the model is made of, by its place in the folder; where that is elsewhere, by its

@@ -45,10 +45,7 @@ class AttentionBlock(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.norm = GroupNorm(groups, channels, eps=NORM_EPS)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.k = nn.Conv2d(channels, channels, 1)
-        self.v = nn.Conv2d(channels, channels, 1)
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
@@ -78,24 +75,13 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention at the deepest level, then a resampling."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        blocks: int,
-        groups: int,
-        attention: bool,
-        downsample: bool = False,
-        upsample: bool = False,
-    ) -> None:
+    def __init__(self, before: int, width: int, blocks: int, groups: int, attention: bool, resampling: str) -> None:
+        """resampling: "downsample", "upsample" or "" for none."""
         super().__init__()
-        self.res = nn.ModuleList(
-            ResBlock(in_channels if i == 0 else out_channels, out_channels, groups) for i in range(blocks)
-        )
-        self.attn = nn.ModuleList(AttentionBlock(out_channels, groups) for _ in range(blocks if attention else 0))
-        self.downsample = Downsample(out_channels) if downsample else nn.Identity()
-        self.upsample = Upsample(out_channels) if upsample else nn.Identity()
+        self.res = nn.ModuleList(ResBlock(before if i == 0 else width, width, groups) for i in range(blocks))
+        self.attn = nn.ModuleList(AttentionBlock(width, groups) for _ in range(blocks if attention else 0))
+        self.downsample = Downsample(width) if resampling == "downsample" else nn.Identity()
+        self.upsample = Upsample(width) if resampling == "upsample" else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         for i, block in enumerate(self.res):
@@ -111,24 +97,24 @@ def _middle(channels: int, groups: int) -> nn.Sequential:
     )
 
 
+def _levels(before: int, widths: list[int], blocks: int, groups: int, deepest: int, resampling: str) -> nn.Sequential:
+    """A level for each width, resampled after all but the last; before: channels that come in."""
+    last = len(widths) - 1
+    return nn.Sequential(
+        *(
+            Level(into, width, blocks, groups, attention=i == deepest, resampling=resampling if i < last else "")
+            for i, (into, width) in enumerate(zip([before, *widths], widths, strict=False))
+        )
+    )
+
+
 class Encoder(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
         widths = [config.channels * m for m in config.multipliers]
-        deepest = len(widths) - 1
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
-        self.conv_blocks = nn.Sequential(
-            *(
-                Level(
-                    config.channels if i == 0 else widths[i - 1],
-                    width,
-                    blocks=config.res_blocks,
-                    groups=config.norm_groups,
-                    attention=i == deepest,
-                    downsample=i < deepest,
-                )
-                for i, width in enumerate(widths)
-            )
+        self.conv_blocks = _levels(
+            config.channels, widths, config.res_blocks, config.norm_groups, len(widths) - 1, "downsample"
         )
         self.mid = _middle(widths[-1], config.norm_groups)
         self.norm_out = GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
@@ -145,22 +131,9 @@ class Decoder(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
         widths = [config.channels * m for m in reversed(config.multipliers)]
-        finest = len(widths) - 1
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid = _middle(widths[0], config.norm_groups)
-        self.conv_blocks = nn.Sequential(
-            *(
-                Level(
-                    widths[max(i - 1, 0)],
-                    width,
-                    blocks=config.res_blocks + 1,
-                    groups=config.norm_groups,
-                    attention=i == 0,
-                    upsample=i < finest,
-                )
-                for i, width in enumerate(widths)
-            )
-        )
+        self.conv_blocks = _levels(widths[0], widths, config.res_blocks + 1, config.norm_groups, 0, "upsample")
         self.norm_out = GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 

@@ -20,8 +20,7 @@ from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.image_files import ImageError, read_image
 from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
-from editar.training.data.prepare import Prepare
-from editar.training.data.rows import KINDS, Row, RowFault
+from editar.training.data.rows import KINDS, Prepare, Row, RowFault
 from tests.benchmarks.tiny import SIDE, entry
 from tests.safety.strategies import (
     IMAGES,

@@ -21,8 +21,7 @@ import torch.utils.data
 from torch import Tensor
 
 from editar.training.data.jsonl import find_lines, read_lines
-from editar.training.data.prepare import Example, Prepare
-from editar.training.data.rows import KINDS, Row, RowFault
+from editar.training.data.rows import KINDS, Example, Prepare, Row, RowFault
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
