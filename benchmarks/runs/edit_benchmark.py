@@ -12,7 +12,7 @@ from benchmarks.runs.execute import Images, sample_seed
 from benchmarks.runs.schema import Facts, Network, Sample, Scoring
 from metrics.networks.backbones import Backbone, Backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
-from reports.sheets.pictures import Shown
+from reports.sheets.pictures import SampleView
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS
@@ -60,7 +60,7 @@ class EditBenchmark:
             seed=sample_seed(self.seed, PROTOCOL, sample_id),
         )
 
-    def view(self, sample_id: str) -> Shown:
+    def view(self, sample_id: str) -> SampleView:
         return view_edit(self.records[sample_id])
 
     def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
@@ -89,10 +89,10 @@ def to_tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
     return pixels.to(device).permute(0, 3, 1, 2).float().div(255)
 
 
-def view_edit(record: PieBenchRecord) -> Shown:
+def view_edit(record: PieBenchRecord) -> SampleView:
     """The mask is shown without the frame of a pixel that the official evaluation adds to every one."""
     words = {"blend words": " → ".join(record.blend_words)} if record.blend_words else {"blend words": "none"}
-    return Shown(
+    return SampleView(
         texts={
             "instruction": record.instruction,
             "source prompt": record.source_prompt,

@@ -10,7 +10,7 @@ from editar.io.image_files import write_png
 from reports.benchmark import render
 from reports.placement import place_tables
 from reports.runs import read_run
-from reports.sheets.pictures import Shown, sheet_block
+from reports.sheets.pictures import SampleView, sheet_block
 from reports.sheets.sheet import draw_sheet, spread
 
 
@@ -41,7 +41,7 @@ def write_results(
 
 
 def write_sheet(
-    view: Callable[[str], Shown],
+    view: Callable[[str], SampleView],
     runs: Sequence[RunDirectory],
     sample_ids: Sequence[str],
     count: int,

@@ -14,7 +14,7 @@ from benchmarks.runs.execute import Images, sample_seed
 from benchmarks.runs.schema import Facts, Sample, Scoring
 from metrics.networks.backbones import TranslationBackbones
 from metrics.protocols.translation import TRANSLATION_COLUMNS, TranslationScorer
-from reports.sheets.pictures import Shown
+from reports.sheets.pictures import SampleView
 
 
 class TranslationBenchmark:
@@ -72,7 +72,7 @@ class TranslationBenchmark:
             seed=sample_seed(self.seed, self.protocol, sample_id),
         )
 
-    def view(self, sample_id: str) -> Shown:
+    def view(self, sample_id: str) -> SampleView:
         return view_translation(self.dataset, self.options, self.records[sample_id])
 
     def score(self, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
@@ -89,9 +89,11 @@ class TranslationBenchmark:
         return self.dataset.row(self.records[sample_id])
 
 
-def view_translation(dataset: TranslationDataset, protocol: TranslationProtocol, record: TranslationRecord) -> Shown:
+def view_translation(
+    dataset: TranslationDataset, protocol: TranslationProtocol, record: TranslationRecord
+) -> SampleView:
     row = dataset.row(record)
-    return Shown(
+    return SampleView(
         texts={"caption": record.caption},
         pictures={"condition": protocol.condition(row), "real image": protocol.image(row)},
     )

@@ -66,11 +66,11 @@ def make_figure(args: Arguments) -> list[Path]:
 
 
 def _block(group: Group, args: Arguments) -> SheetBlock:
-    assert group.shown is not None
+    assert group.view is not None
     runs = dict(zip(group.labels, group.runs, strict=True))
     chosen = {label: runs[label] for label in args.methods or group.labels if label in runs}
     known = [name for name in args.ids if name in group.sample_ids]
-    return sheet_block(chosen, {name: group.shown(name) for name in known}, with_ids=False)
+    return sheet_block(chosen, {name: group.view(name) for name in known}, with_ids=False)
 
 
 if __name__ == "__main__":

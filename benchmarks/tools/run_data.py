@@ -13,7 +13,7 @@ from benchmarks.runs.translation_benchmark import view_translation
 from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite
 from reports.gallery.write import Group, read_group, with_pages
 from reports.runs import Run, find_runs
-from reports.sheets.pictures import Shown
+from reports.sheets.pictures import SampleView
 
 TRANSLATION = "translation-"  # before the task in a benchmark's name
 
@@ -24,7 +24,7 @@ class RunData:
 
     digest: str
     requests: Mapping[str, str]
-    view: Callable[[str], Shown]
+    view: Callable[[str], SampleView]
 
 
 def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]:
@@ -33,7 +33,7 @@ def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]
     data: see `find_data`. Raises ReportError for runs that don't belong together, and what `find_data` raises.
     """
     groups = [read_group(run_dirs) for run_dirs in with_pages(find_runs(roots))]
-    return [Group(runs=group.runs, shown=find_data(group.runs[0], data).view) for group in groups]
+    return [Group(runs=group.runs, view=find_data(group.runs[0], data).view) for group in groups]
 
 
 def find_data(run: Run, data: Sequence[Path] = ()) -> RunData:

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from reports.runs import ReportError, Run
-from reports.sheets.pictures import Shown, read_picture
+from reports.sheets.pictures import SampleView, read_picture
 
 FILES = "gallery-files"
 SMALL = 256  # pixels along a side: pictures up to this size go in losslessly and are their own thumbnails
@@ -63,7 +63,7 @@ class GalleryFiles:
         runs: Sequence[Run],
         labels: Sequence[str],
         sample_ids: Sequence[str],
-        shown: Callable[[str], Shown] | None,
+        view: Callable[[str], SampleView] | None,
     ) -> Written:
         """Writes what the data set shows and what the runs made, sample by sample in as many threads as processors."""
         if bad := next((name for name in sample_ids if not _SAFE_ID.fullmatch(name)), None):
@@ -71,7 +71,7 @@ class GalleryFiles:
         folders = _distinct([file_name(label) for label in labels])
 
         def one(sample_id: str) -> _Sample:
-            known = shown(sample_id) if shown else None
+            known = view(sample_id) if view else None
             if known is not None:
                 self._save_inputs(known, sample_id)
             made = []
@@ -89,7 +89,7 @@ class GalleryFiles:
             bar = tqdm(rows, "gallery", len(sample_ids), unit="sample", leave=False, delay=2, mininterval=1)
             return _written(folders, list(bar))
 
-    def _save_inputs(self, known: Shown, sample_id: str) -> None:
+    def _save_inputs(self, known: SampleView, sample_id: str) -> None:
         for title, picture in known.pictures.items():
             self._save(picture, _input_folder(title), sample_id)
         if known.mask is not None:

@@ -22,12 +22,12 @@ from markupsafe import Markup
 
 from benchmarks.runs.schema import Manifest
 from editar.io.atomic import write_text
-from reports.benchmark import BENCHMARKS
+from reports.benchmark import BENCHMARKS, known_benchmark
 from reports.gallery.files import FILES, GalleryFiles, file_name
 from reports.runs import ReportError, Run, read_run, read_runs
-from reports.sheets.pictures import Shown
+from reports.sheets.pictures import SampleView
 from reports.tables import piebench
-from reports.tables.model import DIGITS, Column
+from reports.tables.model import DIGITS, Column, scale_and_direction
 from reports.tables.rows import with_networks
 
 PAGE = Path(__file__).parent / "page"
@@ -40,12 +40,12 @@ GENERATOR = "EditAR Bench gallery"  # how an earlier gallery is told from other 
 class Group:
     """Runs of one benchmark of one suite, which may be unfinished.
 
-    shown: from a sample id to what the data set shows of it; None where there is no data set at hand, then the gallery
+    view: from a sample id to what the data set shows of it; None where there is no data set at hand, then the gallery
     has what the run directories tell.
     """
 
     runs: Sequence[Run]
-    shown: Callable[[str], Shown] | None = None
+    view: Callable[[str], SampleView] | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -96,20 +96,18 @@ def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
     return list((known or found).values())
 
 
-def read_group(run_dirs: Sequence[Path], shown: Callable[[str], Shown] | None = None) -> Group:
+def read_group(run_dirs: Sequence[Path], view: Callable[[str], SampleView] | None = None) -> Group:
     """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
     run_dirs = list({path.resolve(): path for path in run_dirs}.values())  # one that is named twice is one
     benchmark = read_run(run_dirs[0]).manifest.benchmark
-    if benchmark not in BENCHMARKS:
-        raise ReportError(f"{run_dirs[0]} is a run of {benchmark!r}; known are {', '.join(BENCHMARKS)}")
-    known = BENCHMARKS[benchmark]
+    known = known_benchmark(benchmark, run_dirs[0])
     columns = [column.key for column in known.columns]
     runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
     runs.sort(key=lambda run: run.manifest.position)
     for run in runs:
         if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
             raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")
-    return Group(runs=runs, shown=shown)
+    return Group(runs=runs, view=view)
 
 
 def write_gallery(groups: Sequence[Group], out: Path) -> Path:
@@ -164,7 +162,7 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
     """What the page knows of a group. Scores are in display units, null where undefined; lists go by column, method,
     sample; reasons for what is missing go by method and sample."""
     columns = with_networks(group.runs[0], BENCHMARKS[group.benchmark].columns)
-    written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.shown)
+    written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.view)
     types, names = _types(group)
     methods = [
         {"label": label, "folder": folder, "reference": run.is_reference, "note": _note(run)}
@@ -196,8 +194,8 @@ def _content(group: Group, out: Path) -> dict[str, Any]:
 
 
 def _scaled(title: str, column: Column) -> str:
-    power = f" ×10{str(column.power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" if column.power else ""
-    return f"{title}{power}\u00a0{'↑' if column.higher_is_better else '↓'}"
+    scale, _, direction = scale_and_direction(column).rpartition(" ")
+    return f"{title}{scale}\u00a0{direction}"
 
 
 def _facts(group: Group) -> str:

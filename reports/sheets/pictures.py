@@ -19,7 +19,7 @@ ENLARGED_BELOW = 256  # pixels along a side
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class SampleView:
     """What a data set says and shows of a sample; labels and titles are the same for all samples of a benchmark.
 
     texts: by label, first what the methods were asked for. pictures: RGB, by title, first what they were given.
@@ -54,15 +54,15 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
         return str(fault)
 
 
-def sheet_block(runs: Mapping[str, Run], samples: Mapping[str, Shown], *, with_ids: bool = True) -> SheetBlock:
+def sheet_block(runs: Mapping[str, Run], samples: Mapping[str, SampleView], *, with_ids: bool = True) -> SheetBlock:
     """Rows of what samples (by id) show and what runs (by header) made of them, above the request and the id."""
     inputs: list[str] = []
     rows = []
-    for sample_id, shown in samples.items():
-        inputs = list(shown.pictures)
+    for sample_id, view in samples.items():
+        inputs = list(view.pictures)
         made = [read_picture(run, sample_id) for run in runs.values()]
-        caption = f"{sample_id}: {shown.request}" if with_ids else shown.request
-        rows.append(SheetRow(caption=caption, cells=(*shown.pictures.values(), *made)))
+        caption = f"{sample_id}: {view.request}" if with_ids else view.request
+        rows.append(SheetRow(caption=caption, cells=(*view.pictures.values(), *made)))
     return SheetBlock(headers=[*inputs, *runs], rows=rows)
 
 

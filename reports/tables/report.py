@@ -40,12 +40,12 @@ def write_report(
     same = True
     for page, tables in filled.items():
         tables = [replace(tables[0], notes=(*tables[0].notes, *notes)), *tables[1:]]
-        shown = [plot for plot, figure in plots.items() if figure is not None and page == name]
+        drawn = [plot for plot, figure in plots.items() if figure is not None and page == name]
         texts = {
             "md": "\n".join(map(to_markdown, tables)),
             "tex": "\n".join(map(to_latex, tables)),
             "csv": to_csv(tables),
-            "html": to_html(tables, page, list(filled), shown),
+            "html": to_html(tables, page, list(filled), drawn),
         }
         markdown = out / f"{page}.md"
         same = same and markdown.is_file() and markdown.read_text("utf-8") == texts["md"]

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.benchmark import BENCHMARKS, Benchmark
+from reports.benchmark import known_benchmark
 from reports.runs import ReportError, Run, read_run
 from reports.tables import translation
 from reports.tables.escape import markdown_text
+from reports.tables.format import markdown_table
 from reports.tables.model import Column, number
 from reports.tables.rows import with_networks
 from reports.tables.statistics import LEVEL, REPLICATES, Estimate, paired_difference
 
 MOVED = 10  # samples shown of a column
-SHOWN = 80  # characters of a setting
+LONGEST = 80  # characters of a setting
 # The parts of a manifest that say what a run is; the others say what became of it.
 SETTINGS = ("suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed")
 VERSIONS = ("packages", "python", "platform", "git")
@@ -77,19 +78,18 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     parts = [f"## Settings\n\nThe fingerprints are {says}."]
     for title, tops in (("Settings", SETTINGS), ("Versions", VERSIONS), ("Device", DEVICE)):
         names = [name for name in sorted(a.keys() | b.keys()) if name.partition(".")[0] in tops]
-        rows = [(name, _shown(a, name), _shown(b, name)) for name in names if _shown(a, name) != _shown(b, name)]
-        parts.append(
-            _table((title, "A", "B"), [tuple(map(_cut, row)) for row in rows]) if rows else f"{title}: no difference."
-        )
+        both = [(name, _setting(a, name), _setting(b, name)) for name in names]
+        rows = [tuple(map(_cut, row)) for row in both if row[1] != row[2]]
+        parts.append(markdown_table((title, "A", "B"), rows) if rows else f"{title}: no difference.")
     return "\n\n".join(parts)
 
 
-def _shown(leaves: Mapping[str, Any], name: str) -> str:
+def _setting(leaves: Mapping[str, Any], name: str) -> str:
     return json.dumps(leaves[name], ensure_ascii=False) if name in leaves else "absent"
 
 
 def _cut(text: str) -> str:
-    return _text(text if len(text) <= SHOWN else text[:SHOWN] + "...")
+    return _text(text if len(text) <= LONGEST else text[:LONGEST] + "...")
 
 
 # --- numbers
@@ -109,16 +109,9 @@ def _pair(a: Run, b: Run) -> Pair:
     return Pair(first=a, second=b, columns=with_networks(a, columns), left_out=tuple(left_out))
 
 
-def _benchmark(run: Run) -> Benchmark:
-    name = run.manifest.benchmark
-    if name not in BENCHMARKS:
-        raise ReportError(f"{run.path} is a run of {name!r}; there are columns for {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
 def _columns(run: Run) -> tuple[Column, ...]:
     """Of single samples."""
-    known = _benchmark(run).columns
+    known = known_benchmark(run.manifest.benchmark, run.path).columns
     return (*known, IMAGE_IOU) if run.manifest.benchmark == "translation-segmentation" else known
 
 
@@ -171,7 +164,7 @@ def _differences(pair: Pair) -> Iterator[str]:
         difference = paired_difference(values["b"], values["a"], sources)
         means = (_number(values[side].mean()) if len(values) else "–" for side in "ab")
         rows.append((_title(column), str(len(values)), *means, _interval(difference), _verdict(difference, column)))
-    yield _table(("Column", "pairs", "A", "B", "B - A", "better"), rows)
+    yield markdown_table(("Column", "pairs", "A", "B", "B - A", "better"), rows)
     yield (
         f"Means over the samples that are defined in both. B - A is paired by sample, with {LEVEL:.0%} bootstrap "
         f"intervals clustered by source image ({REPLICATES} replicates); better is who the whole interval is in favour "
@@ -185,7 +178,7 @@ def _differences(pair: Pair) -> Iterator[str]:
 
 
 def _fid(run: Run) -> float | None:
-    read = _benchmark(run).fid
+    read = known_benchmark(run.manifest.benchmark, run.path).fid
     return read(run) if read else None
 
 
@@ -216,7 +209,7 @@ def _moved(pair: Pair, column: Column, prompts: Mapping[str, str]) -> str:
         for name in order
     ]
     note = "" if prompts else "\n\nThe data set that has the prompts was not read: give it as --data DIR."
-    return f"{head}\n\n{_table(('Sample', 'A', 'B', 'B - A', 'Prompt'), rows)}{note}"
+    return f"{head}\n\n{markdown_table(('Sample', 'A', 'B', 'B - A', 'Prompt'), rows)}{note}"
 
 
 # --- Markdown
@@ -233,7 +226,3 @@ def _number(value: float) -> str:
 
 def _text(value: object) -> str:
     return markdown_text(str(value))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

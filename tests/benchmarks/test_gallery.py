@@ -57,7 +57,7 @@ def test_runs_without_a_page_are_left_out_and_named(
     assert "left out: the runs of another, which" in capsys.readouterr().err
     assert "none-seed-0" not in (tmp_path / "out" / "index.html").read_text("utf-8")
     assert gallery.main([str(other), "--data", str(data), "--out", str(tmp_path / "none")]) == 2
-    assert "is a run of 'another'; known are piebench" in capsys.readouterr().err
+    assert "is of the benchmark 'another'; there are reports of piebench" in capsys.readouterr().err
 
 
 def test_one_page_of_two_benchmarks_each_with_its_own_data(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reports.sheets.pictures import Shown
+from reports.sheets.pictures import SampleView
 from tests.reports.conftest import base_manifest, samples_frame, write_manifest
 
 HOSTILE = 'make it </script><script>pwned=1</script><b onclick="pwned=2">bold</b> & <!-- &amp; \u2028 {{ 7*7 }} 🎈'
@@ -54,11 +54,11 @@ def write_run(
     return path
 
 
-def shown_edit(sample_id: str) -> Shown:
+def view_edit(sample_id: str) -> SampleView:
     number = int(sample_id)
     mask = np.zeros((32, 32), bool)
     mask[8:24, 8:24] = True
-    return Shown(
+    return SampleView(
         texts={
             "instruction": HOSTILE if number == 3 else f"instruction {number}",
             "source prompt": f"a red ball number {number}",
@@ -69,8 +69,8 @@ def shown_edit(sample_id: str) -> Shown:
     )
 
 
-def shown_translation(sample_id: str) -> Shown:
-    return Shown(
+def view_translation(sample_id: str) -> SampleView:
+    return SampleView(
         texts={"caption": f"caption {int(sample_id)}"},
         pictures={"condition": picture(int(sample_id) + 6000), "real image": picture(int(sample_id) + 7000)},
     )

@@ -13,7 +13,7 @@ from reports.__main__ import main
 from reports.gallery.files import MASK_COLOUR, overlay
 from reports.gallery.write import embedded_json, read_group, write_gallery
 from reports.runs import ReportError
-from tests.reports.gallery_runs import HOSTILE, picture, shown_edit, write_run
+from tests.reports.gallery_runs import HOSTILE, picture, view_edit, write_run
 
 
 def content(page: Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def content(page: Path) -> dict[str, Any]:
 
 def test_small_pictures_go_in_unchanged_and_large_ones_get_thumbnails(tmp_path: Path) -> None:
     for side in (32, 300):
-        group = read_group([write_run(tmp_path / str(side), "editar", count=2, side=side)], shown_edit)
+        group = read_group([write_run(tmp_path / str(side), "editar", count=2, side=side)], view_edit)
         page = write_gallery([group], tmp_path / f"out{side}")
         files = page.parent / "gallery-files" / "miniature-piebench"
         with Image.open(files / "full" / "editar" / "000000000001.webp") as full:

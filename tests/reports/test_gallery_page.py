@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from reports.gallery.write import read_group, write_gallery
 from tests.reports.conftest import samples_frame
-from tests.reports.gallery_runs import DEPTH, HOSTILE, depth_frame, shown_edit, shown_translation, write_run
+from tests.reports.gallery_runs import DEPTH, HOSTILE, depth_frame, view_edit, view_translation, write_run
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -52,7 +52,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, seed in METHODS.items()
     ]
     translations = [write_run(folder / "depth", "controlnet", count=5, frame=depth_frame(5), manifest=DEPTH)]
-    groups = [read_group(edits, shown_edit), read_group(translations, shown_translation)]
+    groups = [read_group(edits, view_edit), read_group(translations, view_translation)]
     return write_gallery(groups, folder / "out")
 
 
