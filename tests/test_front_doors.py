@@ -19,7 +19,6 @@ from benchmarks.miniature import build, build_diffusion
 from benchmarks.miniature.evaluate import diffusion as evaluate_diffusion
 from benchmarks.miniature.evaluate import editar as evaluate_editar
 from benchmarks.miniature.evaluate import instruct as evaluate_instruct
-from benchmarks.miniature.train import training_curves
 from benchmarks.speed.__main__ import COMMANDS
 from benchmarks.speed.__main__ import main as speed_main
 from benchmarks.tools import compare, figure, gallery, random_weights, small_run
@@ -43,7 +42,6 @@ ARGUMENTS: dict[str, Callable[..., Any]] = {
     "benchmarks.miniature.evaluate": evaluate_editar.Arguments,
     "benchmarks.miniature.evaluate.diffusion": evaluate_diffusion.Arguments,
     "benchmarks.miniature.evaluate.instruct": evaluate_instruct.Arguments,
-    "benchmarks.miniature.train.training_curves": training_curves.Arguments,
     "reports": reports_command.Settings,
     "reports.drift": drift.Settings,
     **{f"benchmarks.speed {name}": kind for name, kind in COMMANDS.items()},

@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -101,16 +100,9 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
             parameter.data.mul_(BRANCH_SCALE)
 
 
-def train_transformer(
-    tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu", steps: int | None = None
-) -> None:
-    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's.
-
-    steps: only the first so many of the stage's.
-    """
+def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> None:
+    """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's."""
     config = stage("transformer")
-    if steps is not None:
-        config = replace(config, steps=min(steps, config.steps))
     torch.manual_seed(config.seed)
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:
