@@ -138,7 +138,7 @@ class Method(Protocol):
 
     A method with weights also has `requirements() -> Requirements`: which files, where they are, how often its networks
     run. It loads and fetches nothing and finds nothing wrong with what is missing: --dry-run shows it, and --methods
-    all leaves out a row whose files can't be had.
+    all leaves out a row whose files cannot be found or fetched.
     """
 
     @property

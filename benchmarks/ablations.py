@@ -101,7 +101,7 @@ def distillation(args: Arguments, plan: Plan, held_out: Mapping[str, int]) -> li
 
 
 def train_all(plan: Plan, work: Path, device: str) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Every model of the plan by the name of its row, e.g. "dinov2-seed-0": its folder and what it hangs on."""
+    """Every model of the plan by the name of its row, e.g. "dinov2-seed-0": its folder and all that determines it."""
     work.mkdir(parents=True, exist_ok=True)
     with lock(work):  # of several processes one trains
         examples = make_examples(plan, work / "examples")
@@ -122,7 +122,7 @@ def write_held_out(edits: Sequence[Edit], folder: Path) -> tuple[PieBench, dict[
 
 
 class TrainedStudent(EditARMethod):
-    """A model of the ablation. training: all that it hangs on."""
+    """A model of the ablation. training: all that determines it."""
 
     def __init__(self, context: MethodContext, training: Mapping[str, Any]) -> None:
         super().__init__(context)

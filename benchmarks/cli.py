@@ -96,7 +96,7 @@ T = TypeVar("T")
 
 
 def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
-    """Runs a command; returns its exit code. What a user can mend is told in one message, with code 2."""
+    """Runs a command; returns its exit code. An error that the user can fix becomes one message and code 2."""
     try:
         with terminable():
             work(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
@@ -122,7 +122,7 @@ class ChosenMethod:
     by_name: bool = True
 
     def lacks(self, context: MethodContext) -> str | None:
-        """Why a run could not use this method: it has no networks for the suite, or they can't be had."""
+        """Why a run could not use this method: it has no networks for the suite, or their files are missing."""
         try:
             requirements = requirements_of(self.build(context))
         except Unsupported as reason:

@@ -33,7 +33,7 @@ class Arguments:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code. What a user can mend is told in one message, with code 2."""
+    """Runs the command; returns its exit code. An error that the user can fix becomes one message and code 2."""
     args = tyro.cli(Arguments, args=arguments, prog="python -m benchmarks.compare")
     try:
         prompts = read_prompts(read_run(args.run_a), args.data)

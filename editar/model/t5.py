@@ -93,7 +93,7 @@ class T5TextEncoder:
 
     def together(self, texts: Sequence[str]) -> Tensor:
         """As a call, but all texts in one pass, and the weights stay in memory: for training, which has new texts in
-        every batch. A text's embeddings then hang on what comes with it, by the rounding of the dtype."""
+        every batch. A text's embeddings then depend, within the dtype's rounding, on the batch."""
         self._stays = True
         self._model = self._model or self._load()
         return self._encode(self._model, texts)

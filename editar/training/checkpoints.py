@@ -144,7 +144,7 @@ class SharedStore:
 
 
 def _tensors(run: Run) -> dict[str, Any]:
-    """All tensors of a run by name, those of the optimiser under the parameter's: no numbers that hang on an order."""
+    """All tensors of a run by name, those of the optimiser under the parameter's: nothing depends on an order."""
     adam = {}
     for name, parameter in run.module.named_parameters():
         if parameter.requires_grad:

@@ -36,7 +36,7 @@ ENCODED_TOGETHER = 16  # images in the tokenizer, whose first layers are large
 
 
 class Student(nn.Module):
-    """The loss as a module's output: what shares out weights hangs on to that."""
+    """The loss as a module's output: FSDP hooks into a module's forward."""
 
     def __init__(self, transformer: EditARTransformer) -> None:
         super().__init__()

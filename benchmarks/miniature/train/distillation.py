@@ -52,7 +52,7 @@ class Plan:
     scenes: int
 
     def data(self) -> dict[str, Any]:
-        """What the pairs hang on, as JSON."""
+        """All that determines the pairs, as JSON."""
         return {
             "mixture": asdict(self.mixture),
             "shards": self.shards,
@@ -63,7 +63,7 @@ class Plan:
         }
 
     def facts(self, teacher: str, seed: int, pairs: str) -> dict[str, Any]:
-        """What one training hangs on, as JSON. pairs: digest of the shards."""
+        """All that determines one training, as JSON. pairs: digest of the shards."""
         return {
             "teacher": teacher,
             "distillation_weight": 0.0 if teacher == NONE else DISTILLATION_WEIGHT,

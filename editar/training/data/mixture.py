@@ -156,7 +156,7 @@ def _find(source: Source, endpoint: str | None) -> tuple[list[Any], Callable[[li
 
 
 def _shuffled(block: dict[str, list], indices: list[int], seed: int) -> dict[str, list]:
-    """The rows of a block in an order that hangs on nothing but its place; `draw` counts the rows of the source."""
+    """The rows of a block in an order that depends only on its place; `draw` counts the rows of the source."""
     order = np.random.default_rng((seed, indices[0])).permutation(len(indices))
     return {**{name: [column[i] for i in order] for name, column in block.items()}, "draw": [indices[i] for i in order]}
 
