@@ -136,7 +136,7 @@ def canny(image: Tensor) -> Tensor:
     """The edges of an image uint8 (3, H, W), of the same shape, 0 and 255, by the steps of the released training."""
     from kornia.filters import canny as edges
 
-    # There and back through [-1, 1], rounding as the released preparation does: edges hang on thresholds.
+    # There and back through [-1, 1], rounding as the released preparation does: edges depend on thresholds.
     pixels = torch.from_numpy(image.numpy() / 255.0 * 2 - 1).float()
     found = edges(((pixels + 1) / 2)[None], *CANNY_THRESHOLDS)[1][0]
     return (found * 255).byte().repeat(3, 1, 1)
