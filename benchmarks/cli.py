@@ -1,11 +1,15 @@
 """What the benchmarks' command lines share: flags, the methods that they name, and the run directories of these."""
 
 import re
+import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -17,7 +21,6 @@ from benchmarks.runs.execute import Benchmark, Shard
 from benchmarks.runs.generate import AnyMethod
 from benchmarks.runs.manifest import new_manifest
 from benchmarks.runs.schema import LAST, Dataset
-from benchmarks.runs.signals import EXIT_STATUS, Terminated, terminable
 from benchmarks.runs.store import RunDirectory
 
 EXTERNAL = "external:"
@@ -93,6 +96,30 @@ class BenchmarkArguments(RunArguments):
 
 
 T = TypeVar("T")
+EXIT_STATUS = 128 + signal.SIGTERM
+
+
+class Terminated(BaseException):
+    """SIGTERM came. No Exception, so that no method's failure is made of it."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM, which batch systems send before they kill, raises Terminated in here, once: a second one ends the
+    process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.cli import run_command
 from benchmarks.tools.run_data import find_data
 from editar.io.atomic import write_text
 from reports.runs import Run, read_run
@@ -33,18 +34,16 @@ class Arguments:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code. An error that the user can fix becomes one message and code 2."""
-    args = tyro.cli(Arguments, args=arguments, prog="python -m benchmarks.compare")
-    try:
-        prompts = read_prompts(read_run(args.run_a), args.data)
-        text = compare(args.run_a, args.run_b, columns=args.column, prompts=prompts)
-        print(text, end="")
-        if args.out is not None:
-            write_text(args.out, text)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Runs the command; returns its exit code."""
+    return run_command(Arguments, write_comparison, "benchmarks.compare", arguments)
+
+
+def write_comparison(args: Arguments) -> None:
+    prompts = read_prompts(read_run(args.run_a), args.data)
+    text = compare(args.run_a, args.run_b, columns=args.column, prompts=prompts)
+    print(text, end="")
+    if args.out is not None:
+        write_text(args.out, text)
 
 
 def read_prompts(run: Run, data: Path | None) -> Mapping[str, str]:

@@ -18,12 +18,17 @@ from tyro.conf import Positional
 Fill = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-def seeded_fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor from its name: layer norm weights near 1, other vectors near 0, matrices of unit gain."""
+def repeated_fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor from its name: layer norm weights near 1, other vectors near 0, matrices of unit gain.
+
+    All are cut from repetitions of one block of noise: gigabytes in seconds.
+    """
+    block = torch.randn(4_194_319, generator=torch.Generator().manual_seed(0))  # odd, so that no two rows are alike
     filled = {}
     for name, like in state.items():
-        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big"))
-        noise = torch.randn(like.shape, generator=generator)
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % len(block)
+        copies = -(-(start + like.numel()) // len(block))
+        noise = block.repeat(copies)[start : start + like.numel()].view(like.shape)
         if like.ndim > 1:
             filled[name] = noise / like[0].numel() ** 0.5
         else:
@@ -31,7 +36,7 @@ def seeded_fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return filled
 
 
-def write_official_layout(folder: Path, fill: Fill = seeded_fill) -> Path:
+def write_official_layout(folder: Path, fill: Fill = repeated_fill) -> Path:
     """Write dino_vitbase8_pretrain.pth, squeezenet1_1-b8a52dc0.pth and clip-vit-large-patch14/ (2 GB) into `folder`.
 
     fill: from a state dict of shapes (meta tensors) to one of values. The tokenizer is open_clip's vocabulary, which is
@@ -59,21 +64,6 @@ def write_official_layout(folder: Path, fill: Fill = seeded_fill) -> Path:
     write_clip_tokenizer(clip_folder)
     save_file(fill(clip), clip_folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-def repeated_fill(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As `seeded_fill`, but gigabytes in seconds: every tensor is cut from repetitions of one block of noise."""
-    block = torch.randn(4_194_319, generator=torch.Generator().manual_seed(0))  # odd, so that no two rows are alike
-    filled = {}
-    for name, like in state.items():
-        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % len(block)
-        copies = -(-(start + like.numel()) // len(block))
-        noise = block.repeat(copies)[start : start + like.numel()].view(like.shape)
-        if like.ndim > 1:
-            filled[name] = noise / like[0].numel() ** 0.5
-        else:
-            filled[name] = noise * 0.05 + float(name.endswith("weight"))
-    return filled
 
 
 def write_editar(folder: Path) -> Path:
@@ -198,7 +188,7 @@ def main(folder: Positional[Path], /) -> None:
     Args:
         folder: Where to write them: what is then passed as --weights.
     """
-    print(write_editar(write_official_layout(folder, repeated_fill)))
+    print(write_editar(write_official_layout(folder)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.runs.signals import EXIT_STATUS
+from benchmarks.cli import EXIT_STATUS
 from tests.benchmarks.faults import METHODS, FilesUpTo, Interruption, Laboratory, calls
 from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting, no_space_for
 
