@@ -37,12 +37,10 @@ def mask_fault(runs: object, side: int) -> str | None:
             return f"entry {position} is {_short(value)}, not an integer"
     if len(runs) % 2:
         return f"it has {len(runs)} entries, an odd number; it must be pairs of start and length"
-    for position in range(0, len(runs), 2):
-        start, length = runs[position : position + 2]
-        if not 0 <= start < total:
-            return f"entry {position}, a start, is {_short(start)}; it must be from 0 to {total - 1}"
-        if not 0 <= length <= total:
-            return f"entry {position + 1}, a length, is {_short(length)}; it must be from 0 to {total}"
+    for position, value in enumerate(runs):
+        part, most = ("a length", total) if position % 2 else ("a start", total - 1)
+        if not 0 <= value <= most:
+            return f"entry {position}, {part}, is {_short(value)}; it must be from 0 to {most}"
     return None
 
 

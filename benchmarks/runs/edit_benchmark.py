@@ -71,11 +71,10 @@ class EditBenchmark:
             [record.target_prompt for record in records],
             {name: to_tensor(edits, self.device) for name, edits in images.items()},
         )
-        return {name: with_scores(samples[name], scores) for name, scores in results.items()}
-
-
-def with_scores(samples: Sequence[Sample], scores: Sequence[Mapping[str, float | str]]) -> list[Sample]:
-    return [sample.scored(each) for sample, each in zip(samples, scores, strict=True)]
+        return {
+            name: [sample.scored(each) for sample, each in zip(samples[name], scores, strict=True)]
+            for name, scores in results.items()
+        }
 
 
 def facts_of(network: Backbone) -> Network:

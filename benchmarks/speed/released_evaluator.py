@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 Pixels = NDArray[np.uint8]
@@ -31,8 +31,7 @@ class ReleasedEvaluator:
         from torchmetrics.multimodal import CLIPScore
         from torchmetrics.regression import MeanSquaredError
 
-        clip: Any = _ClipForTorchmetrics.load(weights / "clip-vit-large-patch14")
-        self.clip = CLIPScore(model_name_or_path=lambda: (clip, clip.processor))
+        self.clip = CLIPScore(lambda: _clip_for_torchmetrics(weights / "clip-vit-large-patch14"))
         self.psnr = PeakSignalNoiseRatio(data_range=1.0)
         with _torch_hub_at(weights):
             self.lpips = LearnedPerceptualImagePatchSimilarity(net_type="squeeze")
@@ -105,27 +104,15 @@ class _DinoWithHooks:
         return keys @ keys.permute(0, 2, 1) / torch.clamp(norms @ norms.permute(0, 2, 1), min=1e-8)
 
 
-class _ClipForTorchmetrics(nn.Module):
+def _clip_for_torchmetrics(folder: Path) -> tuple[Any, Any]:
     """transformers' CLIP for torchmetrics 1.9, which expects tensors where transformers 5 returns objects."""
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-    def __init__(self, model: Any, processor: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.config = model.config
-        self.processor = processor
-
-    @classmethod
-    def load(cls, folder: Path) -> "_ClipForTorchmetrics":
-        from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-        processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizer.from_pretrained(folder))
-        return cls(CLIPModel.from_pretrained(folder).eval(), processor)
-
-    def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        return self.model.get_image_features(pixel_values=pixel_values).pooler_output
-
-    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+    model = CLIPModel.from_pretrained(folder).eval()
+    for name in ("get_image_features", "get_text_features"):
+        features = getattr(model, name)
+        setattr(model, name, lambda *inputs, features=features: features(*inputs).pooler_output)
+    return model, CLIPProcessor(CLIPImageProcessor(), CLIPTokenizer.from_pretrained(folder))
 
 
 def _masked(image: Pixels, keep: NDArray[np.float64]) -> Tensor:
