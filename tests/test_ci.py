@@ -53,5 +53,5 @@ def test_a_small_run_scores_what_is_committed(tmp_path: Path, capsys: pytest.Cap
     found = reproduction(run, summary)
     assert not found.holds and list(found.outside.values()) == ["mse by 0.001"]
     summary.write_text(text.replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(ReportError, match="seed"):
+    with pytest.raises(ReportError):
         reproduction(run, summary)

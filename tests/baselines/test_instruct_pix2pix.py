@@ -216,10 +216,10 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"put it at {tmp_path / 'InstructPix2Pix-MagicBrush' / 'MagicBrush-epoch-52-step-4999.ckpt'}." in str(
         error.value
     )
-    with pytest.raises(FileNotFoundError, match=r"adaption-task\.ckpt"):
+    with pytest.raises(FileNotFoundError):
         instruct_diffusion(context(tmp_path)).settings()
     (write_folder(tmp_path / "magicbrush-jul7", "magicbrush", seed=1) / "vae" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"vae/config\.json"):
+    with pytest.raises(FileNotFoundError):
         magicbrush(context(tmp_path)).settings()
 
 

@@ -134,7 +134,7 @@ def test_another_clip_is_another_run_and_named_in_its_column(data: Path, tmp_pat
     args = Arguments(data=data, out=tmp_path / "out", methods=("copy-source",))
     evaluate(args, suite)
     own = rows(tmp_path / "out", "copy-source")
-    with pytest.raises(ValueError, match=r"scoring\.backbones\.clip\.digest"):
+    with pytest.raises(ValueError, match=r"clip\.digest"):
         evaluate(replace(args, clip=str(folder)), suite)
     evaluate(replace(args, clip=str(folder), out=tmp_path / "other"), suite)
     other = rows(tmp_path / "other", "copy-source")

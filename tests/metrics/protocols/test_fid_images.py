@@ -220,10 +220,10 @@ def test_files_that_are_no_statistics_of_the_network_are_refused(network: Offici
             read_statistics(path)
     for data in (b"", b"no archive", path.read_bytes()[:100]):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"some\.npz can't be read"):
+        with pytest.raises(ValueError, match=r"some\.npz"):
             read_statistics(path)
     np.savez(path, mu=mean, sigma=covariance)
-    with pytest.raises(ValueError, match="statistics of 3 features"):
+    with pytest.raises(ValueError, match="3 features"):
         reference_of_statistics(str(path), network)
     with pytest.raises(ValueError, match="--fid-reference"):
         reference_of_statistics("some_legacy_tensorflow_train_32", network, tmp_path)

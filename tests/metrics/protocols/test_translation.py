@@ -78,7 +78,7 @@ def test_segmentation_counts_the_pixels_of_the_classes_that_occur():
 
 
 def test_what_cannot_be_scored_is_refused_at_once():
-    with pytest.raises(ValueError, match="'pose'"):
+    with pytest.raises(ValueError):
         scorer("pose")
     with pytest.raises(ValueError):
         TranslationScorer("depth", TranslationBackbones(features=Network()))
