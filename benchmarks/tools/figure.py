@@ -16,8 +16,8 @@ from benchmarks.cli import run_command
 from benchmarks.tools.run_data import read_groups
 from reports.gallery.write import Group
 from reports.sheets.figure import write_figure
-from reports.sheets.layout import SheetBlock
 from reports.sheets.pictures import sheet_block
+from reports.sheets.sheet import SheetBlock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from editar.io.atomic import write_bytes
-from reports.tables.escape import one_line
+from reports.tables.format import one_line
 from reports.tables.model import Column, scale_and_direction
 from reports.tables.statistics import Estimate
 
@@ -28,7 +28,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 GREY = "#8c8c8c"
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
-KINDS = tuple(METADATA)
+PLOT_KINDS = tuple(METADATA)
 # Another processor may move an edge by a pixel: at most PIXELS of them may differ by more than SHADES of 255.
 PIXELS, SHADES = 0.001, 8
 
@@ -51,21 +51,16 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 @styled()
-def save(figure: "Figure", path: Path, kinds: Sequence[str] = KINDS, *, keep: bool = False) -> list[Path]:
+def save(figure: "Figure", path: Path, kinds: Sequence[str] = PLOT_KINDS, *, keep: bool = False) -> list[Path]:
     """Returns the files written. path: without a suffix. keep: leave a PNG that looks the same as it is."""
     files = {kind: BytesIO() for kind in kinds}
     for kind, content in files.items():
         figure.savefig(content, format=kind, dpi=150, metadata=METADATA[kind])
-    written = plot_files(path, kinds)
+    written = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
     for file, content in zip(written, files.values(), strict=True):
         if not (keep and file.suffix == ".png" and file.is_file() and not share_of_different_pixels(file, content)):
             write_bytes(file, content.getvalue())
     return written
-
-
-def plot_files(path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
-    """The files of a plot. path: without a suffix."""
-    return [path.with_name(f"{path.name}.{kind}") for kind in kinds]
 
 
 def share_of_different_pixels(first: Path | IO[bytes], second: Path | IO[bytes]) -> float:

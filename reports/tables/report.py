@@ -1,15 +1,27 @@
-"""The files of a benchmark's report: tables as Markdown, LaTeX, CSV and HTML, plots as PNG and PDF."""
+"""A benchmark's report: tables as Markdown, LaTeX, CSV and HTML, plots as PNG and PDF, and what each method took.
+
+The cost differs from run to run and stands in files of its own; the tables of scores do not.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.runs.schema import Cost
 from editar.io.atomic import write_text
-from reports.plots.style import plot_files, save
+from reports.plots.style import PLOT_KINDS, save
 from reports.runs import Run
-from reports.tables.cost import write_cost
-from reports.tables.format import latex_document, to_csv, to_html, to_latex, to_markdown
+from reports.tables.format import (
+    csv_table,
+    latex_document,
+    markdown_table,
+    markdown_text,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 from reports.tables.model import Table
 
 if TYPE_CHECKING:
@@ -59,8 +71,8 @@ def write_report(
         if figure is not None:
             written += save(figure, out / plot, keep=same)
         else:
-            for path in plot_files(out / plot):
-                path.unlink(missing_ok=True)
+            for kind in PLOT_KINDS:
+                (out / f"{plot}.{kind}").unlink(missing_ok=True)
     return written
 
 
@@ -68,3 +80,59 @@ def write_document(out: Path) -> Path:
     """The LaTeX document of all tables in the folder; returns its path."""
     names = sorted(path.stem for pattern in IN_DOCUMENT for path in out.glob(pattern))
     return write_text(out / DOCUMENT, latex_document(names))
+
+
+TITLES = {
+    "method": "Method",
+    "device": "Device",
+    "images": "Images",
+    "load_seconds": "Loading, s",
+    "seconds_per_image": "Seconds an image",
+    "peak_memory_bytes": "Peak memory, MB",
+    "before_bytes": "of it held before, MB",
+    "memory": "Memory",
+}
+NOTE = (
+    "Measured while the method was loaded and at work, of the process; what it held before are mostly the scoring "
+    "networks. An external method's own processes are not in its memory."
+)
+
+
+def write_cost(runs: Sequence[Run], out: Path, name: str) -> list[Path]:
+    """Writes <name>-cost.md and .csv of the runs whose manifests have the cost; without any, removes old ones.
+
+    There is no LaTeX file: tables.tex shows what is the same wherever it is measured.
+    """
+    lines = [_line(run, run.manifest.cost) for run in runs if run.manifest.cost is not None]
+    paths = [out / f"{name}-cost.{kind}" for kind in ("md", "csv")]
+    if not lines:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return []
+    rows = [[_cell(field, value) for field, value in line.items()] for line in lines]
+    table = markdown_table(list(TITLES.values()), rows, numbers=range(2, len(TITLES) - 1))
+    texts = (f"What making the images took.\n\n{table}\n\n- {NOTE}\n", csv_table(lines, list(TITLES)))
+    return [write_text(path, text) for path, text in zip(paths, texts, strict=True)]
+
+
+def _line(run: Run, cost: Cost) -> dict[str, object]:
+    """By the names of TITLES, in their order."""
+    device = run.manifest.device
+    return {
+        "method": run.method,
+        "device": f"{device.type or ''} {device.name}".strip(),
+        "images": cost.samples,
+        "load_seconds": cost.load_seconds,
+        "seconds_per_image": cost.seconds_per_sample,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "before_bytes": cost.before_bytes,
+        "memory": cost.memory,
+    }
+
+
+def _cell(field: str, value: object) -> str:
+    if field.endswith("_bytes"):
+        return f"{int(str(value)) / 1e6:.0f}"
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return markdown_text(str(value))

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from reports.tables.escape import csv_text, latex_text, one_line
-from reports.tables.format import latex_document, to_csv, to_html, to_latex, to_markdown
+from reports.tables.format import csv_text, latex_document, latex_text, one_line, to_csv, to_html, to_latex, to_markdown
 from reports.tables.model import Block, Column, Row, Table
 from reports.tables.statistics import Estimate
 

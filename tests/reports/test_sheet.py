@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.sheets.layout import SheetRow
-from reports.sheets.sheet import GAP, LARGEST, SMALLEST, draw_sheet, spread
+from reports.sheets.sheet import GAP, LARGEST, SMALLEST, SheetRow, draw_sheet, spread
 from tests.sheets import column, tops
 
 

@@ -22,7 +22,7 @@ from editar.images import ImageError, open_image
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
 from metrics.protocols.fid import prepared_batches
-from reports.tables.escape import csv_text, latex_text, markdown_text
+from reports.tables.format import csv_text, latex_text, markdown_text
 from tests.loopback import serve
 from tests.safety.strategies import PNG, bomb
 
