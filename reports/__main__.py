@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 
 from reports.benchmark import render
+from reports.committed import place_tables
 from reports.gallery.write import read_group, with_pages, write_gallery
-from reports.placement import place_tables
 from reports.runs import ReportError, find_runs
 
 RUNS = Path("runs")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from reports.placement import Placement
+from reports.committed import Placement
 from reports.runs import ReportError, Run
 from reports.tables import ablations, piebench, translation
 from reports.tables.model import Column

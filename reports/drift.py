@@ -16,9 +16,9 @@ from typing import Annotated
 import tyro
 
 from reports.benchmark import known_benchmark
+from reports.committed import summary_files, take
 from reports.plots.style import share_of_different_pixels
 from reports.runs import ReportError, find_runs
-from reports.summaries import summary_files, take
 from reports.tables.report import write_document
 
 COST = "-cost"  # of files that are written beside the tables, and never committed

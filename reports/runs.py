@@ -1,4 +1,4 @@
-"""Reads run directories and the summaries that reports/summaries.py makes of them, and refuses those that do not belong
+"""Reads run directories and the summaries that reports/committed.py makes of them, and refuses those that do not belong
 together."""
 
 import json

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from benchmarks.tools.small_run import main
+from reports.committed import write_summary
 from reports.reproduction import reproduction
 from reports.runs import ReportError, read_run
-from reports.summaries import write_summary
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"

@@ -8,7 +8,7 @@ from benchmarks.cli import RunArguments
 from benchmarks.runs.store import RunDirectory
 from editar.io.image_files import write_png
 from reports.benchmark import render
-from reports.placement import place_tables
+from reports.committed import place_tables
 from reports.runs import read_run
 from reports.sheets.pictures import SampleView, sheet_block
 from reports.sheets.sheet import draw_sheet, spread

@@ -13,9 +13,9 @@ from typing import Final
 import tyro
 
 from benchmarks import piebench, translation
+from reports.committed import FOLDER
 from reports.reproduction import reproduction
 from reports.runs import ReportError, find_runs
-from reports.summaries import FOLDER
 
 SUITE = "miniature"
 METHODS = ("copy-source", "vq-reconstruction", "editar")

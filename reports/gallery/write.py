@@ -27,8 +27,8 @@ from reports.gallery.files import FILES, GalleryFiles, file_name
 from reports.runs import ReportError, Run, read_run, read_runs
 from reports.sheets.pictures import SampleView
 from reports.tables import piebench
+from reports.tables.comparison import with_networks
 from reports.tables.model import DIGITS, Column, scale_and_direction
-from reports.tables.rows import with_networks
 
 PAGE = Path(__file__).parent / "page"
 STYLES = ("look.css", "rows.css", "viewer.css")

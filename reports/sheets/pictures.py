@@ -10,7 +10,7 @@ from PIL import Image
 from editar.io.digests import bytes_digest
 from editar.io.image_files import ImageError, decode_image, to_rgb
 from reports.runs import Run
-from reports.sheets.layout import SheetBlock, SheetRow
+from reports.sheets.sheet import SheetBlock, SheetRow
 
 NOT_REACHED = "not made yet"
 CHANGED = "the file is gone or isn't the image that was made"

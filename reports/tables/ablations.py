@@ -12,10 +12,17 @@ from reports.plots.seeds import draw_seeds
 from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import ReportError, Run, read_runs
 from reports.tables import piebench
-from reports.tables.comparison import read_published
+from reports.tables.comparison import (
+    conditions,
+    facts,
+    mean_of,
+    measured_row,
+    read_published,
+    undefined_notes,
+    with_networks,
+)
 from reports.tables.model import Block, Column, Row, Table
 from reports.tables.report import write_report
-from reports.tables.rows import conditions, facts, mean_of, measured_row, undefined_notes, with_networks
 from reports.tables.statistics import LEVEL, Estimate, jackknife_interval, mean_interval
 
 if TYPE_CHECKING:

@@ -9,10 +9,19 @@ import pandas as pd
 from reports.plots.bars import draw_bars
 from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import Run, read_runs
-from reports.tables.comparison import MARKS, Comparison, read_published
+from reports.tables.comparison import (
+    MARKS,
+    Comparison,
+    conditions,
+    facts,
+    mean_of,
+    measured_row,
+    read_published,
+    undefined_notes,
+    with_networks,
+)
 from reports.tables.model import Block, Column, Row, Table
 from reports.tables.report import write_report
-from reports.tables.rows import conditions, facts, mean_of, measured_row, undefined_notes, with_networks
 from reports.tables.statistics import Estimate, paired_difference
 
 COLUMNS = (

@@ -16,10 +16,9 @@ from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
 from reports.plots.bars import draw_bars
 from reports.runs import ReportError, Run, read_runs
-from reports.tables.comparison import Comparison, read_published
+from reports.tables.comparison import Comparison, mean_of, measured_row, read_published, undefined_notes
 from reports.tables.model import Column, Row
 from reports.tables.report import write_report
-from reports.tables.rows import mean_of, measured_row, undefined_notes
 from reports.tables.statistics import Estimate, mean_iou_difference, mean_iou_interval, paired_difference
 
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, backbone="features")

@@ -12,9 +12,9 @@ import pandas as pd
 from reports.benchmark import known_benchmark
 from reports.runs import ReportError, Run, read_run
 from reports.tables import translation
+from reports.tables.comparison import with_networks
 from reports.tables.format import markdown_table, markdown_text
 from reports.tables.model import Column, number
-from reports.tables.rows import with_networks
 from reports.tables.statistics import LEVEL, REPLICATES, Estimate, paired_difference
 
 MOVED = 10  # samples shown of a column

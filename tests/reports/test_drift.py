@@ -9,9 +9,9 @@ import matplotlib
 import pytest
 from PIL import Image, ImageChops
 
+from reports.committed import same_numbers, summary_files, take
 from reports.drift import main
 from reports.runs import ReportError, read_run, read_runs
-from reports.summaries import same_numbers, summary_files, take
 from reports.tables.piebench import render
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from reports.__main__ import main
-from reports.placement import place_tables
+from reports.committed import place_tables, take
 from reports.reproduction import TOLERANCES
-from reports.summaries import take
 
 Write = Callable[..., Path]
 
