@@ -15,7 +15,7 @@ from typing import Any, Literal
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import MethodContext
-from benchmarks.cli import Methods, RunArguments, merge_runs, open_runs, run_command
+from benchmarks.cli import Methods, RunArguments, default_device, merge_runs, open_runs, run_command
 from benchmarks.datasets.piebench import PieBench, read_piebench
 from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import (
@@ -35,7 +35,7 @@ from benchmarks.runs.fid import write_fid_of_edits
 from benchmarks.runs.results import write_results
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.store import RunDirectory
-from benchmarks.suites import SUITES, default_device
+from benchmarks.suites import SUITES
 from editar.io.atomic import lock
 
 SUITE = SUITES["miniature"]

@@ -1,5 +1,6 @@
 """What the benchmarks' command lines share: flags, the methods that they name, and the run directories of these."""
 
+import os
 import re
 import signal
 import sys
@@ -120,6 +121,15 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def default_device() -> str:
+    """The GPU of this process (torchrun's LOCAL_RANK), or the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:

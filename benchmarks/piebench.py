@@ -13,7 +13,15 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.cli import BenchmarkArguments, build_methods, choose_methods, merge_runs, open_runs, run_command
+from benchmarks.cli import (
+    BenchmarkArguments,
+    build_methods,
+    choose_methods,
+    default_device,
+    merge_runs,
+    open_runs,
+    run_command,
+)
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.runs.dry_run import show_plan
@@ -21,7 +29,7 @@ from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
-from benchmarks.suites import SUITES, Suite, default_device
+from benchmarks.suites import SUITES, Suite
 from metrics.networks.official import CLIP_VIT_L14, OFFICIAL_CLIP
 
 NAME = "piebench"

@@ -1,6 +1,5 @@
 """The suites: the same benchmarks with other parts. Scores of one are never shown as the other's."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,15 +47,6 @@ class Suite:
     files: Callable[..., Sequence[AssetFile]] = lambda *_: ()
     records: int | None = None
     classes: int = COCO_CLASSES
-
-
-def default_device() -> str:
-    """The GPU of this process (torchrun's LOCAL_RANK), or the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def drawn(data: Path | None, draw: Callable[[Path], Path], folder: Path) -> Path:

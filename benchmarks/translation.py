@@ -16,7 +16,15 @@ import tyro
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.cli import BenchmarkArguments, build_methods, choose_methods, merge_runs, open_runs, run_command
+from benchmarks.cli import (
+    BenchmarkArguments,
+    build_methods,
+    choose_methods,
+    default_device,
+    merge_runs,
+    open_runs,
+    run_command,
+)
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
@@ -26,7 +34,7 @@ from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
-from benchmarks.suites import TRANSLATION_SUITES, Suite, default_device
+from benchmarks.suites import TRANSLATION_SUITES, Suite
 from metrics.protocols.fid import reference_of_statistics
 
 REAL_IMAGES = "translation-references"  # real images and their sums, beside the benchmarks' folders

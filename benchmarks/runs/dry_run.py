@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from baselines.method import MethodContext, Requirements
-from benchmarks.cli import BenchmarkArguments, ChosenMethod, requirements_of
+from benchmarks.cli import BenchmarkArguments, ChosenMethod, default_device, requirements_of
 from benchmarks.runs.schema import RunError, read_manifest
-from benchmarks.suites import default_device
 from editar.io.assets import AssetFile
 
 STATES = {"fetched": "to fetch", "made": "to make", "given": "MISSING"}
