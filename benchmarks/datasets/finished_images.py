@@ -57,8 +57,7 @@ class FinishedImages:
     def edit(self, requests: Sequence[Request]) -> list[Image.Image | NoAnswer]:
         return [self._read(request) for request in requests]
 
-    def translate(self, requests: Sequence[Request]) -> list[Image.Image | NoAnswer]:
-        return [self._read(request) for request in requests]
+    translate = edit
 
     def _find(self, name: str) -> Path:
         stem = (self.folder / name).with_suffix("")

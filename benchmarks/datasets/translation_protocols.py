@@ -26,11 +26,7 @@ from metrics.functional.edges import EDGES
 
 Fit = Literal["crop", "squash"]
 CANNY_SETS = {"depth": MULTIGEN_DEPTH, "canny": MULTIGEN_CANNY}
-_RESAMPLING = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-}
+RESAMPLING = ("lanczos", "bicubic", "nearest")  # names of Pillow's filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,7 @@ class TranslationProtocol:
         for field, choices in (
             ("fit", ("crop", "squash")),
             ("label_fit", ("crop", "squash")),
-            ("resampling", tuple(_RESAMPLING)),
+            ("resampling", RESAMPLING),
             ("canny_set", tuple(CANNY_SETS)),
             ("canny", tuple(EDGES)),
             ("depth_normalisation", tuple(NORMALISATIONS)),
@@ -149,11 +145,12 @@ def canny_map(image: np.ndarray, implementation: str) -> np.ndarray:
 
 def _fit(image: Image.Image, side: int, fit: Fit, resampling: str) -> Image.Image:
     """`image` at side x side pixels, in its mode."""
+    method = Image.Resampling[resampling.upper()]
     if fit == "squash":
-        return image.resize((side, side), _RESAMPLING[resampling])
+        return image.resize((side, side), method)
     scale = side / min(image.size)
     width, height = round(scale * image.width), round(scale * image.height)
-    resized = image.resize((width, height), _RESAMPLING[resampling])
+    resized = image.resize((width, height), method)
     left, top = (width - side) // 2, (height - side) // 2
     return resized.crop((left, top, left + side, top + side))
 

@@ -29,30 +29,26 @@ def reset_peak() -> None:
         if cuda.is_initialized():
             cuda.reset_peak_memory_stats()
     else:
-        _forget_main_peak()
+        _clear_refs(_FORGET_PEAK)
 
 
 def kind() -> str:
     """What is measured here: GPU, MAIN or PROCESS."""
     if _cuda():
         return GPU
-    return MAIN if _status("VmHWM") is not None and _may_forget() else PROCESS
+    return MAIN if _status("VmHWM") is not None and _clear_refs("") else PROCESS
 
 
 def held_bytes() -> int:
     """What the process holds now."""
-    if cuda := _cuda():
-        return cuda.memory_allocated()
-    held = _status("VmRSS")
-    return _highest() if held is None else held
+    cuda = _cuda()
+    return cuda.memory_allocated() if cuda else _status("VmRSS") or _highest()
 
 
 def peak_bytes() -> int:
     """The most the process held since `reset_peak`."""
-    if cuda := _cuda():
-        return cuda.max_memory_allocated()
-    peak = _status("VmHWM")
-    return _highest() if peak is None else peak
+    cuda = _cuda()
+    return cuda.max_memory_allocated() if cuda else _status("VmHWM") or _highest()
 
 
 def is_lack_of(error: BaseException) -> bool:
@@ -75,19 +71,12 @@ def _cuda() -> ModuleType | None:
     return torch.cuda if torch is not None and torch.cuda.is_available() else None
 
 
-def _may_forget() -> bool:
+def _clear_refs(command: str) -> bool:
+    """Whether Linux lets the command be written; "" only asks. Where it doesn't, kind() is PROCESS."""
     try:
-        with open("/proc/self/clear_refs", "w"):
-            return True
+        return Path("/proc/self/clear_refs").write_text(command) >= 0
     except OSError:
         return False
-
-
-def _forget_main_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text(_FORGET_PEAK)
-    except OSError:
-        return  # kind() is PROCESS
 
 
 def _status(name: str) -> int | None:

@@ -221,19 +221,14 @@ def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[st
 
 def whole_images(model: EditARTransformer, work: Work, settings: DecodeSpeed) -> list[dict[str, float]]:
     """Seconds of decoding, the prefill included, of one block of images at each width, after compiling."""
+    device = torch.device(settings.device)
     result = []
     for width in settings.widths:
         decoder = Decoder(model)
-        start = time.perf_counter()
-        decoder.warm_up(width, PUBLISHED)
-        warm = time.perf_counter() - start
+        warm = seconds(partial(decoder.warm_up, width, PUBLISHED), device, rounds=0)
         condition, text = work.condition_BN.repeat(width, 1), work.text_BLE.repeat(width, 1, 1)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            decoder.generate(condition, text, range(width), PUBLISHED, width=width).cpu()
-            times.append(time.perf_counter() - start)
-        result.append({"width": width, "warm_up": warm, "seconds": sorted(times)[1]})
+        generate = partial(decoder.generate, condition, text, range(width), PUBLISHED, width=width)
+        result.append({"width": width, "warm_up": warm, "seconds": seconds(generate, device, rounds=3)})
     return result
 
 
