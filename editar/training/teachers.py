@@ -67,14 +67,14 @@ class Teacher:
 
     def prepare(self, images: Tensor) -> Tensor:
         """images uint8 (B, 3, side, side) -> normalised float32 (B, 3, 224, 224)."""
+        from torchvision.transforms.functional import normalize
+
         cut = self.config.crop == "released" and self.config.teacher == "dinov2"  # CLIP's own preparation cuts nothing
         side = RELEASED_RESIZE if cut else SIDE
         pixels = F.interpolate(images.float() / 255, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
         margin = (side - SIDE) // 2
         pixels = pixels[:, :, margin : margin + SIDE, margin : margin + SIDE]
-        statistics = (self.encoder.mean, self.encoder.std)
-        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in statistics)
-        return (pixels - mean) / std
+        return normalize(pixels, list(self.encoder.mean), list(self.encoder.std))
 
 
 def _load(teacher: str, source: str, dtype: torch.dtype) -> torch.nn.Module:

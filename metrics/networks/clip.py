@@ -8,26 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editar.io.tensors import Uninitialised, read_tensors
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 from metrics.networks.vit import ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 
-# transformers' CLIPImageProcessor.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
-
-class OfficialClip:
+class OfficialClip(OfficialNetwork):
     """Embeddings equal to those that torchmetrics' CLIPScore gets from transformers.
 
     The text tower is transformers' own, float32 in either precision: it runs once a prompt for all methods.
     """
 
     def __init__(self, weights: Found, *, device: str = "cpu", precision: str = "float32") -> None:
-        from transformers import CLIPConfig, CLIPTextModelWithProjection, CLIPTokenizer
+        from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer
 
-        self.name = weights.label("clip-vit-large-patch14")
-        self.official = weights.official
-        self.digest = weights.digest
+        super().__init__(weights, "clip-vit-large-patch14", device)
         config: Any = CLIPConfig.from_pretrained(weights.folder)
         state = read_tensors(weights.path)
         try:
@@ -43,34 +37,24 @@ class OfficialClip:
         except KeyError as error:
             raise ValueError(f"{weights.path}: no tensor {error}: not a CLIP model in transformers' format") from None
         self.text_tower: Any = text_tower.requires_grad_(False).eval().to(device)
-        self.side = vision.side
+        # For uint8 tensors: bicubic on the CPU in 8 bits, then a centred square.
+        self.processor = CLIPImageProcessor(size={"shortest_edge": vision.side}, crop_size=vision.side)
         self.batch = batch_size(vision, device)
         self.tokenizer = CLIPTokenizer.from_pretrained(weights.folder)
-        self.mean = 255 * torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
-        self.std = 255 * torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
 
     def image_embedding(self, images: Tensor) -> Tensor:
         """8-bit images (B, 3, H, W) in [0, 1] to unit vectors (B, 768)."""
-        parts = [self.image_tower(self._prepare(part)) for part in images.split(self.batch)]
-        return F.normalize(F.linear(torch.cat(parts), self.projection), dim=-1)
+        embeddings = []
+        for part in (images * 255).round().to("cpu", torch.uint8).split(self.batch):
+            pixels = self.processor(part, return_tensors="pt")["pixel_values"]
+            embeddings.append(self.image_tower(pixels.to(self.device)))
+        return F.normalize(F.linear(torch.cat(embeddings), self.projection), dim=-1)
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Texts to unit vectors (B, 768). A text is cut off at 77 tokens, its end token too: torchmetrics does that."""
         tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"]
-        tokens = tokens[:, : self.text_tower.config.max_position_embeddings].to(self.projection.device)
+        tokens = tokens[:, : self.text_tower.config.max_position_embeddings].to(self.device)
         return F.normalize(self.text_tower(tokens).text_embeds, dim=-1)
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        """transformers' image processor for uint8 tensors: bicubic on the CPU in 8 bits, then a centred square."""
-        pixels = (images * 255).round().to("cpu", torch.uint8)
-        height, width = pixels.shape[-2:]
-        short = min(height, width)
-        if short != self.side:
-            size = (self.side * height // short, self.side * width // short)
-            pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)
-        top, left = ((n - self.side) // 2 for n in pixels.shape[-2:])
-        pixels = pixels[..., top : top + self.side, left : left + self.side]
-        return (pixels.to(self.mean) - self.mean) / self.std
 
 
 def _vision_config(official: Any) -> ViTConfig:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import Conv2dNormActivation
+from torchvision.transforms.functional import normalize
 
 from editar.io.tensors import read_tensors
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -24,21 +25,17 @@ ASPP_DILATIONS = (1, 12, 24, 36)
 UNUSED = "auxiliary_head."  # serves training only
 
 
-class OfficialDeepLabV3:
+class OfficialDeepLabV3(OfficialNetwork):
     """Labels as mmsegmentation predicts them from its own checkpoint, which is read without its code."""
 
     classes = COCO_STUFF_CLASSES
 
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
-        self.name = weights.label("deeplabv3-r101-d8")
-        self.official = weights.official
-        self.digest = weights.digest
+        super().__init__(weights, "deeplabv3-r101-d8", device)
         with torch.device("meta"):
             network = DeepLabV3(self.classes)
         network.load_state_dict(_read(weights), strict=True, assign=True)
         self.network = network.requires_grad_(False).eval().to(device)
-        self.mean = torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
-        self.std = torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
 
     def logits(self, images: Tensor) -> Tensor:
         """8-bit images (B, 3, H, W) in [0, 1] to scores (B, 171, ceil(H / 8), ceil(W / 8)).
@@ -46,8 +43,8 @@ class OfficialDeepLabV3:
         Images are taken at their own size. mmsegmentation's test pipeline first makes the shorter side 512, which
         changes nothing at the benchmark's 512 x 512.
         """
-        pixels = (images.to(self.mean.device) * 255).round()
-        return self.network((pixels - self.mean) / self.std)
+        pixels = (images.to(self.device) * 255).round()
+        return self.network(normalize(pixels, PIXEL_MEAN, PIXEL_STD))
 
     def labels(self, images: Tensor) -> Tensor:
         """8-bit images (B, 3, H, W) in [0, 1] to train ids (B, H, W) int64 in 0..170, on the images' device.

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.functional import normalize
 
 from editar.io.tensors import read_tensors
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 from metrics.networks.vit import KeyHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -13,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 DINO_VITB8_CONFIG = ViTConfig(width=768, depth=12, heads=12, eps=1e-6, patch=8)
 
 
-class OfficialDino:
+class OfficialDino(OfficialNetwork):
     """Keys as the released PIE-Bench evaluator takes them.
 
     Its quirk is kept: images go in as 0..255, not divided by 255, before ImageNet's mean and deviation (which are for
@@ -29,9 +30,7 @@ class OfficialDino:
         antialias: bool = True,
         config: ViTConfig = DINO_VITB8_CONFIG,
     ) -> None:
-        self.name = weights.label("dino-vitb8")
-        self.official = weights.official
-        self.digest = weights.digest
+        super().__init__(weights, "dino-vitb8", device)
         self.antialias = antialias
         self.side = config.side
         self.batch = batch_size(config, device)
@@ -39,22 +38,20 @@ class OfficialDino:
         with torch.device("meta"):
             self.network = VisionTransformer(config, KeyHead(config))
         load(self.network, fold_constants(_translate(state, config), config), device, precision)
-        self.mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-        self.std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
 
     def keys(self, images: Tensor) -> Tensor:
         """Square 8-bit images (B, 3, S, S) in [0, 1] to keys (B, 785, 768): all tokens, class token first."""
         height, width = images.shape[-2:]
         if height != width:
             raise ValueError(f"structure distance is defined for square images, not {width} x {height}")
-        parts = [self.network(self._prepare(part)) for part in images.to(self.mean.device).split(self.batch)]
+        parts = [self.network(self._prepare(part)) for part in images.to(self.device).split(self.batch)]
         return torch.cat(parts)
 
     def _prepare(self, images: Tensor) -> Tensor:
         pixels = (images * 255).round()  # exactly the integers of the 8-bit image
         if pixels.shape[-1] != self.side:
             pixels = F.interpolate(pixels, size=(self.side, self.side), mode="bilinear", antialias=self.antialias)
-        return (pixels - self.mean) / self.std
+        return normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _translate(official: dict[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:

@@ -5,13 +5,13 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 
 # The first fusion layer has nothing to add and never uses this part, which the published file therefore lacks.
 UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
 
 
-class OfficialDepth:
+class OfficialDepth(OfficialNetwork):
     """Depth as transformers' DPT gives it from a folder in its format, with the folder's own image preparation."""
 
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
@@ -19,10 +19,7 @@ class OfficialDepth:
         from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
         from transformers.utils import logging
 
-        self.name = weights.label("dpt-large")
-        self.official = weights.official
-        self.digest = weights.digest
-        self.device = device
+        super().__init__(weights, "dpt-large", device)
         # On PIL images, as when the numbers were published; transformers' newer tensor version differs in last bits.
         self.processor = DPTImageProcessorPil.from_pretrained(weights.folder)
         verbosity = logging.get_verbosity()

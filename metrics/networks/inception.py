@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 
 SIDE = 299
 MAX_CODE = 16 * 2**20  # bytes of one file of a TorchScript archive; Inception's have some kilobytes
@@ -20,7 +20,7 @@ OPERATIONS = frozenset({
 })  # fmt: skip
 
 
-class OfficialInception:
+class OfficialInception(OfficialNetwork):
     """2048 features an image, equal to clean-fid's in its mode "clean".
 
     A TorchScript file holds a program, which runs without Python but runs: any but the published file is refused where
@@ -30,10 +30,7 @@ class OfficialInception:
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
         from cleanfid.resize import build_resizer
 
-        self.name = weights.label("inception-2015-12-05")
-        self.official = weights.official
-        self.digest = weights.digest
-        self.device = device
+        super().__init__(weights, "inception-2015-12-05", device)
         self.resize = build_resizer("clean")
         self.batch = 8 if device == "cpu" else 64
         try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from editar.io.tensors import read_tensors
-from metrics.networks.official import Found
+from metrics.networks.official import Found, OfficialNetwork
 
 # LPIPS' own shift and scale, for inputs in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
@@ -18,16 +18,14 @@ TAPS = (0, 2, 5, 8, 10, 11, 12, 13)
 EPSILON = 1e-8
 
 
-class OfficialLpips:
+class OfficialLpips(OfficialNetwork):
     """Float32 in either precision: the network is 1% of the work, and small distances are differences of nearly
     equal features, which bfloat16 would bury."""
 
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
         from torchvision.models import squeezenet1_1
 
-        self.name = weights.label("lpips-squeeze")
-        self.official = weights.official
-        self.digest = weights.digest
+        super().__init__(weights, "lpips-squeeze", device)
         with torch.device("meta"):
             network = squeezenet1_1(weights=None)
         state = read_tensors(weights.path)

@@ -41,9 +41,14 @@ class Found:
     def folder(self) -> Path:
         return self.path.parent
 
-    def label(self, name: str) -> str:
-        """`name`, or `name@` and the digest's beginning for weights that are not the published ones."""
-        return name if self.official else f"{name}@{self.digest[:8]}"
+
+class OfficialNetwork:
+    """What a table and a manifest say of a network. name: ends in `@` and the digest's beginning for weights that are
+    not the published ones. device: where it computes."""
+
+    def __init__(self, weights: Found, name: str, device: str) -> None:
+        self.name = name if weights.official else f"{name}@{weights.digest[:8]}"
+        self.official, self.digest, self.device = weights.official, weights.digest, device
 
 
 def find(asset: Asset, weights: Path | None = None, *, endpoint: str | None = None) -> Found:

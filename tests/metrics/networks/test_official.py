@@ -9,7 +9,7 @@ import torch
 
 from editar.io.assets import Asset
 from metrics.networks import official
-from metrics.networks.official import find
+from metrics.networks.official import OfficialNetwork, find
 from tests.loopback import NOBODY, LoopbackHub, serve
 
 CONTENT = b"weights" * 1000
@@ -52,10 +52,10 @@ def test_a_file_of_the_user_is_taken_by_name_and_its_digest_recorded(tmp_path: P
     (tmp_path / "net.pth").write_bytes(CONTENT)
     found = find(item(), tmp_path)
     assert (found.path, found.digest, found.official) == (tmp_path / "net.pth", DIGEST, True)
-    assert found.label("net") == "net"
+    assert OfficialNetwork(found, "net", "cpu").name == "net"
     other = find(item(sha256="0" * 64), tmp_path)
     assert (other.digest, other.official) == (DIGEST, False)
-    assert other.label("net") == f"net@{DIGEST[:8]}"
+    assert OfficialNetwork(other, "net", "cpu").name == f"net@{DIGEST[:8]}"
     assert find(item(sha256=""), tmp_path).official
 
 
