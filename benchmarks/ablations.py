@@ -42,7 +42,7 @@ SUITE = SUITES["miniature"]
 REFERENCE_ROWS = ("copy-source", "vq-reconstruction")
 GUIDANCE = (1.0, 1.15, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5)  # the miniature's own is 1.15, the paper's choice 3
 HELD_OUT = {"2": 48, "3": 48, "6": 48, "7": 48, "8": 48}  # edits of each type
-HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than benchmarks/miniature/evaluate/editar.py's
+HELD_OUT_SEED = 78  # other records than the embedded PIE-Bench's, and than those of miniature.evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

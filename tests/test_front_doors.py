@@ -16,8 +16,8 @@ import reports.__main__ as reports_command
 from benchmarks import __main__ as front_door
 from benchmarks import ablations, piebench, translation
 from benchmarks.miniature import build, build_diffusion
+from benchmarks.miniature.evaluate import __main__ as evaluate_editar
 from benchmarks.miniature.evaluate import diffusion as evaluate_diffusion
-from benchmarks.miniature.evaluate import editar as evaluate_editar
 from benchmarks.miniature.evaluate import instruct as evaluate_instruct
 from benchmarks.speed.__main__ import COMMANDS
 from benchmarks.speed.__main__ import main as speed_main

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 import tyro
 
+from benchmarks.miniature import BUILD, WEIGHTS
 from benchmarks.miniature.evaluate.backbones import save_perception
 from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
-from benchmarks.miniature.paths import BUILD, WEIGHTS
 from benchmarks.miniature.train import perception_training, tokenizer, transformer
 from benchmarks.miniature.train.stages import check_stages, run_stages, save_curve, trained_weights, write_digests
 from benchmarks.miniature.train.tokens import CROWDED, GENERAL, HARD, make_shards

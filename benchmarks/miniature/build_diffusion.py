@@ -21,7 +21,7 @@ import torch
 import tyro
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from benchmarks.miniature.paths import BUILD, WEIGHTS
+from benchmarks.miniature import BUILD, WEIGHTS
 from benchmarks.miniature.train.clip_words import write_tokenizer
 from benchmarks.miniature.train.diffusion_networks import make_scheduler
 from benchmarks.miniature.train.diffusion_training import (
@@ -29,16 +29,16 @@ from benchmarks.miniature.train.diffusion_training import (
     INSTRUCT,
     Plan,
     load_control,
+    load_instruct,
     load_text_to_image,
     load_vae,
     train_control,
+    train_instruct,
     train_unet,
     train_vae,
 )
 from benchmarks.miniature.train.diffusion_validation import validate
-from benchmarks.miniature.train.edit_pairs import make_pair_shards
-from benchmarks.miniature.train.instruct_training import load_instruct, train_instruct
-from benchmarks.miniature.train.latents import load_tokenizer, make_shards
+from benchmarks.miniature.train.latents import load_tokenizer, make_pair_shards, make_shards
 from benchmarks.miniature.train.stages import Measured, check_stages, run_stages, save_curve, write_digests
 
 TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.miniature.paths import WEIGHTS
+from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.world.edits import random_edit
 from benchmarks.miniature.world.render import render
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns

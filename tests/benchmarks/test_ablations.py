@@ -13,14 +13,17 @@ from safetensors.torch import load_file
 from benchmarks import piebench
 from benchmarks.ablations import GUIDANCE, REFERENCE_ROWS, Arguments, evaluate, main
 from benchmarks.miniature.train.distillation import (
+    CLIP,
+    DINO,
+    NONE,
     PLAN,
     TEACHERS,
+    Examples,
     distillation_loss,
     make_examples,
     start,
     train_student,
 )
-from benchmarks.miniature.train.teachers import CLIP, DINO, NONE, Examples
 from benchmarks.miniature.train.tokens import Sequences
 from benchmarks.runs.schema import read_manifest
 from editar.training.loop import TrainConfig, train

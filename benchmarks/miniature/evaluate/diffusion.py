@@ -25,15 +25,13 @@ from diffusers import (
 )
 from PIL import Image
 
+from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception
 from benchmarks.miniature.evaluate.judge import head_accuracy
-from benchmarks.miniature.paths import WEIGHTS
 from benchmarks.miniature.train.diffusion_networks import ADAPTER_CHANNELS
 from benchmarks.miniature.train.diffusion_training import CONTROLS
-from benchmarks.miniature.world.batches import condition, to_tensor
-from benchmarks.miniature.world.captions import caption
-from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.scene import Scene
+from benchmarks.miniature.world.render import condition, render, to_tensor
+from benchmarks.miniature.world.scene import Scene, caption
 from benchmarks.miniature.world.translation import held_out_scenes
 
 SEED = 78  # other scenes than the embedded sets'

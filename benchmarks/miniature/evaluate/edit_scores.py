@@ -12,15 +12,27 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from benchmarks.miniature.evaluate.judge import Verdict, head_accuracy, judge
 from benchmarks.miniature.evaluate.perception import Perception
-from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.edits import KINDS, Edit
 from benchmarks.miniature.world.piebench import held_out_edits
-from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.render import render, to_tensor
 
+COLUMNS = {  # of the table: title, in which {} is the autoencoder's name, and format
+    "n": ("n", "{}"),
+    "error": ("error in the mask", "{:.1f}"),
+    "error_copy_source": ("copy the source", "{:.1f}"),
+    "error_reconstructed_truth": ("{}'s floor", "{:.1f}"),
+    "asked": ("asked-for attribute", "{:.0%}"),
+    "followed": ("instruction followed", "{:.0%}"),
+    "followed_truth": ("heads on the truth", "{:.0%}"),
+    "followed_reconstructed_truth": ("heads on the truth, reconstructed", "{:.0%}"),
+    "psnr": ("background PSNR", "{:.1f}"),
+    "psnr_reconstruction": ("{}'s PSNR", "{:.1f}"),
+}
 IN_GRID = ("6", "8", "3", "2", "7", "1", "9")
 
 
@@ -59,12 +71,25 @@ class HeldOut:
         return self._judge(self.truths), self._judge(self.restored_truths)
 
     def scores(self, edited: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
-        """The figures of `edited`, results of the edits in their order: by kind of edit, and of "all"."""
-        verdicts = self._judge(edited)
-        kinds = dict.fromkeys(edit.type_id for edit in self.edits)
-        groups = {KINDS[each]: [i for i, edit in enumerate(self.edits) if edit.type_id == each] for each in kinds}
-        groups["all"] = list(range(len(self.edits)))
-        return {kind: self._row(rows, edited, verdicts) for kind, rows in groups.items()}
+        """The figures of `edited`, results of the edits in their order: by kind of edit, and of "all".
+
+        Errors are mean absolute differences inside the mask, in 0..255; None where there is nothing to measure.
+        """
+        verdicts = {"followed": self._judge(edited)}
+        verdicts["followed_truth"], verdicts["followed_reconstructed_truth"] = self.ceilings
+        figures = pd.DataFrame({
+            "error": self._errors(edited),
+            "error_copy_source": self._errors(self.sources),
+            "error_reconstructed_truth": self._errors(self.restored_truths),
+            "asked": [float(verdict.asked) for verdict in verdicts["followed"]],
+            **{name: [float(verdict.followed) for verdict in found] for name, found in verdicts.items()},
+            "psnr": self._psnrs(edited),
+            "psnr_reconstruction": self._psnrs(self.restored_sources),
+        })  # fmt: skip
+        kinds = figures.groupby(np.array([KINDS[edit.type_id] for edit in self.edits]), sort=False)
+        means = pd.concat([kinds.mean(), figures.mean().to_frame("all").T])
+        means.insert(0, "n", [*kinds.size(), len(figures)])
+        return means.astype(object).where(means.notna(), None).to_dict("index")
 
     def head_accuracy(self) -> dict[str, dict[str, float]]:
         """How often the heads read each attribute right on the true results, which bounds all of `scores`."""
@@ -81,37 +106,20 @@ class HeldOut:
     def _judge(self, images: Sequence[np.ndarray]) -> list[Verdict]:
         return judge(self.network, to_tensor(list(images)), self.edits)
 
-    def _row(self, rows: list[int], edited: Sequence[np.ndarray], verdicts: list[Verdict]) -> dict[str, Any]:
-        """Figures of some edits; errors are mean absolute differences inside the mask, in 0..255."""
-        masks = {i: self.edits[i].mask() for i in rows}
-        inside = [i for i in rows if masks[i].any()]
-        outside = [i for i in rows if not masks[i].all()]
-        ceiling, restored_ceiling = self.ceilings
+    def _errors(self, results: Sequence[np.ndarray]) -> list[float]:
+        """The error of each result inside its edit's mask; NaN where the mask is empty."""
+        rows = zip(results, self.truths, self._masks, strict=True)
+        return [np.abs(a.astype(float) - b)[mask].mean() if mask.any() else np.nan for a, b, mask in rows]
 
-        def error(results: Sequence[np.ndarray]) -> float:
-            return float(np.mean([np.abs(results[i].astype(float) - self.truths[i])[masks[i]].mean() for i in inside]))
+    def _psnrs(self, results: Sequence[np.ndarray]) -> list[float]:
+        """The PSNR of each result against its source outside the mask; NaN where the mask is the whole picture."""
+        rows = zip(results, self.sources, self._masks, strict=True)
+        squares = [np.square(a.astype(float) - b)[~mask].mean() if not mask.all() else np.nan for a, b, mask in rows]
+        return [10 * np.log10(255**2 / np.maximum(square, 1e-3)) for square in squares]
 
-        def psnr(results: Sequence[np.ndarray]) -> float | None:
-            squares = [np.square(results[i].astype(float) - self.sources[i])[~masks[i]].mean() for i in outside]
-            return (
-                float(np.mean([10 * np.log10(255**2 / max(square, 1e-3)) for square in squares])) if outside else None
-            )
-
-        def followed(found: list[Verdict]) -> float:
-            return float(np.mean([found[i].followed for i in rows]))
-
-        return {
-            "n": len(rows),
-            "error": error(edited),
-            "error_copy_source": error(self.sources),
-            "error_reconstructed_truth": error(self.restored_truths),
-            "asked": float(np.mean([verdicts[i].asked for i in rows])),
-            "followed": followed(verdicts),
-            "followed_truth": followed(ceiling),
-            "followed_reconstructed_truth": followed(restored_ceiling),
-            "psnr": psnr(edited),
-            "psnr_reconstruction": psnr(self.restored_sources),
-        }
+    @cached_property
+    def _masks(self) -> list[np.ndarray]:
+        return [edit.mask() for edit in self.edits]
 
     def grid(self, edited: Sequence[np.ndarray], title: str, scale: int = 2, examples: int = 2) -> Image.Image:
         """Rows of source, edit, ground truth with the instruction, `examples` for each type of IN_GRID; title: the
@@ -143,18 +151,14 @@ def pil(images: Sequence[np.ndarray]) -> list[Image.Image]:
 
 def markdown(rows: Mapping[str, Mapping[str, Any]], autoencoder: str) -> str:
     """The figures of `HeldOut.scores` as a Markdown table; autoencoder: what the method's is called."""
-    titles = (
-        "edit", "n", "error in the mask", "copy the source", f"{autoencoder}'s floor", "asked-for attribute",
-        "instruction followed", "heads on the truth", "heads on the truth, reconstructed", "background PSNR",
-        f"{autoencoder}'s PSNR",
-    )  # fmt: skip
-    head = f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|\n"
-    lines = []
-    for kind, row in rows.items():
-        psnr = ["–" if row[key] is None else f"{row[key]:.1f}" for key in ("psnr", "psnr_reconstruction")]
-        shares = [
-            f"{100 * row[key]:.0f}%" for key in ("asked", "followed", "followed_truth", "followed_reconstructed_truth")
-        ]
-        errors = [f"{row[key]:.1f}" for key in ("error", "error_copy_source", "error_reconstructed_truth")]
-        lines.append(f"| {' | '.join([kind, str(row['n']), *errors, *shares, *psnr])} |\n")
-    return head + "".join(lines)
+    head = ["edit", *(title.format(autoencoder) for title, _ in COLUMNS.values())]
+    cells = [
+        [kind, *("–" if row[key] is None else form.format(row[key]) for key, (_, form) in COLUMNS.items())]
+        for kind, row in rows.items()
+    ]
+    return markdown_table(head, cells)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells).rstrip()} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], f"{'|---' * len(head)}|", *lines[1:], ""])

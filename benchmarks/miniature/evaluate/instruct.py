@@ -2,7 +2,7 @@
 
     python -m benchmarks.miniature.evaluate.instruct [--text 3 5 7.5] [--image 1 1.5 2] [--steps 50] [--count 8]
 
-What is measured is in `edit_scores.py`, on other edits than the embedded PIE-Bench's and `editar.py`'s. The edits are
+What is measured is in `edit_scores.py`, on other edits than the embedded PIE-Bench's and `__main__.py`'s. The edits are
 made by the row of the tables, its numbers of steps and scales of guidance replaced.
 """
 
@@ -22,11 +22,11 @@ from tqdm import tqdm
 from baselines.instruct.instructed import Instructed, InstructedDiffusion
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
 from baselines.method import EditRequest, MethodContext
+from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, pil
-from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.world.batches import through
 from benchmarks.miniature.world.edits import KINDS
+from benchmarks.miniature.world.render import through
 from benchmarks.miniature.world.scene import SIDE
 
 SEED = 79

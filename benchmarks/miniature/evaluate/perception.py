@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.miniature.world.captions import VOCABULARY
-from benchmarks.miniature.world.scene import BACKGROUNDS, COLOURS, CONTENTS, MATERIALS, SHAPES, STYLES
+from benchmarks.miniature.world.scene import BACKGROUNDS, COLOURS, CONTENTS, MATERIALS, SHAPES, STYLES, VOCABULARY
 from editar.config import WordTextConfig
 from editar.model.text import WordTextEncoder
 

@@ -8,9 +8,8 @@ import numpy as np
 from benchmarks.datasets.piebench import PieBench
 from benchmarks.miniature.evaluate.judge import judge
 from benchmarks.miniature.evaluate.perception import Perception
-from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.edits import Edit
-from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.render import render, to_tensor
 from benchmarks.runs.edit_benchmark import COLUMNS, EditBenchmark
 from benchmarks.runs.execute import Images
 from benchmarks.runs.schema import Sample

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.miniature.world.captions import VOCABULARY
+from benchmarks.miniature.world.scene import VOCABULARY
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 40  # tokens of a text with START and END: the longest caption has 37 words

@@ -5,6 +5,7 @@ is one token of the miniature's EditAR. Everything else is as in Stable Diffusio
 attention to the text at every level of the U-Net, ControlNets and T2I-Adapters beside it.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -150,6 +151,20 @@ def make_adapter(config: DiffusionConfig, task: str) -> T2IAdapter:
     return T2IAdapter(
         in_channels=ADAPTER_CHANNELS[task], channels=list(config.unet_widths), num_res_blocks=1, downscale_factor=CELL
     )
+
+
+def make_instruct(base: TextToImage) -> TextToImage:
+    """A trainable copy of the text-to-image model whose U-Net reads a source beside the noisy latents, (B, 2C, 8, 8),
+    and does not heed it yet: the new channels of its first convolution start at zero."""
+    model = copy.deepcopy(base).requires_grad_(True)
+    unet, narrow = model.unet, model.unet.conv_in
+    channels = narrow.in_channels
+    wide = nn.Conv2d(2 * channels, narrow.out_channels, narrow.kernel_size, padding=narrow.padding)
+    state = narrow.state_dict()
+    wide.load_state_dict({**state, "weight": torch.cat([state["weight"], torch.zeros_like(state["weight"])], 1)})
+    unet.conv_in = wide.to(narrow.weight.device)
+    unet.register_to_config(in_channels=2 * channels)
+    return model
 
 
 def make_scheduler() -> DDIMScheduler:

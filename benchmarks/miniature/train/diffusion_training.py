@@ -2,6 +2,12 @@
 
 Losses are those of the published recipes: reconstruction with a little KL; the mean square error of the predicted noise
 with one caption in ten left out; the same with everything but the ControlNet or T2I-Adapter frozen.
+
+InstructPix2Pix goes on from the text-to-image model (Brooks et al. 2023, section 3.2): the U-Net also reads the
+source's latents, and text and source are left out now and then, for guidance by each. One thing differs. Stable
+Diffusion's text encoder had read all kinds of text and stays frozen; the miniature's has read captions alone, in which
+"make", "turn" or "remove" never occur. So this model has its own text encoder, which goes on
+learning from the text-to-image model's.
 """
 
 import itertools
@@ -22,35 +28,32 @@ from benchmarks.miniature.train.diffusion_networks import (
     TextToImage,
     make_adapter,
     make_controlnet,
+    make_instruct,
     make_scheduler,
     make_vae,
     silence_unknown_words,
     standardise,
 )
-from benchmarks.miniature.train.latents import Encoded, load_tokenizer, read_shards, read_words, training_scenes
-from benchmarks.miniature.train.stages import trained_weights
-from benchmarks.miniature.world.batches import to_tensor
-from benchmarks.miniature.world.render import render
+from benchmarks.miniature.train.latents import (
+    Encoded,
+    Pairs,
+    load_tokenizer,
+    read_pairs,
+    read_shards,
+    read_words,
+    training_scenes,
+)
+from benchmarks.miniature.train.stages import settings, trained_weights
+from benchmarks.miniature.world.render import render, to_tensor
 from editar.prompts import TASKS
 from editar.training.loop import TrainConfig, train
 
 CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))
 INSTRUCT = "instruct-pix2pix"
 CAPTION_DROPOUT = 0.1
+DROPOUT = 0.05  # of the instruction alone, of the source alone, and of both: 5% of the examples each
 GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-4
 SCHEDULER = make_scheduler()
-
-_VAE = TrainConfig(
-    steps=2200, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=1800,
-    checkpoint_every=200, log_every=50, seed=4,
-)  # fmt: skip
-_UNET = TrainConfig(
-    steps=5000, batch_size=32, learning_rate=1e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup_steps=100,
-    decay_steps=3500, checkpoint_every=250, log_every=50, seed=4,
-)  # fmt: skip
-_CONTROLNET = replace(_UNET, steps=800, warmup_steps=30, decay_steps=550)
-_ADAPTER = replace(_UNET, steps=500, warmup_steps=30, decay_steps=350)
-_INSTRUCT = replace(_UNET, steps=3000, decay_steps=2200)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +63,11 @@ class Plan:
     """
 
     networks: DiffusionConfig = field(default_factory=DiffusionConfig)
-    vae: TrainConfig = _VAE
-    unet: TrainConfig = _UNET
-    controlnet: TrainConfig = _CONTROLNET
-    adapter: TrainConfig = _ADAPTER
-    instruct: TrainConfig = _INSTRUCT
+    vae: TrainConfig = field(default_factory=partial(settings, "vae"))
+    unet: TrainConfig = field(default_factory=partial(settings, "unet"))
+    controlnet: TrainConfig = field(default_factory=partial(settings, "controlnet"))
+    adapter: TrainConfig = field(default_factory=partial(settings, "t2i-adapter"))
+    instruct: TrainConfig = field(default_factory=partial(settings, INSTRUCT))
     shards: int = 24
     pair_shards: int = 8
     scenes: int = 1024
@@ -168,6 +171,40 @@ def _train(module: nn.Module, error: Callable[..., Tensor], plan: Plan, stage: s
     train(module, loss, partial(data.draw, config.seed, config.batch_size, device), config, folder / stage)
 
 
+def leave_out(batch: Pairs, no_words: Tensor, draws: Tensor) -> Pairs:
+    """`batch` without the text, the source (zeros then) or both, by DROPOUT and `draws` (B,) from [0, 1)."""
+    text = draws < 2 * DROPOUT
+    source = (draws >= DROPOUT) & (draws < 3 * DROPOUT)
+    return replace(
+        batch,
+        words=torch.where(text[:, None], no_words, batch.words),
+        source=batch.source.masked_fill(source[:, None, None, None], 0.0),
+    )
+
+
+def edit_noise_error(model: TextToImage, batch: Pairs, timesteps: Tensor, noise: Tensor) -> Tensor:
+    """Mean square error of the noise predicted in the targets, of each edit (B,)."""
+    noisy = SCHEDULER.add_noise(batch.target, noise, timesteps)
+    predicted = model.unet(torch.cat([noisy, batch.source], 1), timesteps, model.read(batch.words)).sample
+    return (predicted.float() - noise).square().mean((1, 2, 3))
+
+
+def train_instruct(plan: Plan, folder: Path, device: str) -> None:
+    """Train on the shards of pairs, or go on where it stopped."""
+    config = plan.training(INSTRUCT)
+    model = make_instruct(load_text_to_image(plan, folder)).to(device)
+    data = read_pairs(folder / "pairs", plan.pair_shards)
+    no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
+
+    def loss(model: TextToImage, batch: Pairs, step: int) -> dict[str, Tensor]:
+        count = len(batch.words)
+        batch = leave_out(batch, no_words, torch.rand(count).to(device))
+        noise = torch.randn(batch.target.shape).to(device)
+        return {"loss": edit_noise_error(model, batch, spread_timesteps(count).to(device), noise).mean()}
+
+    train(model, loss, partial(data.draw, config.seed, config.batch_size, device), config, folder / INSTRUCT)
+
+
 def task_of(stage: str) -> str | None:
     """The task of one of CONTROLS, None of other stages."""
     return stage.rsplit("-", 1)[1] if stage in CONTROLS else None
@@ -201,6 +238,14 @@ def load_control(plan: Plan, folder: Path, stage: str) -> ControlNetModel | T2IA
     control = make_control(plan, load_text_to_image(plan, folder), stage)
     control.load_state_dict(finished(plan, folder, stage))
     return frozen(control)
+
+
+def load_instruct(plan: Plan, folder: Path) -> TextToImage:
+    """The finished model, frozen; words that the world does not have are silent."""
+    model = make_instruct(load_text_to_image(plan, folder))
+    model.load_state_dict(finished(plan, folder, INSTRUCT))
+    silence_unknown_words(model.text_encoder)
+    return frozen(model)
 
 
 def finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:

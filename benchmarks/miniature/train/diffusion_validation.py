@@ -12,20 +12,19 @@ from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
     INSTRUCT,
     Plan,
+    edit_noise_error,
     load_control,
+    load_instruct,
     load_text_to_image,
     load_vae,
     noise_error,
     spread_timesteps,
     task_of,
 )
-from benchmarks.miniature.train.edit_pairs import Pairs, make_pairs
-from benchmarks.miniature.train.instruct_training import edit_noise_error, load_instruct
-from benchmarks.miniature.train.latents import Encoded, load_tokenizer, make_shard
-from benchmarks.miniature.world.batches import to_tensor
+from benchmarks.miniature.train.latents import Encoded, Pairs, load_tokenizer, make_pairs, make_shard
 from benchmarks.miniature.world.edits import KINDS
 from benchmarks.miniature.world.piebench import held_out_edits
-from benchmarks.miniature.world.render import render
+from benchmarks.miniature.world.render import render, to_tensor
 from benchmarks.miniature.world.translation import held_out_scenes
 
 SEED = 4

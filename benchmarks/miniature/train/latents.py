@@ -1,4 +1,5 @@
-"""The training set of the miniature's diffusion: latents, captions and condition maps, made shard by shard."""
+"""The training sets of the miniature's diffusion, made shard by shard: latents, captions and condition maps of scenes;
+latents before and after an edit, and its instruction."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,13 @@ from transformers import CLIPTokenizer
 
 from benchmarks.miniature.train.clip_words import write_tokenizer
 from benchmarks.miniature.train.shards import Rows, open_shards, write_missing
-from benchmarks.miniature.world.batches import condition, through, training_edits
-from benchmarks.miniature.world.captions import caption
-from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.scene import Scene
+from benchmarks.miniature.train.tokens import GENERAL, scenes_with_edits
+from benchmarks.miniature.world.edits import Edit, training_edits
+from benchmarks.miniature.world.render import condition, render, through
+from benchmarks.miniature.world.scene import Scene, caption
 from editar.prompts import TASKS
 
-SEED = 4
+SEED, PAIRS_SEED = 4, 5
 MAP_CHANNELS = {"depth": 1, "canny": 1, "segmentation": 3}
 
 
@@ -89,3 +90,48 @@ def read_shards(folder: Path, count: int, task: str | None = None) -> Encoded:
     Raises FileNotFoundError that names the missing ones.
     """
     return Encoded.join(open_shards(folder, count), maps=task)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Rows):
+    """n edits: latents of source and target (n, C, 8, 8), words of the instruction (n, LENGTH).
+
+    On file and in a shard they are float16 and int16; `pick` gives float32 and int64.
+    """
+
+    source: Tensor
+    target: Tensor
+    words: Tensor
+
+
+def make_pairs(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, edited: Sequence[tuple[Scene, Sequence[Edit]]]
+) -> dict[str, np.ndarray]:
+    """The arrays that a shard holds of scenes and their edits, whose pictures are encoded once each."""
+    images: list[np.ndarray] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    for scene, edits in edited:
+        sources += [len(images)] * len(edits)
+        targets += range(len(images) + 1, len(images) + 1 + len(edits))
+        images += [render(scene), *(render(edit.target) for edit in edits)]
+    latents = encode(vae, images).half().numpy()
+    words = read_words(tokenizer, [edit.instruction for _, edits in edited for edit in edits])
+    return {"source": latents[sources], "target": latents[targets], "words": words.numpy().astype(np.int16)}
+
+
+def make_pair_shards(vae: AutoencoderKL, folder: Path, count: int, scenes: int) -> None:
+    """Write the missing ones of `count` shards of `scenes` scenes and their edits, in EditAR's mixture of edit types
+    and none of them held out."""
+    tokenizer = load_tokenizer(folder / "tokenizer")
+
+    def make(index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng((PAIRS_SEED, index))
+        return make_pairs(vae, tokenizer, list(scenes_with_edits(rng, GENERAL, scenes)))
+
+    write_missing(folder, count, make)
+
+
+def read_pairs(folder: Path, count: int) -> Pairs:
+    """All pairs of `count` shards. Raises FileNotFoundError that names the missing ones."""
+    return Pairs.join(open_shards(folder, count))

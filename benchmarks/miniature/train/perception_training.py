@@ -1,7 +1,6 @@
 """How the perception network is trained: attributes, maps and image-text pairs of the world."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,40 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception, PerceptionConfig
-from benchmarks.miniature.train.stages import trained_weights
-from benchmarks.miniature.world.batches import through, to_tensor, training_edits
-from benchmarks.miniature.world.captions import caption
-from benchmarks.miniature.world.render import depth, render, segmentation, silhouette
-from benchmarks.miniature.world.scene import BACKGROUNDS, CELL, SIDE, Scene
+from benchmarks.miniature.train.stages import settings, trained_weights
+from benchmarks.miniature.world.edits import training_edits
+from benchmarks.miniature.world.render import depth, render, segmentation, silhouette, through, to_tensor
+from benchmarks.miniature.world.scene import BACKGROUNDS, CELL, SIDE, Scene, caption
 from editar.model.vq import VQModel
 from editar.training.loop import TrainConfig, train
 
-TRAINING = TrainConfig(
-    steps=1600, batch_size=32, learning_rate=2e-3, weight_decay=0.02, warmup_steps=50, decay_steps=1200,
-    checkpoint_every=200, log_every=50,
-)  # fmt: skip
-ADAPTING = replace(TRAINING, steps=2400, learning_rate=1e-3, decay_steps=2000, seed=1)
 IGNORED = 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """A batch with its ground truth: dense labels (B, 32, 32) with 255 where a head has nothing to say."""
-
-    images: Tensor
-    dense: dict[str, Tensor]
-    depth: Tensor
-    globals: dict[str, Tensor]
-    texts: Tensor
-
-    def to(self, device: str) -> "Labelled":
-        return Labelled(
-            images=self.images.to(device),
-            dense={name: labels.to(device) for name, labels in self.dense.items()},
-            depth=self.depth.to(device),
-            globals={name: labels.to(device) for name, labels in self.globals.items()},
-            texts=self.texts.to(device),
-        )
 
 
 def dense_labels(scene: Scene) -> dict[str, np.ndarray]:
@@ -61,20 +34,21 @@ def dense_labels(scene: Scene) -> dict[str, np.ndarray]:
     return {name: label[pick, pick] for name, label in labels.items()}
 
 
-def labelled_batch(network: Perception, scenes: list[Scene]) -> Labelled:
-    """Pictures and ground truth of `scenes`."""
+def labelled_batch(network: Perception, scenes: list[Scene]) -> dict[str, Tensor]:
+    """Pictures and ground truth of `scenes`: "images", "texts", "depth" (B, 32, 32) in [0, 1], and the labels of every
+    head: (B, 32, 32) of dense ones, with 255 where a head has nothing to say, (B,) of the others."""
     dense = [dense_labels(scene) for scene in scenes]
     nearness = np.stack([depth(scene)[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] for scene in scenes])
-    return Labelled(
-        images=to_tensor([render(scene) for scene in scenes]),
-        dense={name: torch.from_numpy(np.stack([d[name] for d in dense])).long() for name in DENSE_HEADS},
-        depth=torch.from_numpy(nearness).float() / 255,
-        globals={
+    return {
+        "images": to_tensor([render(scene) for scene in scenes]),
+        "texts": network.text.tokenize([caption(scene) for scene in scenes]),
+        "depth": torch.from_numpy(nearness).float() / 255,
+        **{name: torch.from_numpy(np.stack([labels[name] for labels in dense])).long() for name in DENSE_HEADS},
+        **{
             name: torch.tensor([names.index(getattr(scene, name)) for scene in scenes])
             for name, names in GLOBAL_HEADS.items()
         },
-        texts=network.text.tokenize([caption(scene) for scene in scenes]),
-    )
+    }
 
 
 class Restored:
@@ -84,7 +58,7 @@ class Restored:
     SCENES = 6144
 
     def __init__(self, tokenizer: VQModel) -> None:
-        stream = training_edits(ADAPTING.seed + 1, -1)
+        stream = training_edits(settings("adapting").seed + 1, -1)
         self.scenes: list[Scene] = []
         while len(self.scenes) < self.SCENES:
             edit = next(stream)
@@ -99,7 +73,9 @@ def restore(tokenizer: VQModel, images: list[np.ndarray]) -> Tensor:
     return through(lambda part: tokenizer.decode(tokenizer.encode(part)), images, device).clamp(-1, 1)
 
 
-def perception_batch(network: Perception, restored: Restored | None, config: TrainConfig, step: int) -> Labelled:
+def perception_batch(
+    network: Perception, restored: Restored | None, config: TrainConfig, step: int
+) -> dict[str, Tensor]:
     """Both sides of each edit share the batch, so that captions one change apart are told apart."""
     scenes: list[Scene] = []
     for edit in training_edits(config.seed + 1, step):
@@ -108,12 +84,12 @@ def perception_batch(network: Perception, restored: Restored | None, config: Tra
             break
     if restored is None:
         batch = labelled_batch(network, scenes)
-        return Labelled(**{**batch.__dict__, "images": disturb(batch.images)})
+        return {**batch, "images": disturb(batch["images"])}
     first = 2 * torch.randint(len(restored.scenes) // 2, (3 * config.batch_size // 8,))
     rows = torch.stack([first, first + 1], 1).flatten()
     batch = labelled_batch(network, scenes + [restored.scenes[row] for row in rows.tolist()])
-    images = torch.cat([batch.images[: len(scenes)], restored.images[rows]])
-    return Labelled(**{**batch.__dict__, "images": disturb(images)})
+    images = torch.cat([batch["images"][: len(scenes)], restored.images[rows]])
+    return {**batch, "images": disturb(images)}
 
 
 def disturb(images: Tensor) -> Tensor:
@@ -129,22 +105,23 @@ def disturb(images: Tensor) -> Tensor:
     return (images + shift).clamp(-1, 1).contiguous(memory_format=torch.channels_last)
 
 
-def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str, Tensor]:
+def perception_loss(network: Perception, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
     """Sum of the heads' cross-entropies, the depth error and the symmetric contrastive loss."""
-    maps = network.features(batch.images)
+    maps = network.features(batch["images"])
     out = network.predict(maps)
     losses = {
-        name: F.cross_entropy(out[name].float(), batch.dense[name], ignore_index=IGNORED)
+        name: F.cross_entropy(out[name].float(), batch[name], ignore_index=IGNORED)
         for name in DENSE_HEADS
-        if (batch.dense[name] != IGNORED).any()
+        if (batch[name] != IGNORED).any()
     }
-    losses |= {name: F.cross_entropy(out[name].float(), batch.globals[name]) for name in GLOBAL_HEADS}
+    losses |= {name: F.cross_entropy(out[name].float(), batch[name]) for name in GLOBAL_HEADS}
     # Most pixels are background: without a term of their own the shapes are hardly learned.
-    shapes = batch.dense["segmentation"].where(batch.dense["segmentation"] >= len(BACKGROUNDS), IGNORED)
+    shapes = batch["segmentation"].where(batch["segmentation"] >= len(BACKGROUNDS), IGNORED)
     losses["shape"] = F.cross_entropy(out["segmentation"].float(), shapes, ignore_index=IGNORED)
-    losses["depth"] = (out["depth"][:, 0].float() - batch.depth).abs().mean()
-    logits = network.embed_images(maps) @ network.embed_texts(batch.texts).T * network.temperature.exp().clamp(max=50)
-    same = (batch.texts[:, None] == batch.texts[None]).all(-1).float()  # pose edits can leave the caption as it was
+    losses["depth"] = (out["depth"][:, 0].float() - batch["depth"]).abs().mean()
+    texts = batch["texts"]
+    logits = network.embed_images(maps) @ network.embed_texts(texts).T * network.temperature.exp().clamp(max=50)
+    same = (texts[:, None] == texts[None]).all(-1).float()  # pose edits can leave the caption as it was
     goal = same / same.sum(1, keepdim=True)
     losses["contrastive"] = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
     return {"loss": torch.stack(list(losses.values())).sum(), **{k: v.detach() for k, v in losses.items()}}
@@ -152,15 +129,17 @@ def perception_loss(network: Perception, batch: Labelled, step: int) -> dict[str
 
 def train_perception(folder: Path, device: str = "cpu") -> None:
     """Train from scratch on the world's own pictures, or from where `folder` stopped."""
-    torch.manual_seed(TRAINING.seed)
-    _train(Perception(PerceptionConfig()), lambda: None, TRAINING, folder, device)
+    config = settings("perception")
+    torch.manual_seed(config.seed)
+    _train(Perception(PerceptionConfig()), lambda: None, config, folder, device)
 
 
 def adapt_perception(trained: Path, tokenizer: VQModel, folder: Path, device: str = "cpu") -> None:
     """Go on from the end of `train_perception`, with pictures that have been through the tokenizer in every batch."""
     network = Perception(PerceptionConfig())
     network.load_state_dict(trained_weights(trained))
-    _train(network, cache(lambda: Restored(tokenizer)), ADAPTING, folder, device)  # made when a step needs it
+    restored = cache(lambda: Restored(tokenizer))  # made when a step needs it
+    _train(network, restored, settings("adapting"), folder, device)
 
 
 def _train(
@@ -168,7 +147,7 @@ def _train(
 ) -> None:
     network = network.to(device).to(memory_format=torch.channels_last)
 
-    def batch(step: int) -> Labelled:
-        return perception_batch(network, restored(), config, step).to(device)
+    def batch(step: int) -> dict[str, Tensor]:
+        return {name: each.to(device) for name, each in perception_batch(network, restored(), config, step).items()}
 
     train(network, perception_loss, batch, config, folder)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,16 @@ import torch
 from torch import Tensor
 
 from editar.io.digests import file_digest
+from editar.training.loop import TrainConfig
+from editar.training.settings import build
 
+SETTINGS = Path(__file__).parents[3] / "configs" / "miniature.toml"
 Measured = Mapping[str, float] | None
+
+
+def settings(name: str) -> TrainConfig:
+    """How a stage is trained, as its table in SETTINGS says."""
+    return build(TrainConfig, tomllib.loads(SETTINGS.read_text())[name], f"{SETTINGS}: {name}.")
 
 
 def check_stages(chosen: Collection[str], stages: Collection[str]) -> None:

@@ -1,30 +1,38 @@
 """The miniature's tokenizer: VQ-16 with one level less, narrow layers and a small codebook, and how it is trained."""
 
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.miniature.train.stages import trained_weights
-from benchmarks.miniature.world.batches import tokenizer_batch
+from benchmarks.miniature.train.stages import settings, trained_weights
+from benchmarks.miniature.world.edits import training_edits
+from benchmarks.miniature.world.render import condition, render, to_tensor
 from editar.config import VQConfig
 from editar.model.vq import VQModel
-from editar.training.loop import TrainConfig, train
+from editar.prompts import TASKS
+from editar.training.loop import train
 from editar.training.vq_training import decoder_loss, encoder_loss, initialise, patch_codebook
 
 CONFIG = VQConfig(
     channels=16, multipliers=(1, 2, 4, 6), res_blocks=1, latent_channels=64, codebook_size=2560, norm_groups=2
 )
-CODEBOOK_IMAGES = 3840
-ENCODER = TrainConfig(
-    steps=4000, batch_size=16, learning_rate=2e-3, weight_decay=1e-4, warmup_steps=30, decay_steps=3000,
-    checkpoint_every=100, log_every=20,
-)  # fmt: skip
-REFINING = replace(ENCODER, steps=1000, learning_rate=1e-3, warmup_steps=30, decay_steps=900)
+SEED, CODEBOOK_IMAGES = 0, 3840
 DISTORTION_WEIGHT = 20.0  # while refining
-DECODER = replace(ENCODER, steps=2200, decay_steps=1800)
 STAGES = ("encoder", "refining", "decoder")
+
+
+def tokenizer_batch(seed: int, step: int, size: int) -> Tensor:
+    """Images (size, 3, 64, 64) in [-1, 1]: three in four of them photos and edits, the others condition images."""
+    rng = np.random.default_rng((seed, step % 2**32, 1))
+    images: list[np.ndarray] = []
+    for edit in training_edits(seed, step):
+        scene = edit.target if rng.random() < 0.5 else edit.source
+        images.append(condition(edit.source, TASKS[rng.integers(3)]) if rng.random() < 0.25 else render(scene))
+        if len(images) == size:
+            return to_tensor(images)
+    raise AssertionError("training_edits ends only with its reader")
 
 
 class _Part(nn.Module):
@@ -43,8 +51,8 @@ def codebook(folder: Path) -> dict[str, Tensor]:
     path = folder / "codebook.pt"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(ENCODER.seed)
-        images = torch.cat([tokenizer_batch(ENCODER.seed, -1 - i, 64) for i in range(CODEBOOK_IMAGES // 64)])
+        torch.manual_seed(SEED)
+        images = torch.cat([tokenizer_batch(SEED, -1 - i, 64) for i in range(CODEBOOK_IMAGES // 64)])
         centroids, codes = patch_codebook(images, CONFIG.downsampling, CONFIG.codebook_size, CONFIG.codebook_dim)
         torch.save({"centroids": centroids, "codes": codes}, path)
     return torch.load(path, weights_only=True)
@@ -54,9 +62,7 @@ def train_tokenizer(folder: Path, stage: str, device: str = "cpu") -> None:
     """Run one of STAGES, from the end of the stage before it or from where `folder` stopped."""
     model = load_tokenizer(folder).to(device).to(memory_format=torch.channels_last)
     centroids = codebook(folder)["centroids"].to(device)
-    config, names = {"encoder": (ENCODER, _ENCODER), "refining": (REFINING, _ENCODER), "decoder": (DECODER, _DECODER)}[
-        stage
-    ]
+    config, names = settings(stage), _DECODER if stage == "decoder" else _ENCODER
 
     def batch(step: int) -> Tensor:
         return tokenizer_batch(config.seed + STAGES.index(stage), step, config.batch_size).to(device)
@@ -71,7 +77,7 @@ def train_tokenizer(folder: Path, stage: str, device: str = "cpu") -> None:
 
 def load_tokenizer(folder: Path) -> VQModel:
     """The tokenizer as last saved in `folder`; a side that has not begun is untrained."""
-    torch.manual_seed(ENCODER.seed)
+    torch.manual_seed(SEED)
     model = VQModel(CONFIG)
     initialise(model, codebook(folder)["codes"])
     for stage, names in zip(STAGES, (_ENCODER, _ENCODER, _DECODER), strict=True):

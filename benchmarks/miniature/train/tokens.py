@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.miniature.train.shards import Rows, shard_path, write_missing
-from benchmarks.miniature.world.batches import condition, through
-from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.edits import Edit, random_edit_of
-from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.scene import CELL, GRID, Scene, choose, random_scene
+from benchmarks.miniature.world.render import condition, render, through
+from benchmarks.miniature.world.scene import CELL, GRID, Scene, caption, choose, random_scene
 from editar.model.text import WordTextEncoder
 from editar.model.vq import VQModel
 from editar.prompts import TASKS, translation_prompt

@@ -1,6 +1,5 @@
 """The miniature's EditAR transformer and word encoder, and how they are trained together."""
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,23 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.miniature.train.stages import trained_weights
+from benchmarks.miniature.train.stages import settings, trained_weights
 from benchmarks.miniature.train.tokenizer import CONFIG as TOKENIZER
 from benchmarks.miniature.train.tokens import Sequences, Shards
-from benchmarks.miniature.world.captions import VOCABULARY
+from benchmarks.miniature.world.scene import VOCABULARY
 from editar.config import TransformerConfig, WordTextConfig
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.training.loop import TrainConfig, train
 from editar.training.loss import conditional_dropout, editar_loss
-from editar.training.settings import build
 
 TEXT = WordTextConfig(vocabulary=VOCABULARY, length=40, dim=128, layers=2, heads=4)
 CONFIG = TransformerConfig(
     layers=5, heads=4, dim=256, vocab_size=TOKENIZER.codebook_size, grid=8, text_length=TEXT.length, text_dim=TEXT.dim,
     token_dropout=0.0, residual_dropout=0.0, ffn_dropout=0.0, distillation_dim=96, rope_base=100.0, initial_std=0.06,
 )  # fmt: skip
-SETTINGS = Path(__file__).parents[3] / "configs" / "miniature.toml"
 SHARDS, BINDING_SHARDS, FINISHING_SHARDS, STEPS_PER_SHARD = 24, 14, 24, 50
 # Not in the paper, and off in its recipe:
 CHANGED_TOKEN_WEIGHT = 3.0  # a token whose pixels change counts three times in the cross-entropy
@@ -33,11 +30,6 @@ CORRUPTED_FROM = 800  # step of the second stage from which on earlier tokens ar
 COPY_UNCHANGED_TOKENS = True  # the target's token is the source's wherever the source's pixels stay as they were
 EMBEDDINGS_FROM_CODEBOOK = True  # see `start_from_codebook`; the paper starts from LlamaGen's trained weights
 EMBEDDING_NORM, BRANCH_SCALE = 8.0, 0.3
-
-
-def stage(name: str) -> TrainConfig:
-    """How a stage is trained: transformer, binding or finishing."""
-    return build(TrainConfig, tomllib.loads(SETTINGS.read_text())[name], f"{SETTINGS}: {name}.")
 
 
 class MiniatureEditAR(nn.Module):
@@ -102,7 +94,7 @@ def start_from_codebook(transformer: EditARTransformer, centroids: Tensor) -> No
 
 def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str = "cpu") -> None:
     """Train from scratch, or from where `folder` stopped, on the shards in `tokens`; centroids: the codebook's."""
-    config = stage("transformer")
+    config = settings("transformer")
     torch.manual_seed(config.seed)
     module = MiniatureEditAR()
     if EMBEDDINGS_FROM_CODEBOOK:
@@ -115,14 +107,14 @@ def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "c
     """Go on from the end of `train_transformer` in `trained`: crowded scenes, where instructions tell things apart."""
     shards = Shards(tokens, BINDING_SHARDS, STEPS_PER_SHARD)
     module = _trained(trained)
-    config = stage("binding")
+    config = settings("binding")
     _train(module, shards, config, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
 
 
 def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
     """Go on from the end of `bind_transformer` in `bound`, with more of the edits that are learned last."""
     shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    _train(_trained(bound), shards, stage("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
+    _train(_trained(bound), shards, settings("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
 
 
 def _trained(folder: Path) -> MiniatureEditAR:

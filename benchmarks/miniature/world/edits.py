@@ -1,11 +1,10 @@
 """The ten PIE-Bench edit types as changes of a scene's parameters, with instruction, blend words and exact mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.miniature.world.captions import PLACES, article, caption, describe, name
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import (
     BACKGROUNDS,
@@ -15,16 +14,21 @@ from benchmarks.miniature.world.scene import (
     FLIPPABLE,
     GRID,
     MATERIALS,
+    PLACES,
     SHAPES,
     STYLES,
     Scene,
     Thing,
+    article,
+    caption,
     choose,
+    describe,
+    name,
     occupied,
     random_scene,
     random_thing,
     replace_thing,
-)  # fmt: skip
+)
 
 KINDS = {
     "0": "random", "1": "shape", "2": "add", "3": "delete", "4": "content", "5": "pose", "6": "colour", "7": "material",
@@ -82,6 +86,15 @@ def random_edit_of(rng: np.random.Generator, scene: Scene, types: str = "1234567
         edit = _MAKERS[KINDS[type_id]](rng, scene)
         if edit is not None:
             return replace(edit, type_id=type_id, kind=KINDS[type_id])
+
+
+def training_edits(seed: int, step: int) -> Iterator[Edit]:
+    """Endless edits, none with a held-out scene; equal for equal (seed, step)."""
+    rng = np.random.default_rng((seed, step % 2**32))
+    while True:
+        edit = random_edit(rng)
+        if not edit.held_out:
+            yield edit
 
 
 def _swap(scene: Scene, before: Thing, after: Thing, instruction: str, blend: tuple[str, str]) -> Edit | None:

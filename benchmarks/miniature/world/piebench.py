@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.miniature.world.captions import PLACES, article, caption, describe
 from benchmarks.miniature.world.edits import Edit, random_edit
 from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.scene import Scene, Thing
+from benchmarks.miniature.world.scene import PLACES, Scene, Thing, article, caption, describe
 from editar.io.atomic import replacing_folder
 
 SEED = 2501
@@ -43,7 +42,7 @@ def held_out_edits(counts: dict[str, int], seed: int = SEED) -> list[Edit]:
 def world_digest() -> str:
     """SHA-256 of the code that the embedded data come from: data of another world are made anew."""
     code = hashlib.sha256()
-    for name in ("scene", "render", "captions", "edits", "batches", "piebench", "translation"):
+    for name in ("scene", "render", "edits", "piebench", "translation"):
         code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return code.hexdigest()
 

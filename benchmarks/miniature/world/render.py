@@ -1,10 +1,17 @@
-"""Pictures and ground-truth maps of a scene: image, segmentation, depth; all (64, 64), in well under a millisecond."""
+"""Pictures and ground-truth maps of a scene: image, segmentation, depth; all (64, 64), in well under a millisecond.
+
+And pictures as networks take them.
+"""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
+from benchmarks.datasets.translation_protocols import canny_map
 from benchmarks.miniature.world.scene import BACKGROUNDS, CELL, GRID, HORIZON, SHAPES, SIDE, Scene, Thing
 
 RGB = {
@@ -18,6 +25,7 @@ PALETTE = np.array(
      (255, 0, 0), (0, 255, 0), (255, 255, 0), (255, 0, 255), (255, 255, 255), (0, 255, 255)], np.uint8,
 )  # fmt: skip
 _SUPERSAMPLING = 4
+BATCH = 64  # images that go through a network together
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -45,6 +53,24 @@ def depth(scene: Scene) -> np.ndarray:
     for thing in scene.things:
         nearness[_pixels(thing)][silhouette(thing)] = thing.depth
     return (255 * nearness).round().astype(np.uint8)
+
+
+def condition(scene: Scene, task: str) -> np.ndarray:
+    """The condition image of a translation task, uint8 (64, 64, 3)."""
+    if task == "segmentation":
+        return PALETTE[segmentation(scene)]
+    return np.repeat((depth(scene) if task == "depth" else canny_map(render(scene), "kornia"))[..., None], 3, axis=-1)
+
+
+def to_tensor(images: list[np.ndarray]) -> Tensor:
+    """uint8 (64, 64, 3) arrays -> float32 (B, 3, 64, 64) in [-1, 1], channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def through(network: Callable[[Tensor], Tensor], images: Sequence[np.ndarray], device: str | torch.device) -> Tensor:
+    """What a network makes of uint8 images (n, 64, 64, 3), BATCH at a time; on the CPU."""
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return torch.cat([network(to_tensor(list(part)).to(device)).cpu() for part in parts])
 
 
 def silhouette(thing: Thing) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scenes of the miniature world: what can be in one, and how one is drawn at random.
+"""Scenes of the miniature world: what can be in one, how one is drawn at random, and its English.
 
 A scene is a background, a style and one to three objects that stand on an 8 x 8 grid of 8-pixel cells. Positions and
 sizes are whole cells, so that one cell of the scene is one token of the tokenizer (8x downsampling at 64 pixels).
@@ -22,6 +22,19 @@ MATERIALS = ("plain", "striped", "checked", "dotted")
 CONTENTS = ("none", "cross", "face")
 SIZES = (3, 4)
 FLIPPABLE = ("triangle", "heart", "star")
+PLACES = {
+    "meadow": "in a meadow", "beach": "on a beach", "sea": "at sea", "wall": "by a brick wall", "night": "at night",
+    "snow": "in the snow",
+}  # fmt: skip
+_CONTENT = {"none": "", "cross": " with a cross", "face": " with a face"}
+_TEMPLATE_WORDS = """
+given the depth image canny edge segmentation mask generate an following description instruction a and photo of
+sketch pixel art sepia plain striped checked dotted upside down turn make change replace remove delete add put
+draw into colour material background to from with on in at by it is move left right middle style old like look take
+away set scene place there onto nothing cross face meadow beach sea brick wall night snow
+""".split()  # noqa: SIM905
+# All words of captions and instructions: lower case, no punctuation.
+VOCABULARY = tuple(sorted({*_TEMPLATE_WORDS, *COLOURS, *SHAPES}))
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -122,3 +135,27 @@ def random_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
         free[thing.cells] = False
         things.append(thing)
     return Scene(background=choose(rng, BACKGROUNDS), things=tuple(things))
+
+
+def article(phrase: str) -> str:
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+def name(thing: Thing) -> str:
+    """What an instruction calls a thing; unique in its scene, where colour and shape never both agree."""
+    return f"{thing.colour} {thing.shape}"
+
+
+def describe(thing: Thing) -> str:
+    """All there is to say about a thing: "a red striped heart upside down with a cross"."""
+    material = "" if thing.material == "plain" else f"{thing.material} "
+    down = " upside down" if thing.flipped else ""
+    return article(f"{thing.colour} {material}{thing.shape}") + down + _CONTENT[thing.content]
+
+
+def caption(scene: Scene) -> str:
+    """Things from left to right, then the place, then the style unless it is a photo."""
+    things = [describe(thing) for thing in scene.things]
+    listed = " and ".join(things) if things else "nothing"
+    style = "" if scene.style == "photo" else f"{article(scene.style)} of "
+    return f"{style}{listed} {PLACES[scene.background]}"

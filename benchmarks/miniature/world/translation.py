@@ -11,11 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks.miniature.world.batches import condition
-from benchmarks.miniature.world.captions import caption
 from benchmarks.miniature.world.piebench import ensure_written
-from benchmarks.miniature.world.render import render, segmentation
-from benchmarks.miniature.world.scene import Scene, random_scene
+from benchmarks.miniature.world.render import condition, render, segmentation
+from benchmarks.miniature.world.scene import Scene, caption, random_scene
 
 SEED = 2502
 ROWS = 70

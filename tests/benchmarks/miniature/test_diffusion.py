@@ -25,6 +25,7 @@ from benchmarks.miniature.train.diffusion_networks import (
     TextToImage,
     make_adapter,
     make_controlnet,
+    make_instruct,
     make_vae,
     standardise,
 )
@@ -32,20 +33,19 @@ from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
     INSTRUCT,
     Plan,
+    edit_noise_error,
+    leave_out,
+    load_instruct,
     load_text_to_image,
     noise_error,
     pictures,
     spread_timesteps,
     steering,
 )
-from benchmarks.miniature.train.edit_pairs import Pairs, read_pairs
-from benchmarks.miniature.train.instruct_training import edit_noise_error, leave_out, load_instruct, make_instruct
-from benchmarks.miniature.train.latents import Encoded, read_shards, training_scenes
-from benchmarks.miniature.world.batches import condition
-from benchmarks.miniature.world.captions import VOCABULARY, caption
+from benchmarks.miniature.train.latents import Encoded, Pairs, read_pairs, read_shards, training_scenes
 from benchmarks.miniature.world.edits import random_edit
-from benchmarks.miniature.world.render import render
-from benchmarks.miniature.world.scene import Scene, Thing
+from benchmarks.miniature.world.render import condition, render
+from benchmarks.miniature.world.scene import VOCABULARY, Scene, Thing, caption
 from editar.training.loop import TrainConfig
 
 SIZES = DiffusionConfig(

@@ -1,13 +1,15 @@
 """The figures of edits: the true results, the sources and the restored pictures are scored as what they are."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
 from PIL import Image, ImageFilter
 
+from benchmarks.miniature import WEIGHTS
+from benchmarks.miniature.evaluate import __main__ as evaluate_editar
 from benchmarks.miniature.evaluate.backbones import load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown
-from benchmarks.miniature.paths import WEIGHTS
 
 COUNTS = {"3": 3, "8": 2, "9": 1}
 
@@ -41,3 +43,10 @@ def test_restored_pictures_reach_their_own_bounds(held_out):
     assert restored["delete"]["psnr"] == restored["delete"]["psnr_reconstruction"] < 40
     table = markdown(rows, "blur")
     assert "blur's floor" in table and len(table.splitlines()) == 2 + len(rows)
+
+
+def test_the_committed_report_is_made_of_the_committed_figures():
+    folder = evaluate_editar.Arguments().out
+    results = json.loads((folder / "results.json").read_text())
+    text = evaluate_editar.report(1.15, results["1.15"], results["heads"])
+    assert text == (folder / "results.md").read_text()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import (
     load_backbones,
     load_perception,
@@ -16,10 +17,8 @@ from benchmarks.miniature.evaluate.backbones import (
 )
 from benchmarks.miniature.evaluate.judge import judge
 from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
-from benchmarks.miniature.paths import WEIGHTS
-from benchmarks.miniature.world.batches import to_tensor
 from benchmarks.miniature.world.piebench import held_out_edits
-from benchmarks.miniature.world.render import CLASSES, render
+from benchmarks.miniature.world.render import CLASSES, render, to_tensor
 from editar.pipeline import EditAR
 from metrics.protocols.fid import sums_of_files
 from metrics.protocols.pie_bench import PieBenchScorer

@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 
-from benchmarks.miniature.paths import WEIGHTS
+from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.train import tokens
+from benchmarks.miniature.train.stages import settings
 from benchmarks.miniature.train.tokenizer import CONFIG
-from benchmarks.miniature.train.transformer import TEXT, stage
+from benchmarks.miniature.train.transformer import TEXT
 from editar.model.text import WordTextEncoder
 from editar.model.vq import VQModel
 
@@ -37,7 +38,7 @@ def test_shards_and_batches(tmp_path):
 @pytest.mark.parametrize("name", ["transformer", "binding", "finishing"])
 def test_the_stages_settings_are_those_of_the_committed_curves(name):
     lines = [json.loads(line) for line in (WEIGHTS / "curves" / f"{name}.jsonl").read_text().splitlines()]
-    config = stage(name)
+    config = settings(name)
     assert lines[-1]["step"] == config.steps
     for line in lines:
         assert line["rate"] == pytest.approx(config.rate(line["step"] - 1), rel=1e-4)

@@ -8,10 +8,8 @@ import pytest
 
 from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
-from benchmarks.miniature.world.batches import condition
-from benchmarks.miniature.world.captions import caption
-from benchmarks.miniature.world.render import CLASSES, depth, render, segmentation
-from benchmarks.miniature.world.scene import SIDE, Scene
+from benchmarks.miniature.world.render import CLASSES, condition, depth, render, segmentation
+from benchmarks.miniature.world.scene import SIDE, Scene, caption
 from benchmarks.miniature.world.translation import ROWS, ensure_translation, held_out_scenes
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)

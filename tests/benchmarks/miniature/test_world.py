@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.miniature.world.batches import condition, training_edits
-from benchmarks.miniature.world.captions import VOCABULARY, caption, name
-from benchmarks.miniature.world.edits import KINDS, random_edit
-from benchmarks.miniature.world.render import CLASSES, depth, render, segmentation
-from benchmarks.miniature.world.scene import GRID, SIDE, Scene, Thing, occupied, random_scene
+from benchmarks.miniature.world.edits import KINDS, random_edit, training_edits
+from benchmarks.miniature.world.render import CLASSES, condition, depth, render, segmentation
+from benchmarks.miniature.world.scene import GRID, SIDE, VOCABULARY, Scene, Thing, caption, name, occupied, random_scene
 from editar.prompts import TASKS, translation_prompt
 
 

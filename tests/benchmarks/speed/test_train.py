@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from benchmarks.miniature.world.captions import VOCABULARY
+from benchmarks.miniature.world.scene import VOCABULARY
 from benchmarks.speed.train import CACHED, NAIVE, OURS, TrainSpeed, measure, measure_device, report, report_device
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.model.files import Parts
