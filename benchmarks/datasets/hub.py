@@ -4,6 +4,7 @@ Licences are the publishers'. Nothing is fetched unless the user gave no folder.
 """
 
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,29 +49,10 @@ class HubDataset:
         return tuple(filter(None, (self.image, self.condition, self.label, self.caption)))
 
 
-MULTIGEN_DEPTH = HubDataset(
-    name="MultiGen-20M_depth_eval",
-    repository="limingcv/MultiGen-20M_depth_eval",
-    revision="5ef53bd",
-    condition="control_depth",
-    caption="text",
-)
-MULTIGEN_CANNY = HubDataset(
-    name="MultiGen-20M_canny_eval",
-    repository="limingcv/MultiGen-20M_canny_eval",
-    revision="fc7c74095493544ae947f4ed48133cd1d4a86045",
-    caption="text",
-)
-# Its label columns are lists of rows of uint8, not images. semantic_seg_map is not what anybody scores with: the train
-# ids of all 171 classes, things and stuff, are in panoptic_seg_map, despite its name.
-COCO_STUFF = HubDataset(
-    name="Captioned_COCOStuff",
-    repository="limingcv/Captioned_COCOStuff",
-    revision="98bb1b8cbce93f9946f79c79e837e4b8502d094d",
-    condition="control_seg",
-    label="panoptic_seg_map",
-    caption="prompt",
-)
+_TABLES = tomllib.loads(Path(__file__).with_name("hub.toml").read_text())
+MULTIGEN_DEPTH = HubDataset(**_TABLES["multigen-depth"])
+MULTIGEN_CANNY = HubDataset(**_TABLES["multigen-canny"])
+COCO_STUFF = HubDataset(**_TABLES["coco-stuff"])
 
 
 def find_shards(dataset: HubDataset, root: Path | None) -> list[Path]:

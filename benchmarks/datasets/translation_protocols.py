@@ -12,7 +12,9 @@ On the square images of MultiGen-20M crop and squash are the same; they differ o
 """
 
 import dataclasses
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -110,31 +112,11 @@ class TranslationProtocol:
         return np.array(_fit(label, self.side, self.label_fit, "nearest"))
 
 
-EDITAR_RELEASED = TranslationProtocol(
-    name="translation/editar-released/v1",
-    fit="crop",
-    resampling="lanczos",
-    # A quirk of EditAR's released code: the condition is cropped, the label squashed, so that on images that are not
-    # square the one does not lie over the other. (Its depth label isn't resized at all, which only works at 512x512.)
-    label_fit="squash",
-    canny_set="depth",
-    canny="kornia",
-    depth_normalisation="min-max",
-    images_per_prompt=1,
-)
-CONTROLNET_PLUS_PLUS = TranslationProtocol(
-    name="translation/controlnet++/v1",
-    fit="squash",  # a quirk of ControlNet++: images lose their proportions
-    resampling="bicubic",
-    label_fit="squash",
-    canny_set="canny",
-    canny="kornia",
-    depth_normalisation="max",  # a quirk of ControlNet++: the label is stretched to its range, the prediction isn't
-    images_per_prompt=4,  # FID and the other scores are means over the four
-)
-ALIGNED = dataclasses.replace(EDITAR_RELEASED, name="translation/aligned/v1", label_fit="crop")
-
-PROTOCOLS = {protocol.name: protocol for protocol in (EDITAR_RELEASED, CONTROLNET_PLUS_PLUS, ALIGNED)}
+PROTOCOLS = {
+    name: TranslationProtocol(name=name, **options)
+    for name, options in tomllib.loads(Path(__file__).with_suffix(".toml").read_text()).items()
+}
+EDITAR_RELEASED, CONTROLNET_PLUS_PLUS, ALIGNED = PROTOCOLS.values()
 
 
 def canny_map(image: np.ndarray, implementation: str) -> np.ndarray:
