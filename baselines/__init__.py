@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from baselines.controlnet import controlnet, controlnet_plus_plus, t2i_adapter
-from baselines.copy_source import CopySource
 from baselines.editar import EditARMethod
 from baselines.instruct_pix2pix import instruct_diffusion, instruct_pix2pix, magicbrush
 from baselines.inversion.masactrl import MasaCtrl
@@ -12,9 +11,9 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.mgie.mgie import MGIE
+from baselines.references import CopySource, VQReconstruction
 from baselines.seed_x import SeedXEdit
 from baselines.unified.methods import uni_controlnet, unicontrol
-from baselines.vq_reconstruction import VQReconstruction
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "copy-source": CopySource,

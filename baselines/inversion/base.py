@@ -1,5 +1,6 @@
 """What the inversion methods have in common as methods of the benchmark."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.assets import ASSETS, weights_folder
-from baselines.inversion.cache import TensorCache, fingerprint
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
 from baselines.stable_diffusion.networks import StableDiffusion
 from editar.io.assets import Asset, digests, locate
+from editar.io.digests import bytes_digest
+from editar.io.tensors import write_safetensors
 
 
 def card(published_as: str, citation: str) -> MethodCard:
@@ -34,7 +36,7 @@ class InversionMethod(ABC):
         self.weights = weights_folder(context)
         self.config = config
         self.device = context.device
-        self._cache = TensorCache(context.cache / "inversions" if context.cache else None)
+        self._cache = context.cache / "inversions" if context.cache else None
         self._model: StableDiffusion | None = None
 
     def load(self) -> None:
@@ -88,15 +90,17 @@ class InversionMethod(ABC):
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""
         keys = [self._fingerprint(request) for request in requests]
-        found = {key: self._cache.get(key) for key in keys}
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if found[key] is None}
+        found = {key: kept for key in keys if (kept := self._cached(key)) is not None}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
         if missing:
             prompts = self.model.embed([request.source_prompt for request in missing.values()])
             computed = invert(self.model, self.schedule, self.encode(list(missing.values())), prompts)
             for key, trajectory in zip(missing, computed.unbind(1), strict=True):
-                self._cache.put(key, trajectory)
                 found[key] = trajectory
-        return torch.stack([_present(found[key]).to(self.device) for key in keys], dim=1)
+                if self._cache is not None:
+                    self._cache.mkdir(parents=True, exist_ok=True)
+                    write_safetensors(self._cache / f"{key}.safetensors", {"tensor": trajectory.contiguous().cpu()})
+        return torch.stack([found[key].to(self.device) for key in keys], dim=1)
 
     def encode(self, requests: Sequence[EditRequest]) -> Tensor:
         """(B, C, h, w), the images' latents; one image at a time, which bounds the memory."""
@@ -113,12 +117,20 @@ class InversionMethod(ABC):
             "weights": self._digests,
             "packages": {name: version(name) for name in ("diffusers", "torch", "transformers")},
         }
-        return fingerprint(facts, request.image)
+        image = request.image
+        described = json.dumps([facts, image.mode, image.size], sort_keys=True)
+        return bytes_digest(described.encode() + image.tobytes())
 
+    def _cached(self, key: str) -> Tensor | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
-def _present(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor
+        if self._cache is None or not (path := self._cache / f"{key}.safetensors").is_file():
+            return None
+        try:
+            return load(path.read_bytes())["tensor"]
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it") from error
 
 
 @contextmanager

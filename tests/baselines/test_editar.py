@@ -11,7 +11,7 @@ from PIL import Image
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import EditRequest, MethodContext, TranslateRequest
-from baselines.vq_reconstruction import VQReconstruction
+from baselines.references import VQReconstruction
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.model.checkpoint import save_folder
 from editar.model.files import Parts

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from baselines import METHODS, TRANSLATORS
-from baselines.copy_source import CopySource
 from baselines.method import MethodContext, Requirements, Unsupported
+from baselines.references import CopySource
 from benchmarks.cli import build_methods, choose_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.translation import Arguments

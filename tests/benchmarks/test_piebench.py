@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from baselines import METHODS
-from baselines.copy_source import CopySource
 from baselines.method import MethodContext
+from baselines.references import CopySource
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.piebench import Arguments, evaluate, main
 from benchmarks.suites import SUITES, Suite

@@ -1,4 +1,4 @@
-"""The source image through EditAR's tokenizer and back: the ceiling that the tokenizer sets to preservation."""
+"""Rows that edit nothing and bound the others: the source image as it is, and through EditAR's tokenizer and back."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,27 @@ if TYPE_CHECKING:
     from editar.model.vq import VQModel
 
 
+class CopySource:
+    """The floor for editing, the ceiling for preservation."""
+
+    card = MethodCard(kind="reference", note="nothing edited, the floor for editing and the ceiling for preservation")
+
+    def __init__(self, context: MethodContext) -> None:
+        pass
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        return [request.image.copy() for request in requests]
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def requirements(self) -> Requirements:
+        return Requirements(note="no network")
+
+
 class VQReconstruction:
+    """The ceiling that the tokenizer sets to preservation."""
+
     card = MethodCard(kind="reference", note="the ceiling of EditAR's tokenizer", citation="arXiv 2406.06525")
 
     def __init__(self, context: MethodContext) -> None:
