@@ -80,13 +80,13 @@ def to_image(tensor_3HW: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
-    """Images of one size, in reading order on white, in about as many columns as rows.
+def contact_sheet(images: Sequence[Image.Image], columns: int | None = None, gap: int = 8) -> Image.Image:
+    """Images of one size, in reading order on white; by default in about as many columns as rows. gap: in pixels.
 
     >>> contact_sheet([Image.new("RGB", (64, 64))] * 4).size
     (136, 136)
     """
-    columns, gap = math.ceil(math.sqrt(len(images))), 8
+    columns = columns or math.ceil(math.sqrt(len(images)))
     width, height = images[0].width + gap, images[0].height + gap
     sheet = Image.new("RGB", (columns * width - gap, -(-len(images) // columns) * height - gap), "white")
     for index, image in enumerate(images):

@@ -34,7 +34,7 @@ from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run
 from editar.training.data.mixture import DataConfig, Source, loader
 from editar.training.distributed import Group
-from editar.training.loop import Extras, TrainConfig, Values, train
+from editar.training.loop import TrainConfig, Values, train
 from editar.training.start import compile_layers, frozen
 from editar.training.token_cache import TokenCache
 from editar.training.train import Objective, Stream, Student, work
@@ -156,7 +156,7 @@ def ours(settings: TrainSpeed, parts: Parts, pairs: Path, out: Path, cache: Toke
     stream = Stream(loader(data, side, settings.batch), out, group)
     objective = Objective(parts, None, 0.0, settings.seed, group, cache)
     student = Student(copy.deepcopy(parts.transformer))
-    train(student, objective, stream, _config(settings), out, Extras(group=group, store=Nowhere()))
+    train(student, objective, stream, _config(settings), out, group=group, store=Nowhere())
     return _last_line(out)["samples_per_second"]
 
 
@@ -174,12 +174,12 @@ def measure_device(settings: TrainSpeed, config: TransformerConfig) -> dict[str,
         source, target, text = batch
         return student(source, text, target)
 
-    extras = Extras(group=Group(device=device), store=Nowhere(), work=work(config))
+    group, cost, batch = Group(device=device), work(config), (tokens[0], tokens[1], text)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(settings.rounds + 1):
             out = Path(folder) / str(round_)
-            train(student, loss, lambda index: (tokens[0], tokens[1], text), _config(settings), out, extras)
+            train(student, loss, lambda _: batch, _config(settings), out, group=group, store=Nowhere(), work=cost)
             lines.append(_last_line(out))
     names = ("samples_per_second", "tokens_per_second", "memory", "mfu")
     medians = {name: statistics.median(line[name] for line in lines[1:]) for name in names if name in lines[-1]}

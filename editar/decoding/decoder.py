@@ -24,8 +24,8 @@ class Decoder:
 
     On a CUDA device the layers are compiled and a step is captured as a CUDA graph for each size of the cache, at the
     first call for a width and settings (`warm_up` does it beforehand); the last width's and settings' are kept.
-    Where that does not work there is a warning, and decoding goes on without. On a CPU a packed model (packed.py) takes
-    fused steps.
+    Where that does not work there is a warning, and decoding goes on without. On a CPU a packed model (cpu/linear.py)
+    takes fused steps.
     """
 
     def __init__(self, model: EditARTransformer) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -77,22 +77,6 @@ class TrainConfig:
         return self.learning_rate * scale
 
 
-@dataclass(frozen=True, kw_only=True)
-class Extras:
-    """What a training has or does besides; all may be left out."""
-
-    group: Group | None = None
-    """The processes that train together; this one alone if None."""
-    store: Store | None = None
-    """Where checkpoints go; `last.pt` in the folder if None, which holds no moving average and no stream's position."""
-    work: Work | None = None
-    """What a sample costs, for tokens per second and the share of the device's peak."""
-    names: Callable[[Any], Sequence[str]] | None = None
-    """What a batch is made of, for the report on a loss that is not finite."""
-    saved: Callable[[Run], None] | None = None
-    """Called after each checkpoint, in all processes."""
-
-
 def optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on tensors of two or more dimensions only (paper, appendix D)."""
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -109,7 +93,12 @@ def train(
     batch: Callable[[int], BatchT],
     config: TrainConfig,
     folder: Path,
-    extras: Extras | None = None,
+    *,
+    group: Group | None = None,
+    store: Store | None = None,
+    work: Work | None = None,
+    names: Callable[[BatchT], Sequence[str]] | None = None,
+    saved: Callable[[Run], None] | None = None,
 ) -> None:
     """Train `module` in place to `config.steps`, resuming from the last checkpoint where there is one.
 
@@ -118,19 +107,23 @@ def train(
     bit as the uninterrupted one would. `loss(module, batch, step)` returns a dict of scalars, of which "loss" is
     minimised; all are logged to `folder/metrics.jsonl`.
 
+    group: the processes that train together, by default this one alone. store: where checkpoints go, by default
+    `last.pt` in the folder, which holds no moving average and no stream's position. work: what a sample costs, for
+    tokens per second and the share of the device's peak. names: what a batch is made of, for the report on a loss that
+    is not finite. saved: called after each checkpoint, in all processes.
+
     Raises FloatingPointError, with the step, if the loss or the gradient is no longer finite; `folder/not_finite.json`
     then says what the batch was made of. The weights are left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(module.parameters()).device
-    extras = extras or Extras()
-    group, store = extras.group or Group(device=device), extras.store or FileStore(folder)
+    group, store = group or Group(device=device), store or FileStore(folder)
     run = Run(module, optimizer(module, config), batch, config.ema)
     if store.exists():
         store.load(run)
         if group.first:
             forget_after(folder / "metrics.jsonl", run.step)
-    log = Log(folder, group, config.log_every, config.batch_size, extras.work)
+    log = Log(folder, group, config.log_every, config.batch_size, work)
     bar = tqdm(
         range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
         disable=not group.first,
@@ -139,13 +132,13 @@ def train(
     module.train()
     for step in bar:
         torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
-        names: list[str] = []
+        origins: list[str] = []
         waited, finite = 0.0, True
         for part in range(config.accumulate):
             before = time.perf_counter()
             inputs = batch(step * config.accumulate + part)
             waited += time.perf_counter() - before
-            names += extras.names(inputs) if extras.names else []
+            origins += names(inputs) if names else []
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
                 values = loss(module, inputs, step)
             finite = finite and bool(torch.isfinite(values["loss"]))
@@ -154,17 +147,17 @@ def train(
             log.add(values)
         norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
         if group.any(not finite or not torch.isfinite(norm)):
-            raise _not_finite(folder, group, step, values["loss"], norm, names)
+            raise _not_finite(folder, group, step, values["loss"], norm, origins)
         log.add({"gradient_norm": norm})
         run.update(config.rate(step))
         saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
         log.step(run.step, config.rate(step), waited, bar, saves)
         if saves:
             store.save(run)
-            if extras.saved:
-                extras.saved(run)
-    if started == config.steps and extras.saved:  # it may have been killed between its checkpoint and this
-        extras.saved(run)
+            if saved:
+                saved(run)
+    if started == config.steps and saved:  # it may have been killed between its checkpoint and this
+        saved(run)
     module.eval()
 
 

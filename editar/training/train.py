@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from editar.config import TransformerConfig
 from editar.decoding.decoder import Decoder
-from editar.images import to_image
+from editar.images import contact_sheet, to_image
 from editar.io.image_files import write_png
 from editar.model.checkpoint import FILES, save_folder, save_transformer
 from editar.model.files import Parts
@@ -22,7 +22,7 @@ from editar.training.checkpoints import Run, SharedStore
 from editar.training.data.mixture import Batch, loader
 from editar.training.distributed import Group, join, leave, share_out, whole
 from editar.training.log import Work, forget_after
-from editar.training.loop import Extras, Values, train
+from editar.training.loop import Values, train
 from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import FREE, Config, keep
 from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start
@@ -84,14 +84,18 @@ def run(config: Config) -> None:
                 (config.out / "previews").mkdir(exist_ok=True)
                 write_png(picture, config.out / "previews" / f"{training.step:07d}.png", writer="training")
 
-    extras = Extras(
+    train(
+        student,
+        objective,
+        stream,
+        config.training,
+        config.out,
         group=group,
         store=SharedStore(config.out, group),
         work=work(parts.transformer.config),
         names=lambda batch: batch.origins,
         saved=saved,
     )
-    train(student, objective, stream, config.training, config.out, extras)
     leave(group)
 
 
@@ -204,9 +208,4 @@ def preview(objective: Objective, parts: Parts, batch: Batch, count: int) -> Ima
     text = parts.text(batch.texts[:count])
     made = Decoder(parts.transformer).generate(objective.tokens(source), text, range(len(source)), parts.sampling)
     columns = (source / 127.5 - 1, target / 127.5 - 1, torch.cat([parts.vq.decode(row) for row in made.split(1)]))
-    side = source.shape[-1]
-    grid = Image.new("RGB", (side * len(columns), side * len(source)))
-    for x, column in enumerate(columns):
-        for y, image in enumerate(column):
-            grid.paste(to_image(image), (x * side, y * side))
-    return grid
+    return contact_sheet([to_image(image) for row in zip(*columns, strict=True) for image in row], len(columns), gap=0)

@@ -100,9 +100,8 @@ def encoder_loss(
     similarity = latents @ model.quantize.embedding.weight.T
     logits = similarity / TEMPERATURE
     entropy = F.cross_entropy(logits.flatten(0, 1), indices.flatten())
-    sharp = (similarity / (0.4 * TEMPERATURE)).softmax(
-        -1
-    )  # nearly the choice itself: neighbours on the sphere get no share
+    # Nearly the choice itself: neighbours on the sphere get no share.
+    sharp = (similarity / (0.4 * TEMPERATURE)).softmax(-1)
     distortion = (sharp * distances).sum(-1).mean() / flat.shape[-1]
     accuracy = (similarity.argmax(-1) == indices).float().mean()
     return {

@@ -5,6 +5,7 @@ convolutions instead of one of 7 x 7) of output stride 8, atrous pooling with di
 on the whole image. The names of modules are mmsegmentation's, so that its checkpoint loads as it is.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -33,8 +34,14 @@ class OfficialDeepLabV3(OfficialNetwork):
     def __init__(self, weights: Found, *, device: str = "cpu") -> None:
         super().__init__(weights, "deeplabv3-r101-d8", device)
         with torch.device("meta"):
-            network = DeepLabV3(self.classes)
-        network.load_state_dict(_read(weights), strict=True, assign=True)
+            network = nn.Sequential(
+                OrderedDict[str, nn.Module](
+                    backbone=ResNetV1c(RESNET101), decode_head=AsppHead(2048, 512, self.classes)
+                )
+            )
+        state = read_tensors(weights.path)
+        used = {name: value for name, value in state.items() if not name.startswith(UNUSED)}
+        network.load_state_dict(used, strict=True, assign=True)
         self.network = network.requires_grad_(False).eval().to(device)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -56,18 +63,6 @@ class OfficialDeepLabV3(OfficialNetwork):
             scores = F.interpolate(self.logits(image[None]), size=image.shape[-2:], mode="bilinear")
             labels.append(scores.argmax(1))
         return torch.cat(labels).to(images.device)
-
-
-class DeepLabV3(nn.Module):
-    """Normalised images (B, 3, H, W) to scores (B, classes, ceil(H / 8), ceil(W / 8))."""
-
-    def __init__(self, classes: int, blocks: Sequence[int] = RESNET101) -> None:
-        super().__init__()
-        self.backbone = ResNetV1c(blocks)
-        self.decode_head = AsppHead(2048, 512, classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.decode_head(self.backbone(images))
 
 
 class ResNetV1c(ResNet):
@@ -110,8 +105,3 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)))
-
-
-def _read(weights: Found) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of mmsegmentation, without the auxiliary head."""
-    return {name: value for name, value in read_tensors(weights.path).items() if not name.startswith(UNUSED)}
