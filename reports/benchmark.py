@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from reports.committed import Placement
-from reports.runs import ReportError, Run
+from reports.runs import ReportError, Run, read_run
 from reports.tables import ablations, piebench, translation
 from reports.tables.model import Column
+from reports.tables.report import write_cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,4 +68,7 @@ def known_benchmark(name: str, path: Path) -> Benchmark:
 def render(name: str, place: Placement, *, allow_partial: bool, plots: bool) -> list[Path]:
     """Writes the report of a benchmark's runs, with the committed rows beside theirs; returns the files."""
     benchmark = known_benchmark(name, place.rows[0])
-    return benchmark.render(place.rows, place.folder, allow_partial, notes=place.notes, plots=plots)
+    files = benchmark.render(place.rows, place.folder, allow_partial, notes=place.notes, plots=plots)
+    # A summary has no cost, and may stand for a run that has one.
+    cost = write_cost([read_run(path) for path in place.run_dirs], place.folder, name)
+    return list(dict.fromkeys([*files, *cost]))

@@ -98,10 +98,12 @@ def take(run_dirs: Sequence[Path], folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """folder: of the tables. rows: run directories, and summaries of what was not run. notes: what readers of the
-    tables have to know of them. message: what the user has to. beside_committed: whether `folder` has summaries."""
+    """folder: of the tables. run_dirs: what was run. rows: the run directory or the summary of each row. notes: what
+    readers of the tables have to know of them. message: what the user has to. beside_committed: whether `folder` has
+    summaries."""
 
     folder: Path
+    run_dirs: Sequence[Path]
     rows: tuple[Path, ...]
     notes: tuple[str, ...] = ()
     message: str = ""
@@ -121,11 +123,11 @@ def place_tables(run_dirs: Sequence[Path], folder: Path, elsewhere: Path) -> Pla
     runs = [read_run(path) for path in run_dirs]
     summaries = [read_run(path) for path in summary_files(folder, runs[0].manifest.benchmark)]
     if not summaries:
-        return Placement(folder=folder, rows=tuple(run_dirs))
+        return Placement(folder=folder, run_dirs=run_dirs, rows=tuple(run_dirs))
     place = folder / FOLDER
     if not all(same_setting(run, other) and len(run.samples) == run.expected for run in runs for other in summaries):
         apart = f"these runs are not of the records and settings of {place}: their tables go to {elsewhere}"
-        return Placement(folder=elsewhere, rows=tuple(run_dirs), message=apart)
+        return Placement(folder=elsewhere, run_dirs=run_dirs, rows=tuple(run_dirs), message=apart)
     known = {summary.method: summary for summary in summaries}
     methods = [run.method for run in runs]
     equal = [run for run in runs if run.method in known and same_numbers(run, known[run.method])]
@@ -135,6 +137,7 @@ def place_tables(run_dirs: Sequence[Path], folder: Path, elsewhere: Path) -> Pla
     notes = [f"Measured apart from the other rows, which are of committed summaries: {_names(changed)}."]
     return Placement(
         folder=folder,
+        run_dirs=run_dirs,
         rows=(*(run.path for run in equal + changed), *(known[run.method].path for run in close + committed)),
         notes=tuple(notes if changed else ()),
         message="\n".join(_message(place, equal, close, changed, committed)),

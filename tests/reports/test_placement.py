@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from reports.__main__ import main
+from reports.benchmark import render
 from reports.committed import place_tables, take
 from reports.reproduction import TOLERANCES
+from tests.reports.test_cost import COST
 
 Write = Callable[..., Path]
 
@@ -37,6 +39,11 @@ def test_rounding_leaves_the_committed_row(write_run: Write, frame: Callable[...
         assert (folder / "summaries" / "piebench" / "editar.json" in place.rows) == stays, share
         assert ("equal but for rounding" in place.message) == stays
         assert bool(place.notes) != stays
+    cost = write_run("editar", seed=1, folder="cost", manifest={"cost": COST})
+    moved = samples.assign(psnr=samples["psnr"] + TOLERANCES["psnr"] / 2)
+    moved.to_parquet(cost / "samples.parquet")
+    render("piebench", place_tables([cost], folder, folder), allow_partial=False, plots=False)
+    assert "| editar |" in (folder / "piebench-cost.md").read_text()
     undefined = samples.assign(undefined=[json.dumps({"psnr": "why"}), *[None] * 11])
     assert place_tables([write_run("editar", samples=undefined, folder="undefined")], folder, folder).notes
 
