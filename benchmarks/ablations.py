@@ -28,7 +28,7 @@ from benchmarks.miniature.train.distillation import (
     train_student,
 )
 from benchmarks.miniature.world.edits import Edit
-from benchmarks.miniature.world.piebench import ensure_written, held_out_edits, sample_ids, write_piebench
+from benchmarks.miniature.world.embedded import ensure_written, held_out_edits, sample_ids, write_piebench
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.fid import write_fid_of_edits

@@ -9,10 +9,9 @@ from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, 
 from benchmarks.datasets.piebench import locate_piebench
 from benchmarks.datasets.translation import COCO_CLASSES
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_translation_backbones
-from benchmarks.miniature.world.piebench import COUNTS, ensure_piebench
+from benchmarks.miniature.world.embedded import COUNTS, ROWS, ensure_piebench, ensure_translation
 from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
-from benchmarks.miniature.world.translation import ROWS, ensure_translation
 from editar.io.assets import AssetFile, locate
 from editar.io.atomic import lock
 from metrics.networks.backbones import Backbones

@@ -71,6 +71,9 @@ def main(arguments: Arguments) -> None:
         centroids = tokenizer.codebook(folder / "tokenizer")["centroids"]
         transformer.train_transformer(folder / "tokens", centroids, folder / "transformer", device)
 
+    def go_on(stage: str, trained: str, shards: str) -> None:
+        transformer.continue_transformer(stage, folder / trained, folder / shards, folder / stage, device)
+
     stages: dict[str, Callable[[], None]] = {
         stage: partial(tokenizer.train_tokenizer, folder / "tokenizer", stage, device) for stage in tokenizer.STAGES
     }
@@ -81,12 +84,8 @@ def main(arguments: Arguments) -> None:
         ),
         "tokens": tokens,
         "transformer": train_transformer,
-        "binding": lambda: transformer.bind_transformer(
-            folder / "transformer", folder / "tokens-crowded", folder / "binding", device
-        ),
-        "finishing": lambda: transformer.finish_transformer(
-            folder / "binding", folder / "tokens-hard", folder / "finishing", device
-        ),
+        "binding": lambda: go_on("binding", "transformer", "tokens-crowded"),
+        "finishing": lambda: go_on("finishing", "binding", "tokens-hard"),
         "export": lambda: export(folder, arguments.out),
     }
     run_stages(stages, arguments.stages, arguments.threads)

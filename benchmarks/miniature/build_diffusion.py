@@ -36,8 +36,8 @@ from benchmarks.miniature.train.diffusion_training import (
     train_instruct,
     train_unet,
     train_vae,
+    validate,
 )
-from benchmarks.miniature.train.diffusion_validation import validate
 from benchmarks.miniature.train.latents import load_tokenizer, make_pair_shards, make_shards
 from benchmarks.miniature.train.stages import Measured, check_stages, run_stages, save_curve, write_digests
 

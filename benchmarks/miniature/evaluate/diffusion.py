@@ -27,12 +27,12 @@ from PIL import Image
 
 from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_perception
-from benchmarks.miniature.evaluate.judge import head_accuracy
+from benchmarks.miniature.evaluate.edit_scores import head_accuracy
 from benchmarks.miniature.train.diffusion_networks import ADAPTER_CHANNELS
 from benchmarks.miniature.train.diffusion_training import CONTROLS
+from benchmarks.miniature.world.embedded import held_out_scenes
 from benchmarks.miniature.world.render import condition, render, to_tensor
 from benchmarks.miniature.world.scene import Scene, caption
-from benchmarks.miniature.world.translation import held_out_scenes
 
 SEED = 78  # other scenes than the embedded sets'
 IN_GRID = 8

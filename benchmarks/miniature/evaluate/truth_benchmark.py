@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.datasets.piebench import PieBench
-from benchmarks.miniature.evaluate.judge import judge
+from benchmarks.miniature.evaluate.edit_scores import judge
 from benchmarks.miniature.evaluate.perception import Perception
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.render import render, to_tensor

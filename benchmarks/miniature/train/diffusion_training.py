@@ -11,6 +11,7 @@ learning from the text-to-image model's.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,18 +39,23 @@ from benchmarks.miniature.train.latents import (
     Encoded,
     Pairs,
     load_tokenizer,
+    make_pairs,
+    make_shard,
     read_pairs,
     read_shards,
     read_words,
     training_scenes,
 )
 from benchmarks.miniature.train.stages import settings, trained_weights
-from benchmarks.miniature.world.render import render, to_tensor
+from benchmarks.miniature.world.edits import KINDS
+from benchmarks.miniature.world.embedded import held_out_edits, held_out_scenes
+from benchmarks.miniature.world.render import BATCH, render, to_tensor
 from editar.prompts import TASKS
 from editar.training.loop import TrainConfig, train
 
 CONTROLS = (*(f"controlnet-{task}" for task in TASKS), *(f"t2i-adapter-{task}" for task in ADAPTER_CHANNELS))
 INSTRUCT = "instruct-pix2pix"
+VALIDATION_SEED = 4
 CAPTION_DROPOUT = 0.1
 DROPOUT = 0.05  # of the instruction alone, of the source alone, and of both: 5% of the examples each
 GRADIENT_WEIGHT, KL_WEIGHT = 0.25, 2e-4
@@ -256,3 +262,55 @@ def finished(plan: Plan, folder: Path, stage: str) -> dict[str, Tensor]:
 def frozen(module: Any) -> Any:
     """The module itself, in evaluation mode and without gradients."""
     return module.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def validate(plan: Plan, folder: Path, stage: str, device: str = "cpu") -> dict[str, float]:
+    """Of a finished stage: the autoencoder's PSNR in dB, or the error of the predicted noise, over all timesteps and
+    over the noisier half, where the layout is decided."""
+    vae = load_vae(plan, folder).to(device)
+    if stage == INSTRUCT:
+        return _instruct_error(plan, folder, vae, device)
+    held_out = held_out_scenes("depth", plan.sample, seed=VALIDATION_SEED)
+    if stage == "vae":
+        images = to_tensor([render(scene) for scene in held_out]).to(device)
+        return {"psnr": _psnr(torch.cat([_restore(vae, part) for part in images.split(BATCH)]), images)}
+    base = load_text_to_image(plan, folder).to(device)
+    control = load_control(plan, folder, stage).to(device) if stage in CONTROLS else None
+    data = Encoded.join([make_shard(vae, load_tokenizer(folder / "tokenizer"), held_out)], maps=task_of(stage))
+    return _noise_errors(
+        data.latents, lambda rows, *rest: noise_error(base, control, data.pick(rows, device), *rest), device
+    )
+
+
+def _instruct_error(plan: Plan, folder: Path, vae: AutoencoderKL, device: str) -> dict[str, float]:
+    """On edits of every type, as many of each."""
+    model = load_instruct(plan, folder).to(device)
+    each = math.ceil(plan.sample / (len(KINDS) - 1))
+    by_type = held_out_edits({type_id: each for type_id in KINDS if type_id != "0"}, VALIDATION_SEED)
+    edits = [edit for first in range(each) for edit in by_type[first::each]]  # all types at every noise level
+    pairs = make_pairs(vae, load_tokenizer(folder / "tokenizer"), [(edit.source, [edit]) for edit in edits])
+    data = Pairs.join([pairs])
+    return _noise_errors(
+        data.target, lambda rows, *rest: edit_noise_error(model, data.pick(rows, device), *rest), device
+    )
+
+
+def _noise_errors(latents: Tensor, error: Callable[[Tensor, Tensor, Tensor], Tensor], device: str) -> dict[str, float]:
+    """Means of `error(rows, timesteps, noise)` over the rows that `latents` has."""
+    torch.manual_seed(VALIDATION_SEED)
+    timesteps, noise = spread_timesteps(len(latents)), torch.randn(latents.shape)
+    errors = torch.cat([
+        error(rows, timesteps[rows].to(device), noise[rows].to(device)).cpu()
+        for rows in torch.arange(len(latents)).split(BATCH)
+    ])  # fmt: skip
+    return {"error": errors.mean().item(), "error of the noisier half": errors[timesteps >= 500].mean().item()}
+
+
+def _restore(vae, images: Tensor) -> Tensor:
+    return vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
+
+
+def _psnr(restored: Tensor, images: Tensor) -> float:
+    """Mean over the images, which have a range of 2."""
+    return (-10 * torch.log10((restored - images).square().mean((1, 2, 3)) / 4)).mean().item()

@@ -27,7 +27,7 @@ from benchmarks.miniature.train.shards import joined, open_shards, shard_path, w
 from benchmarks.miniature.train.stages import settings
 from benchmarks.miniature.train.tokens import Mixture, Sequences, draw_pairs, tokenised
 from benchmarks.miniature.train.transformer import MiniatureEditAR, miniature_loss
-from benchmarks.miniature.world.piebench import world_digest
+from benchmarks.miniature.world.embedded import world_digest
 from benchmarks.miniature.world.render import BATCH, to_tensor
 from benchmarks.miniature.world.scene import GRID
 from editar.config import TransformerConfig

@@ -103,24 +103,16 @@ def train_transformer(tokens: Path, centroids: Tensor, folder: Path, device: str
     _train(module, shards, config, folder, device, lambda step: (False, False))
 
 
-def bind_transformer(trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
-    """Go on from the end of `train_transformer` in `trained`: crowded scenes, where instructions tell things apart."""
-    shards = Shards(tokens, BINDING_SHARDS, STEPS_PER_SHARD)
-    module = _trained(trained)
-    config = settings("binding")
-    _train(module, shards, config, folder, device, lambda step: (SEQUENCES_ALIKE, step >= CORRUPTED_FROM))
+def continue_transformer(stage: str, trained: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
+    """Go on from the end of the stage before, in `trained`.
 
-
-def finish_transformer(bound: Path, tokens: Path, folder: Path, device: str = "cpu") -> None:
-    """Go on from the end of `bind_transformer` in `bound`, with more of the edits that are learned last."""
-    shards = Shards(tokens, FINISHING_SHARDS, STEPS_PER_SHARD)
-    _train(_trained(bound), shards, settings("finishing"), folder, device, lambda step: (SEQUENCES_ALIKE, True))
-
-
-def _trained(folder: Path) -> MiniatureEditAR:
+    binding: crowded scenes, where instructions tell things apart. finishing: more of the edits that are learned last.
+    """
+    count, corrupted_from = {"binding": (BINDING_SHARDS, CORRUPTED_FROM), "finishing": (FINISHING_SHARDS, 0)}[stage]
     module = MiniatureEditAR()
-    module.load_state_dict(trained_weights(folder))
-    return module
+    module.load_state_dict(trained_weights(trained))
+    shards = Shards(tokens, count, STEPS_PER_SHARD)
+    _train(module, shards, settings(stage), folder, device, lambda step: (SEQUENCES_ALIKE, step >= corrupted_from))
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -106,28 +107,22 @@ def _swap(scene: Scene, before: Thing, after: Thing, instruction: str, blend: tu
     return Edit(source=scene, target=target, instruction=instruction, blend_words=blend, before=before, after=after)
 
 
-def _attribute(rng, scene, attribute: str, options: tuple[str, ...], phrases: tuple[str, str]) -> Edit | None:
-    """Another value of one attribute of a thing; phrases: with places for its name and the new value."""
+# Attributes of a thing that an edit changes: their values, and phrases with places for its name and the new value.
+_ATTRIBUTES = {
+    "shape": (SHAPES, ("change the {name} to {new}", "replace the {name} with {new}")),
+    "colour": (COLOURS, ("make the {name} {new}", "change the colour of the {name} to {new}")),
+    "material": (MATERIALS, ("make the {name} {new}", "change the material of the {name} to {new}")),
+}
+
+
+def _attribute(rng, scene, attribute: str) -> Edit | None:
+    options, phrases = _ATTRIBUTES[attribute]
     before = choose(rng, scene.things)
     old = getattr(before, attribute)
     new = choose(rng, options, old)
     after = replace_thing(before, **{attribute: new})
     text = choose(rng, phrases).format(name=name(before), new=article(new) if attribute == "shape" else new)
     return _swap(scene, before, after, text, (old, new) if attribute == "colour" else (before.shape, after.shape))
-
-
-def _shape(rng, scene):
-    return _attribute(rng, scene, "shape", SHAPES, ("change the {name} to {new}", "replace the {name} with {new}"))
-
-
-def _colour(rng, scene):
-    phrases = ("make the {name} {new}", "change the colour of the {name} to {new}")
-    return _attribute(rng, scene, "colour", COLOURS, phrases)
-
-
-def _material(rng, scene):
-    phrases = ("make the {name} {new}", "change the material of the {name} to {new}")
-    return _attribute(rng, scene, "material", MATERIALS, phrases)
 
 
 def _content(rng, scene):
@@ -207,6 +202,6 @@ def _style(rng, scene):
 
 
 _MAKERS: dict[str, Callable[[np.random.Generator, Scene], Edit | None]] = {
-    "shape": _shape, "add": _add, "delete": _delete, "content": _content, "pose": _pose, "colour": _colour,
-    "material": _material, "background": _background, "style": _style,
+    **{kind: partial(_attribute, attribute=kind) for kind in _ATTRIBUTES},
+    "add": _add, "delete": _delete, "content": _content, "pose": _pose, "background": _background, "style": _style,
 }  # fmt: skip

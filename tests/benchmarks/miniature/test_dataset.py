@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.miniature.world.piebench import COUNTS, ensure_piebench, held_out_edits, mask_runs
+from benchmarks.miniature.world.embedded import COUNTS, ensure_piebench, held_out_edits, mask_runs
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import SIDE
 

@@ -15,9 +15,9 @@ from benchmarks.miniature.evaluate.backbones import (
     load_translation_backbones,
     save_perception,
 )
-from benchmarks.miniature.evaluate.judge import judge
+from benchmarks.miniature.evaluate.edit_scores import judge
 from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
-from benchmarks.miniature.world.piebench import held_out_edits
+from benchmarks.miniature.world.embedded import held_out_edits
 from benchmarks.miniature.world.render import CLASSES, render, to_tensor
 from editar.pipeline import EditAR
 from metrics.protocols.fid import sums_of_files

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
+from benchmarks.miniature.world.embedded import ROWS, ensure_translation, held_out_scenes
 from benchmarks.miniature.world.render import CLASSES, condition, depth, render, segmentation
 from benchmarks.miniature.world.scene import SIDE, Scene, caption
-from benchmarks.miniature.world.translation import ROWS, ensure_translation, held_out_scenes
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
 

@@ -11,7 +11,7 @@ from benchmarks.miniature.evaluate.backbones import load_backbones, load_percept
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, pil
 from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import PERCEPTION
-from benchmarks.miniature.world.piebench import sample_ids
+from benchmarks.miniature.world.embedded import sample_ids
 from benchmarks.runs.schema import Sample
 
 
