@@ -54,7 +54,7 @@ def test_the_official_layout_of_stable_diffusion_maps_one_to_one(tokenizer: Path
 
 
 def test_names_are_those_of_diffusers_converters() -> None:
-    state = shapes_only(unicontrol(NARROW))
+    state = shapes_only(unicontrol(OFFICIAL))
     unet = convert_ldm_unet_checkpoint(state, {"layers_per_block": 2})
     assert len(unet) == 686
     for name, tensor in unet.items():
