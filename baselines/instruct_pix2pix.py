@@ -6,11 +6,168 @@ from it. Of the ports to diffusers, vinesmsuic/magicbrush-jul7 is not made from 
 magicbrush-ema, that is), and timbrooks/instruct-pix2pix leaves it open.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from baselines.assets import ASSETS
-from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.method import MethodCard, MethodContext
+from PIL import Image
+
+from baselines.assets import ASSETS, weights_folder
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, refuse_miniature
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, check_dtype, read_scheduler_config
+from editar.io.assets import Asset, digests, locate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instructed:
+    """One row.
+
+    checkpoint: the authors' file, in LDM's layout. averaged: whether the authors' code takes its UNet from the moving
+    average that the file has beside the last step's weights. port: to diffusers, which the user may put in the file's
+    place. miniature: the UNet's folder, in it `text_encoder/`; None where the suite has none. steps: of Euler's
+    ancestral sampler. by_text, by_image: scales of the guidance. guidance: its formula, a key of `editing.GUIDANCE`.
+    """
+
+    card: MethodCard
+    checkpoint: Asset
+    averaged: bool
+    port: Asset
+    miniature: Asset | None
+    steps: int
+    by_text: float
+    by_image: float
+    guidance: str
+
+
+class InstructedDiffusion:
+    """The method of an `Instructed`. dtype: of all networks; latents, noise and guidance are float32 in any case.
+
+    Raises Unsupported where the suite has no networks for it.
+    """
+
+    def __init__(self, context: MethodContext, row: Instructed, dtype: str = "float32") -> None:
+        check_dtype(dtype)
+        if row.miniature is None:
+            refuse_miniature(row.card.published_as, context)
+        self.weights = weights_folder(context, row.miniature.name if row.miniature else "")
+        self.card = row.card
+        self.row, self.suite, self.device, self.dtype = row, context.suite, context.device, dtype
+        self._model: StableDiffusion | None = None
+
+    def load(self) -> None:
+        """Raises ValueError for weights that are missing or too many, and where the UNet sees no image."""
+        from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
+        from editar.io.tensors import map_pickle
+
+        assets = self._assets()
+        place, *rest = (asset.find(self.weights) for asset in assets)
+        if self.row.checkpoint in assets:
+            state, _ = map_pickle(place)
+            model = read_stable_diffusion(
+                state, Sizes.of(state, place), place, rest[0], self.device, self.dtype, ema=self._uses_average(state)
+            )
+        else:
+            unet, text_encoder = (rest[0], rest[0] / "text_encoder") if rest else (None, None)
+            model = StableDiffusion.from_folder(place, self.device, self.dtype, unet=unet, text_encoder=text_encoder)
+            place = unet or place / "unet"
+        inputs, needed = model.unet.config.in_channels, 2 * model.vae.config.latent_channels
+        if inputs != needed:
+            raise ValueError(
+                f"{place}: its UNet reads {inputs} channels; editing takes {needed}, half of them the image's. Use the "
+                "weights that were tuned for editing"
+            )
+        self._model = model
+
+    @property
+    def model(self) -> StableDiffusion:
+        assert self._model is not None, "call load() first"
+        return self._model
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
+        from baselines.stable_diffusion.editing import embed
+
+        return self.sample(requests, embed(self.model, [each.instruction for each in requests], self.row.guidance))
+
+    def sample(self, requests: Sequence[EditRequest], texts: "Tensor") -> list[Image.Image | NoAnswer]:
+        """The edited images, whatever the requests' instructions say. texts: (3B, tokens, dim), what the three
+        predictions of `editing.Guidance` read."""
+        import torch
+
+        from baselines.stable_diffusion.editing import GUIDANCE, encode, euler_ancestral, sample
+
+        row, model = self.row, self.model
+        scheduler = euler_ancestral(model.scheduler_config)
+        scheduler.set_timesteps(row.steps, device=model.device)
+        # One image at a time goes through the VAE, which bounds the memory.
+        images = torch.stack([encode(model, request.image) for request in requests])
+
+        def guide(both: "Tensor", image: "Tensor", third: "Tensor") -> "Tensor":
+            return GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
+
+        latents = sample(model, scheduler, images, texts, [request.seed for request in requests], guide)
+        return [self._answer(latent) for latent in latents]
+
+    def settings(self) -> dict[str, Any]:
+        """Finds the weights, and fetches what is missing of them: they are part of the settings.
+
+        ema: whether the UNet is read from a moving average; None for a port, which does not say what it was made of.
+        """
+        from baselines.stable_diffusion.editing import euler_ancestral
+        from editar.io.tensors import map_pickle
+
+        row, assets = self.row, self._assets()
+        place, ema, schedule = assets[0].find(self.weights), None, LDM_SCHEDULE
+        if row.checkpoint in assets:
+            ema = self._uses_average(map_pickle(place)[0])
+        else:
+            schedule = read_scheduler_config(place)
+        scheduler = euler_ancestral(schedule)
+        config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+        return {
+            "steps": row.steps,
+            "guidance": row.guidance,
+            "text_guidance": row.by_text,
+            "image_guidance": row.by_image,
+            "scheduler": {"class": type(scheduler).__name__, **config},
+            "dtype": self.dtype,
+            "safety_checker": "off",
+            "ema": ema,
+            "weights": digests(assets, self.weights),
+        }
+
+    def requirements(self) -> Requirements:
+        """Each step takes the three predictions of `editing.Guidance`."""
+        files = locate(self._assets(), self.weights)
+        return Requirements(files=files, passes={"UNet": 3 * self.row.steps})
+
+    def _assets(self) -> tuple[Asset, ...]:
+        """What the row is made of: the user's checkpoint, else the user's port, else the published checkpoint."""
+        row, weights = self.row, self.weights
+        if self.suite == "miniature":
+            assert row.miniature is not None
+            return ASSETS["diffusion-base"], row.miniature
+        has_port = weights is not None and (weights / row.port.name).is_dir()
+        if has_port and not any(file.comes == "given" and file.path for file in row.checkpoint.locate(weights)):
+            return (row.port,)
+        return row.checkpoint, ASSETS["clip-tokenizer"]
+
+    def _uses_average(self, state: Mapping[str, Any]) -> bool:
+        """Pruned checkpoints may have lost the moving average of the UNet's weights."""
+        from baselines.stable_diffusion.ldm import EMA
+
+        return self.row.averaged and any(name.startswith(EMA) for name in state)
+
+    def _answer(self, latent: "Tensor") -> Image.Image | NoAnswer:
+        pixels = self.model.decode(latent)
+        # Clamped pixels hide what has overflowed in half precision; rounded, the rest would be black.
+        if not (latent.isfinite().all() and pixels.isfinite().all()):
+            return NoAnswer(f"the image is not finite in {self.dtype}")
+        return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
 
 # The settings of PnPInversion's run_editing_instructpix2pix.py.
 INSTRUCT_PIX2PIX = Instructed(
@@ -62,9 +219,5 @@ def instruct_pix2pix(context: MethodContext, dtype: str = "float32") -> Instruct
     return InstructedDiffusion(context, row, dtype)
 
 
-def magicbrush(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
-    return InstructedDiffusion(context, MAGICBRUSH, dtype)
-
-
-def instruct_diffusion(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
-    return InstructedDiffusion(context, INSTRUCT_DIFFUSION, dtype)
+magicbrush = partial(InstructedDiffusion, row=MAGICBRUSH)
+instruct_diffusion = partial(InstructedDiffusion, row=INSTRUCT_DIFFUSION)

@@ -27,14 +27,18 @@ def card(published_as: str, citation: str) -> MethodCard:
 
 
 class InversionMethod(ABC):
-    """A method is its card, its settings and `latents`, which does the work."""
+    """A method is its card, its settings and `latents`, which does the work. published: the settings without `config`;
+    miniature: those in the miniature, where they differ."""
 
     card: MethodCard
+    published: DiffusionSettings
+    miniature: DiffusionSettings | None = None
 
-    def __init__(self, context: MethodContext, config: DiffusionSettings) -> None:
+    def __init__(self, context: MethodContext, config: Any = None) -> None:
         self.pipeline = ASSETS["diffusion" if context.suite == "miniature" else "stable-diffusion-v1-4"]
         self.weights = weights_folder(context)
-        self.config = config
+        own = self.miniature if context.suite == "miniature" else None
+        self.config = config or own or self.published
         self.device = context.device
         self._cache = context.cache / "inversions" if context.cache else None
         self._model: StableDiffusion | None = None

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from baselines.diffusion import DTYPES
-from baselines.stable_diffusion.networks import StableDiffusion
+from baselines.stable_diffusion.networks import StableDiffusion, check_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +31,7 @@ class DiffusionSettings:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; it must be at least 1")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}; use float32, float16 or bfloat16")
+        check_dtype(self.dtype)
 
 
 class Schedule:

@@ -14,7 +14,7 @@ from torch import Tensor
 from baselines.inversion.attention import Layer, attention_layers, controlled
 from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.ddim import DiffusionSettings, invert, sample
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,7 @@ class MasaCtrl(InversionMethod):
     card = card("MasaCtrl", "arXiv 2304.08465")
 
     config: MasaCtrlSettings
-
-    def __init__(self, context: MethodContext, config: MasaCtrlSettings | None = None) -> None:
-        super().__init__(context, config or MasaCtrlSettings())
+    published = MasaCtrlSettings()
 
     @torch.no_grad()
     def latents(self, requests: Sequence[EditRequest]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.inversion.base import card
 from baselines.inversion.prompt_to_prompt import PromptToPrompt, PromptToPromptSettings
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,9 @@ class NullTextInversion(PromptToPrompt):
     card = card("Null-text Inversion", "arXiv 2211.09794")
 
     config: NullTextSettings
-
-    def __init__(self, context: MethodContext, config: NullTextSettings | None = None) -> None:
-        # The miniature's networks are so small that one image alone would leave the processor waiting.
-        super().__init__(context, config or NullTextSettings(at_once=8 if context.suite == "miniature" else 1))
+    published = NullTextSettings()
+    # The miniature's networks are so small that one image alone would leave the processor waiting.
+    miniature = NullTextSettings(at_once=8)
 
     @property
     def passes(self) -> Mapping[str, int]:

@@ -37,18 +37,17 @@ class Pix2PixZeroSettings(DiffusionSettings):
     attention_guidance: float = 0.1
 
 
-# The published weights are those of means over 4 x 64 x 64 numbers (autocorrelation: over each 64 x 64). Of so many
-# fewer numbers each would be moved that much further, to infinity even; here each is moved as far as there.
-MINIATURE = Pix2PixZeroSettings(autocorrelation=20.0 / 64, divergence=20.0 / 32)
-
-
 class Pix2PixZero(InversionMethod):
     card = card("Pix2Pix-Zero", "arXiv 2302.03027")
 
     config: Pix2PixZeroSettings
+    published = Pix2PixZeroSettings()
+    # The published weights are those of means over 4 x 64 x 64 numbers (autocorrelation: over each 64 x 64). Of so many
+    # fewer numbers each would be moved that much further, to infinity even; here each is moved as far as there.
+    miniature = Pix2PixZeroSettings(autocorrelation=20.0 / 64, divergence=20.0 / 32)
 
     def __init__(self, context: MethodContext, config: Pix2PixZeroSettings | None = None) -> None:
-        super().__init__(context, config or (MINIATURE if context.suite == "miniature" else Pix2PixZeroSettings()))
+        super().__init__(context, config)
         # The miniature has no captioner: the source prompt says what is to be seen.
         self._captions_wanted = context.suite != "miniature"
         self._captioner: Captioner | None = None

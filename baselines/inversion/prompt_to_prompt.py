@@ -17,7 +17,7 @@ from baselines.inversion.attention import Layer, attention_layers, controlled
 from baselines.inversion.base import InversionMethod, card
 from baselines.inversion.ddim import DiffusionSettings, sample
 from baselines.inversion.words import find_word, read_prompt, refinement, replacement
-from baselines.method import EditRequest, MethodContext
+from baselines.method import EditRequest
 
 CONDITIONAL, TARGET = 1, 1  # in the (2, 2, B) batch of the UNet
 
@@ -160,9 +160,7 @@ class PromptToPrompt(InversionMethod):
     card = card("Prompt-to-Prompt", "arXiv 2208.01626")
 
     config: PromptToPromptSettings
-
-    def __init__(self, context: MethodContext, config: PromptToPromptSettings | None = None) -> None:
-        super().__init__(context, config or PromptToPromptSettings())
+    published = PromptToPromptSettings()
 
     @torch.no_grad()
     def latents(self, requests: Sequence[EditRequest]) -> Tensor:

@@ -16,8 +16,7 @@ from PIL import Image
 
 from baselines.assets import ASSETS
 from baselines.external import External, Recipe, ask, read_recipe
-from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, Instructed, InstructedDiffusion
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Request, Requirements
 from baselines.recipes import MGIE as RECIPE
 from editar.io.assets import digests, locate
@@ -104,7 +103,7 @@ class MGIE:
             yield from self.diffusion.sample(requests, self._texts(states))
 
     def _texts(self, states: Sequence[np.ndarray]) -> "Tensor":
-        """(3B, queries, features): what the predictions of `sampling.Guidance` read, from states (tokens, hidden)."""
+        """(3B, queries, features): what the predictions of `editing.Guidance` read, from states (tokens, hidden)."""
         import torch
 
         head, model = self.head, self.diffusion.model

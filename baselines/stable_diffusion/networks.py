@@ -17,6 +17,13 @@ LDM_SCHEDULE = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
 }
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises ValueError for what the networks are not run in."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
 
 
 class StableDiffusion:
@@ -123,3 +130,12 @@ def read_scheduler_config(folder: Path) -> dict[str, Any]:
     if (kind := config.get("prediction_type", "epsilon")) != "epsilon":
         raise ValueError(f"{folder} predicts {kind!r}; these methods are defined for networks that predict the noise")
     return dict(config)
+
+
+def noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Gaussian noise, float32 (len(seeds), *shape) on the CPU, each row from a generator of its own.
+
+    Drawn here and not by the pipeline, so that it depends on neither dtype nor device.
+    """
+    rows = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)

@@ -12,8 +12,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill
-from baselines.stable_diffusion.ldm_names import unet_name
+from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill, unet_name
 
 PREFIX = "local_adapter."
 GLOBAL_PREFIX = "global_adapter."

@@ -10,6 +10,7 @@ gives the adapter zeros, of which its biases make four words that are not zero: 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,10 +202,5 @@ UNI_CONTROLNET = Unified(
     facts={"hint_channels": CHANNELS, "global_condition": "zeros"},
 )
 
-
-def unicontrol(context: MethodContext) -> UnifiedControl:
-    return UnifiedControl(context, UNICONTROL)
-
-
-def uni_controlnet(context: MethodContext) -> UnifiedControl:
-    return UnifiedControl(context, UNI_CONTROLNET)
+unicontrol = partial(UnifiedControl, row=UNICONTROL)
+uni_controlnet = partial(UnifiedControl, row=UNI_CONTROLNET)

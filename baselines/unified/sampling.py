@@ -12,9 +12,8 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
-from baselines.diffusion import noise
 from baselines.method import TranslateRequest
-from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, noise
 from baselines.unified.methods import SamplerSettings
 
 PIXELS = 8  # along one side, for each of the latents'

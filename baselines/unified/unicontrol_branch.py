@@ -9,8 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill
-from baselines.stable_diffusion.ldm_names import unet_name
+from baselines.stable_diffusion.ldm import Sizes, build_trunk, empty, fill, unet_name
 
 PREFIX = "control_model."
 EXPERTS = 13

@@ -13,9 +13,9 @@ from huggingface_hub import constants
 from PIL import Image
 
 from baselines import TRANSLATORS
-from baselines.controlnet import CONTROLNET, CONTROLNET_PLUS_PLUS, controlnet, controlnet_plus_plus
-from baselines.diffusion import ControlledDiffusion, noise
+from baselines.controlnet import CONTROLNET, CONTROLNET_PLUS_PLUS, ControlledDiffusion, controlnet, controlnet_plus_plus
 from baselines.method import NoAnswer, Unsupported
+from baselines.stable_diffusion.networks import noise
 from tests.baselines.tiny_diffusion import BASE, SIDE, context, requests, write_base, write_controlnet
 
 ROWS = {"controlnet": CONTROLNET, "controlnet-plus-plus": CONTROLNET_PLUS_PLUS}

@@ -12,17 +12,18 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.instruct.sampling import GUIDANCE, euler_ancestral
 from baselines.instruct_pix2pix import (
     INSTRUCT_DIFFUSION,
     INSTRUCT_PIX2PIX,
     MAGICBRUSH,
+    Instructed,
+    InstructedDiffusion,
     instruct_diffusion,
     instruct_pix2pix,
 )
 from baselines.method import MethodContext
-from baselines.stable_diffusion.ldm_names import ema_name, unet_name
+from baselines.stable_diffusion.editing import GUIDANCE, euler_ancestral
+from baselines.stable_diffusion.ldm import ema_name, unet_name
 from editar.io.tensors import CheckpointError
 from tests.baselines import edit_reference as slow
 from tests.baselines.ldm_layout import (

@@ -14,8 +14,15 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from baselines import METHODS
-from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, MAGICBRUSH, instruct_diffusion, instruct_pix2pix, magicbrush
+from baselines.instruct_pix2pix import (
+    INSTRUCT_PIX2PIX,
+    MAGICBRUSH,
+    Instructed,
+    InstructedDiffusion,
+    instruct_diffusion,
+    instruct_pix2pix,
+    magicbrush,
+)
 from baselines.method import EditRequest, MethodContext, NoAnswer, Unsupported
 from tests.baselines.tiny_diffusion import SCHEDULER, SIDE, filled, requests, tiny_unet, write_base
 
@@ -224,7 +231,10 @@ def test_missing_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_needs_are_told_before_anything_is_loaded(weights: Path, tmp_path: Path) -> None:
-    ports = {"instruct-pix2pix": instruct_pix2pix, "magicbrush": magicbrush}
+    ports: dict[str, Callable[..., InstructedDiffusion]] = {
+        "instruct-pix2pix": instruct_pix2pix,
+        "magicbrush": magicbrush,
+    }
     told = {name: build(context(weights)).requirements() for name, build in ports.items()}
     assert {name: needs.passes for name, needs in told.items()} == {
         "instruct-pix2pix": {"UNet": 150}, "magicbrush": {"UNet": 300},

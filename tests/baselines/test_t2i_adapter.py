@@ -10,8 +10,7 @@ import torch
 from diffusers import StableDiffusionAdapterPipeline, T2IAdapter
 
 from baselines import TRANSLATORS
-from baselines.controlnet import t2i_adapter
-from baselines.diffusion import ControlledDiffusion
+from baselines.controlnet import ControlledDiffusion, t2i_adapter
 from baselines.method import Unsupported
 from tests.baselines.tiny_diffusion import BASE, SIDE, context, requests, write_adapter, write_base
 

@@ -11,8 +11,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from transformers import CLIPTokenizer
 
-from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion
-from baselines.stable_diffusion.ldm_names import unet_name, vae_name
+from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion, unet_name, vae_name
 from baselines.unified.methods import SamplerSettings
 from baselines.unified.sampling import ddim, decode, sample
 from editar.io.tensors import CheckpointError

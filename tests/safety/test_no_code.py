@@ -246,7 +246,7 @@ def test_torchscript_that_is_more_than_a_network_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["DiffusionPipeline", "utils", "no_such_class", ["mine", "Scheduler"], None])
 def test_a_scheduler_is_one_of_diffusers(name: Any, tmp_path: Path) -> None:
-    from baselines.diffusion import scheduler_of
+    from baselines.controlnet import scheduler_of
 
     folder = tmp_path / "scheduler"
     folder.mkdir()

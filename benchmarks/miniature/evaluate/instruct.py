@@ -19,8 +19,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from tqdm import tqdm
 
-from baselines.instruct.instructed import Instructed, InstructedDiffusion
-from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, Instructed, InstructedDiffusion
 from baselines.method import EditRequest, MethodContext
 from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_perception
