@@ -39,6 +39,7 @@ def test_the_workflow_is_bounded_and_pinned(workflow: dict[str, Any]) -> None:
     assert len(workflow["jobs"]["tests"]["strategy"]["matrix"]["python"]) == 2
 
 
+@pytest.mark.slow
 def test_a_small_run_scores_what_is_committed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The tolerances and their reasons are in reports/reproduction.py."""
     assert main(["--out", str(tmp_path)]) == 0, capsys.readouterr().out

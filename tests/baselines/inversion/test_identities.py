@@ -181,7 +181,14 @@ def test_pix2pix_zeros_regularisers_know_white_noise() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["prompt-to-prompt", "pnp-inversion", "null-text-inversion", "masactrl", "pix2pix-zero"]
+    "name",
+    [
+        "prompt-to-prompt",
+        "pnp-inversion",
+        pytest.param("null-text-inversion", marks=pytest.mark.slow),
+        "masactrl",
+        "pix2pix-zero",
+    ],
 )
 def test_a_result_does_not_depend_on_its_batch(methods, make_request: MakeRequest, name: str) -> None:
     requests = [

@@ -67,7 +67,9 @@ NULL_TEXT = ("null-text-inversion+p2p", NullTextInversion, NullTextSettings(step
     ("name", "kind", "settings", "tolerance"),
     [
         ("ddim+p2p", PromptToPrompt, PromptToPromptSettings(steps=STEPS), 1e-3),
-        ("directinversion+p2p", PnPInversion, PromptToPromptSettings(steps=STEPS), 1e-3),
+        pytest.param(
+            "directinversion+p2p", PnPInversion, PromptToPromptSettings(steps=STEPS), 1e-3, marks=pytest.mark.slow
+        ),
         pytest.param(*NULL_TEXT, marks=pytest.mark.slow),  # test_identities.py has its optimisation
     ],
 )
@@ -84,6 +86,7 @@ def test_masactrl(official, expected) -> None:
         assert distance(found[branch], expected["masactrl"][branch]) < 1e-3
 
 
+@pytest.mark.slow
 def test_pix2pix_zero(official) -> None:
     expected = load_file(PARITY / "pix2pix_zero_expected.safetensors")["pix2pix-zero"]
     uncaptioned = replace(official, suite="miniature")  # inverts with the source prompt, as the expected values do

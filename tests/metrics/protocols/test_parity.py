@@ -49,6 +49,7 @@ def score(weights: Path, photographs: Any, precision: str) -> Any:
     return scorer.score(photographs.sources, photographs.masks, photographs.prompts, edited)["simulated"]
 
 
+@pytest.mark.slow
 def test_float32_equals_the_official_evaluator(weights: Path, photographs: Any) -> None:
     scores = score(weights, photographs, "float32")
     for column in OFFICIAL_NAMES:
