@@ -22,7 +22,7 @@ import tyro
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from benchmarks.miniature import BUILD, WEIGHTS
-from benchmarks.miniature.train.clip_words import write_tokenizer
+from benchmarks.miniature.train.clip_words import TOKENIZER, clip_tokenizer
 from benchmarks.miniature.train.diffusion_networks import make_scheduler
 from benchmarks.miniature.train.diffusion_training import (
     CONTROLS,
@@ -38,7 +38,7 @@ from benchmarks.miniature.train.diffusion_training import (
     train_vae,
     validate,
 )
-from benchmarks.miniature.train.latents import load_tokenizer, make_pair_shards, make_shards
+from benchmarks.miniature.train.latents import make_pair_shards, make_shards
 from benchmarks.miniature.train.stages import Measured, check_stages, run_stages, save_curve, write_digests
 
 TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)
@@ -96,11 +96,12 @@ def main(arguments: Arguments, plan: Plan | None = None) -> None:
 def export(plan: Plan, folder: Path, out: Path) -> None:
     """Write the finished weights (float16) as diffusers folders, the training curves and the digests."""
     target = out / "diffusion"
+    tokenizer = {path.name: path.read_bytes() for path in TOKENIZER.iterdir()}  # it may lie where all is written
     base = load_text_to_image(plan, folder)
     pipeline = StableDiffusionPipeline(
         vae=load_vae(plan, folder).half(),
         text_encoder=base.text_encoder.half(),
-        tokenizer=load_tokenizer(folder / "tokenizer"),
+        tokenizer=clip_tokenizer(),
         unet=base.unet.half(),
         scheduler=make_scheduler(),
         safety_checker=None,
@@ -110,7 +111,9 @@ def export(plan: Plan, folder: Path, out: Path) -> None:
     pipeline.save_pretrained(target)
     _as_float32(target / "text_encoder")
     shutil.rmtree(target / "tokenizer")  # transformers writes another format than Stable Diffusion's folders have
-    write_tokenizer(target / "tokenizer")
+    (target / "tokenizer").mkdir()
+    for name, content in tokenizer.items():
+        (target / "tokenizer" / name).write_bytes(content)
     for stage in CONTROLS:
         load_control(plan, folder, stage).half().save_pretrained(target / stage)
     instruct = load_instruct(plan, folder).half()

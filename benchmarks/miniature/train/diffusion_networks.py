@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, T2IAdapter,
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from benchmarks.miniature.train.clip_words import END, LENGTH, START, unused_ids, vocabulary
+from benchmarks.miniature.train.clip_words import clip_tokenizer, unused_ids
 from benchmarks.miniature.world.scene import CELL, GRID, SIDE
 
 ADAPTER_CHANNELS = {"depth": 3, "canny": 1}  # of the condition, as the published T2I-Adapters have them
@@ -107,23 +107,23 @@ class TextToImage(nn.Module):
         )
         _close_branches(self.unet)
         nn.init.zeros_(self.unet.conv_out.weight)
-        ids = vocabulary()
+        tokenizer = clip_tokenizer()
         self.text_encoder = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=len(ids),
+                vocab_size=len(tokenizer),
                 hidden_size=config.text_width,
                 intermediate_size=4 * config.text_width,
                 num_hidden_layers=config.text_layers,
                 num_attention_heads=4,
-                max_position_embeddings=LENGTH,
-                bos_token_id=ids[START],
-                eos_token_id=ids[END],
-                pad_token_id=ids[END],
+                max_position_embeddings=tokenizer.model_max_length,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
             )
         )
 
     def read(self, words: Tensor) -> Tensor:
-        """Token ids (B, LENGTH) -> text features (B, LENGTH, text_width)."""
+        """Token ids (B, L) -> text features (B, L, text_width)."""
         return self.text_encoder(words).last_hidden_state
 
 
@@ -132,7 +132,7 @@ def silence_unknown_words(text_encoder: CLIPTextModel) -> None:
     """Make tokens that training never shows read as the padding, so that a prompt of unknown words alone, "worst
     quality" for example, is the empty prompt."""
     table = text_encoder.get_parameter("embeddings.token_embedding.weight")
-    table[unused_ids()] = table[vocabulary()[END]].clone()
+    table[unused_ids()] = table[clip_tokenizer().pad_token_id].clone()
 
 
 def make_controlnet(config: DiffusionConfig, unet: UNet2DConditionModel) -> ControlNetModel:

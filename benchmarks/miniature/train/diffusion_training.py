@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, ControlNetModel, T2IAdapter
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
+from benchmarks.miniature.train.clip_words import read_words
 from benchmarks.miniature.train.diffusion_networks import (
     ADAPTER_CHANNELS,
     DiffusionConfig,
@@ -38,12 +39,10 @@ from benchmarks.miniature.train.diffusion_networks import (
 from benchmarks.miniature.train.latents import (
     Encoded,
     Pairs,
-    load_tokenizer,
     make_pairs,
     make_shard,
     read_pairs,
     read_shards,
-    read_words,
     training_scenes,
 )
 from benchmarks.miniature.train.stages import settings, trained_weights
@@ -165,7 +164,7 @@ def _train(module: nn.Module, error: Callable[..., Tensor], plan: Plan, stage: s
     """`error(module, batch, timesteps, noise)` per image is what is minimised."""
     config, device = plan.training(stage), str(next(module.parameters()).device)
     data = read_shards(folder / "latents", plan.shards, task_of(stage))
-    no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
+    no_words = read_words([""]).to(device)
 
     def loss(module: nn.Module, batch: Encoded, step: int) -> dict[str, Tensor]:
         left_out = (torch.rand(len(batch.words), 1) < CAPTION_DROPOUT).to(device)
@@ -200,7 +199,7 @@ def train_instruct(plan: Plan, folder: Path, device: str) -> None:
     config = plan.training(INSTRUCT)
     model = make_instruct(load_text_to_image(plan, folder)).to(device)
     data = read_pairs(folder / "pairs", plan.pair_shards)
-    no_words = read_words(load_tokenizer(folder / "tokenizer"), [""]).to(device)
+    no_words = read_words([""]).to(device)
 
     def loss(model: TextToImage, batch: Pairs, step: int) -> dict[str, Tensor]:
         count = len(batch.words)
@@ -277,7 +276,7 @@ def validate(plan: Plan, folder: Path, stage: str, device: str = "cpu") -> dict[
         return {"psnr": _psnr(torch.cat([_restore(vae, part) for part in images.split(BATCH)]), images)}
     base = load_text_to_image(plan, folder).to(device)
     control = load_control(plan, folder, stage).to(device) if stage in CONTROLS else None
-    data = Encoded.join([make_shard(vae, load_tokenizer(folder / "tokenizer"), held_out)], maps=task_of(stage))
+    data = Encoded.join([make_shard(vae, held_out)], maps=task_of(stage))
     return _noise_errors(
         data.latents, lambda rows, *rest: noise_error(base, control, data.pick(rows, device), *rest), device
     )
@@ -289,7 +288,7 @@ def _instruct_error(plan: Plan, folder: Path, vae: AutoencoderKL, device: str) -
     each = math.ceil(plan.sample / (len(KINDS) - 1))
     by_type = held_out_edits({type_id: each for type_id in KINDS if type_id != "0"}, VALIDATION_SEED)
     edits = [edit for first in range(each) for edit in by_type[first::each]]  # all types at every noise level
-    pairs = make_pairs(vae, load_tokenizer(folder / "tokenizer"), [(edit.source, [edit]) for edit in edits])
+    pairs = make_pairs(vae, [(edit.source, [edit]) for edit in edits])
     data = Pairs.join([pairs])
     return _noise_errors(
         data.target, lambda rows, *rest: edit_noise_error(model, data.pick(rows, device), *rest), device

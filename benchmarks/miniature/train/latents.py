@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from transformers import CLIPTokenizer
 
-from benchmarks.miniature.train.clip_words import write_tokenizer
+from benchmarks.miniature.train.clip_words import read_words
 from benchmarks.miniature.train.shards import Rows, open_shards, write_missing
 from benchmarks.miniature.train.tokens import GENERAL, scenes_with_edits
 from benchmarks.miniature.world.edits import Edit, training_edits
@@ -27,7 +26,7 @@ MAP_CHANNELS = {"depth": 1, "canny": 1, "segmentation": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Rows):
-    """n scenes: latents (n, C, 8, 8), words (n, LENGTH), and the maps (n, channels, 64, 64) of one task or None.
+    """n scenes: latents (n, C, 8, 8), words (n, L), and the maps (n, channels, 64, 64) of one task or None.
 
     On file and in a shard they are float16, int16 and uint8; `pick` gives float32, int64 and float32 in [0, 1].
     """
@@ -44,17 +43,6 @@ def training_scenes(seed: int, step: int) -> Iterator[Scene]:
         yield edit.target if rng.random() < 0.5 else edit.source
 
 
-def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The world's CLIP tokenizer, whose files are written to `folder`."""
-    write_tokenizer(folder)
-    return CLIPTokenizer.from_pretrained(folder)
-
-
-def read_words(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Captions -> token ids (n, LENGTH), as the pipelines make them."""
-    return tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
 @torch.inference_mode()
 def encode(vae: AutoencoderKL, pictures: Sequence[np.ndarray]) -> Tensor:
     """uint8 pictures -> the means of their latents, (n, C, 8, 8) float32."""
@@ -62,11 +50,11 @@ def encode(vae: AutoencoderKL, pictures: Sequence[np.ndarray]) -> Tensor:
         return through(lambda images: vae.encode(images).latent_dist.mean.float(), pictures, vae.device)
 
 
-def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> dict[str, Any]:
+def make_shard(vae: AutoencoderKL, scenes: Sequence[Scene]) -> dict[str, Any]:
     """The arrays that a shard holds of `scenes`: latents, words and the maps of every task."""
     arrays: dict[str, Any] = {
         "latents": encode(vae, [render(scene) for scene in scenes]).half().numpy(),
-        "words": read_words(tokenizer, [caption(scene) for scene in scenes]).numpy().astype(np.int16),
+        "words": read_words([caption(scene) for scene in scenes]).numpy().astype(np.int16),
     }
     for task in TASKS:
         maps = np.stack([condition(scene, task)[..., : MAP_CHANNELS[task]] for scene in scenes])
@@ -76,10 +64,9 @@ def make_shard(vae: AutoencoderKL, tokenizer: CLIPTokenizer, scenes: Sequence[Sc
 
 def make_shards(vae: AutoencoderKL, folder: Path, count: int, scenes: int) -> None:
     """Write the missing ones of `count` shards of `scenes` training scenes."""
-    tokenizer = load_tokenizer(folder / "tokenizer")
 
     def make(index: int) -> dict[str, Any]:
-        return make_shard(vae, tokenizer, list(itertools.islice(training_scenes(SEED, index), scenes)))
+        return make_shard(vae, list(itertools.islice(training_scenes(SEED, index), scenes)))
 
     write_missing(folder, count, make)
 
@@ -94,7 +81,7 @@ def read_shards(folder: Path, count: int, task: str | None = None) -> Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Rows):
-    """n edits: latents of source and target (n, C, 8, 8), words of the instruction (n, LENGTH).
+    """n edits: latents of source and target (n, C, 8, 8), words of the instruction (n, L).
 
     On file and in a shard they are float16 and int16; `pick` gives float32 and int64.
     """
@@ -104,9 +91,7 @@ class Pairs(Rows):
     words: Tensor
 
 
-def make_pairs(
-    vae: AutoencoderKL, tokenizer: CLIPTokenizer, edited: Sequence[tuple[Scene, Sequence[Edit]]]
-) -> dict[str, np.ndarray]:
+def make_pairs(vae: AutoencoderKL, edited: Sequence[tuple[Scene, Sequence[Edit]]]) -> dict[str, np.ndarray]:
     """The arrays that a shard holds of scenes and their edits, whose pictures are encoded once each."""
     images: list[np.ndarray] = []
     sources: list[int] = []
@@ -116,18 +101,17 @@ def make_pairs(
         targets += range(len(images) + 1, len(images) + 1 + len(edits))
         images += [render(scene), *(render(edit.target) for edit in edits)]
     latents = encode(vae, images).half().numpy()
-    words = read_words(tokenizer, [edit.instruction for _, edits in edited for edit in edits])
+    words = read_words([edit.instruction for _, edits in edited for edit in edits])
     return {"source": latents[sources], "target": latents[targets], "words": words.numpy().astype(np.int16)}
 
 
 def make_pair_shards(vae: AutoencoderKL, folder: Path, count: int, scenes: int) -> None:
     """Write the missing ones of `count` shards of `scenes` scenes and their edits, in EditAR's mixture of edit types
     and none of them held out."""
-    tokenizer = load_tokenizer(folder / "tokenizer")
 
     def make(index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((PAIRS_SEED, index))
-        return make_pairs(vae, tokenizer, list(scenes_with_edits(rng, GENERAL, scenes)))
+        return make_pairs(vae, list(scenes_with_edits(rng, GENERAL, scenes)))
 
     write_missing(folder, count, make)
 

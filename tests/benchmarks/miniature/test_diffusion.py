@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.miniature.build_diffusion import STAGES, Arguments, main
-from benchmarks.miniature.train.clip_words import LENGTH, write_tokenizer
+from benchmarks.miniature.train.clip_words import clip_tokenizer
 from benchmarks.miniature.train.diffusion_networks import (
     DiffusionConfig,
     TextToImage,
@@ -48,6 +48,7 @@ from benchmarks.miniature.world.render import condition, render
 from benchmarks.miniature.world.scene import VOCABULARY, Scene, Thing, caption
 from editar.training.loop import TrainConfig
 
+LENGTH = 40  # tokens of a text
 SIZES = DiffusionConfig(
     vae_widths=(4, 4, 4, 8),
     latent_channels=8,
@@ -183,9 +184,8 @@ def test_a_stage_whose_base_is_not_finished_says_what_to_do(built, tmp_path):
         replace(arguments, stages=("paint",))
 
 
-def test_every_word_is_one_token_and_the_longest_caption_fits(tmp_path):
-    write_tokenizer(tmp_path)
-    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+def test_every_word_is_one_token_and_the_longest_caption_fits():
+    tokenizer = clip_tokenizer()
     ids = {word: tokenizer(word).input_ids for word in VOCABULARY}
     assert all(len(each) == 3 for each in ids.values()), ids  # between start and end
     assert len({each[1] for each in ids.values()}) == len(VOCABULARY)
