@@ -40,15 +40,6 @@ class NullTextSettings(PromptToPromptSettings):
             raise ValueError(f"at_once is {self.at_once}; it must be at least 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class NullText:
-    """Of B images. embeddings: (steps, B, tokens, dim). errors: (steps, B), the mean squared distance of the
-    reconstruction's latents from the trajectory after each step."""
-
-    embeddings: Tensor
-    errors: Tensor
-
-
 class NullTextInversion(PromptToPrompt):
     card = card("Null-text Inversion", "arXiv 2211.09794")
 
@@ -67,25 +58,23 @@ class NullTextInversion(PromptToPrompt):
         prompts = [request.source_prompt for request in requests]
         size = self.config.at_once
         found = [
-            self.optimise(trajectory[:, start : start + size], prompts[start : start + size]).embeddings
+            self.optimise(trajectory[:, start : start + size], prompts[start : start + size])
             for start in range(0, len(prompts), size)
         ]
         return torch.cat(found, dim=1).unbind(0)
 
-    def optimise(self, trajectory: Tensor, prompts: Sequence[str]) -> NullText:
-        """For B images: trajectory (steps + 1, B, C, h, w), clean to noisy."""
+    def optimise(self, trajectory: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The embeddings (steps, B, tokens, dim) for B images; trajectory (steps + 1, B, C, h, w), clean to noisy."""
         prompted, embedding = self.model.embed(prompts), self.model.embed([""] * len(prompts))
-        latents, embeddings, errors = trajectory[-1], [], []
+        latents, embeddings = trajectory[-1], []
         for step, timestep in enumerate(self.schedule.timesteps):
-            wanted = trajectory[-2 - step]
             with torch.no_grad():
                 given = self.model.noise(latents, timestep, prompted)
-            embedding = self._fit(embedding, latents, given, wanted, step)
+            embedding = self._fit(embedding, latents, given, trajectory[-2 - step], step)
             with torch.no_grad():
                 latents = self._step(embedding, latents, given, timestep)
             embeddings.append(embedding)
-            errors.append(_distances(latents, wanted))
-        return NullText(embeddings=torch.stack(embeddings), errors=torch.stack(errors))
+        return torch.stack(embeddings)
 
     @torch.enable_grad()
     def _fit(self, start: Tensor, latents: Tensor, given: Tensor, wanted: Tensor, step: int) -> Tensor:
@@ -95,7 +84,7 @@ class NullTextInversion(PromptToPrompt):
         fitted, unfinished = start.clone(), torch.arange(len(start), device=start.device)
         for _ in range(config.inner_steps):
             reached = self._step(embedding, latents, given, self.schedule.timesteps[step])
-            distances = _distances(reached, wanted)
+            distances = (reached - wanted).square().mean((1, 2, 3))
             optimizer.zero_grad()
             distances.sum().backward()  # Adam works number by number: no image sees the others
             optimizer.step()
@@ -111,8 +100,3 @@ class NullTextInversion(PromptToPrompt):
         without = self.model.noise(latents, timestep, embedding)
         noise = without + self.config.guidance * (given - without)
         return self.schedule.move(latents, noise, timestep, timestep - self.schedule.stride)
-
-
-def _distances(latents: Tensor, wanted: Tensor) -> Tensor:
-    """(B, C, h, w) twice -> the mean squared distances (B,)."""
-    return (latents - wanted).square().mean((1, 2, 3))

@@ -50,8 +50,11 @@ def same(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> bool:
     return bool((one - other).norm() <= tolerance * other.norm())
 
 
-def plain(method: InversionMethod, noisy: Tensor, prompts: Sequence[str]) -> list[Tensor]:
-    """The latents of guided sampling after each step, with diffusers' own attention."""
+def plain(
+    method: InversionMethod, noisy: Tensor, prompts: Sequence[str], unconditional: Sequence[Tensor] = ()
+) -> list[Tensor]:
+    """The latents of guided sampling after each step, with diffusers' own attention. unconditional: of each step, by
+    default the empty prompt's."""
     seen: list[Tensor] = []
 
     def after_step(step: int, latents: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def plain(method: InversionMethod, noisy: Tensor, prompts: Sequence[str]) -> lis
         return latents
 
     sample(
-        method.model, method.schedule, noisy, [method.model.embed([""] * len(prompts))] * STEPS,
+        method.model, method.schedule, noisy, unconditional or [method.model.embed([""] * len(prompts))] * STEPS,
         method.model.embed(prompts), method.config.guidance, after_step,
     )  # fmt: skip
     return seen
@@ -134,9 +137,14 @@ def test_null_text_brings_every_step_nearer_to_the_trajectory(methods, make_requ
     method = methods["null-text-inversion"]
     request = make_request()
     trajectory = method.trajectories([request])
-    reconstruction = plain(method, trajectory[-1], [request.source_prompt])
-    before = torch.stack([(at - trajectory[-2 - step]).pow(2).mean() for step, at in enumerate(reconstruction)])
-    after = method.optimise(trajectory, [request.source_prompt]).errors[:, 0]
+    prompts = [request.source_prompt]
+    before, after = (
+        torch.stack([(at - wanted).pow(2).mean() for at, wanted in zip(latents, trajectory.flip(0)[1:], strict=True)])
+        for latents in (
+            plain(method, trajectory[-1], prompts),
+            plain(method, trajectory[-1], prompts, method.optimise(trajectory, prompts).unbind(0)),
+        )
+    )
     assert (after < before).all() and (before > 1e-5).all()
     source, _ = method.latents([request])
     assert same((source - trajectory[0]).pow(2).mean(), after[-1], 1e-2)  # what is sampled is what was fitted
