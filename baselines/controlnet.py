@@ -8,14 +8,15 @@ ControlNet++ was tuned to control_seg.
 T2I-Adapter is a small network that reads the condition once, before sampling, and adds to the encoder's features. It is
 published for depth (three channels) and canny (one), and sampled with the base's own scheduler, PNDM.
 
-The rows differ in data alone: `Control` says which networks there are and how they are sampled. The published settings
+The rows differ in data alone, that of controlnet.toml: which networks there are and how they are sampled. The settings
 are those of ControlNet++'s evaluation (liming-ai/ControlNet_Plus_Plus, eval/eval.py), which has all these rows. Its
 images depend on the number of GPUs and on resuming, since all come from one seed; here each has its own.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ class Control:
     pipeline: str
     role: str
     channels: str
-    scheduler: str | None
     steps: int
-    guidance: float = 7.5
+    guidance: float
+    scheduler: str | None = None
 
 
 class ControlledDiffusion:
@@ -181,58 +182,16 @@ def scheduler_of(base: Path) -> Any:
     return kind.from_pretrained(path.parent)
 
 
-CONTROLNET = Control(
-    card=MethodCard(
-        kind="control", published_as="ControlNet", citation="arXiv 2302.05543", licence="CreativeML OpenRAIL-M"
-    ),
-    networks={
-        "paper": {
-            "depth": ASSETS["control_v11f1p_sd15_depth"],
-            "canny": ASSETS["control_v11p_sd15_canny"],
-            "segmentation": ASSETS["control_v11p_sd15_seg"],
-        },
-        "miniature": {
-            "depth": ASSETS["diffusion/controlnet-depth"],
-            "canny": ASSETS["diffusion/controlnet-canny"],
-            "segmentation": ASSETS["diffusion/controlnet-segmentation"],
-        },
-    },
-    network="ControlNetModel",
-    pipeline="StableDiffusionControlNetPipeline",
-    role="controlnet",
-    channels="conditioning_channels",
-    scheduler="UniPCMultistepScheduler",
-    steps=20,
-)
-CONTROLNET_PLUS_PLUS = replace(
-    CONTROLNET,
-    card=MethodCard(kind="control", published_as="ControlNet++", citation="arXiv 2404.07987", licence="MIT"),
-    networks={
-        "paper": {
-            "depth": ASSETS["reward_controlnet/checkpoints/depth/controlnet"],
-            "canny": ASSETS["reward_controlnet/checkpoints/canny/controlnet"],
-            "segmentation": ASSETS["reward_controlnet/checkpoints/cocostuff/reward_5k"],
-        },
-    },
-)
-T2I_ADAPTER = Control(
-    card=MethodCard(kind="control", published_as="T2I-Adapter", citation="arXiv 2302.08453", licence="Apache-2.0"),
-    networks={
-        "paper": {"depth": ASSETS["t2iadapter_depth_sd15v2"], "canny": ASSETS["t2iadapter_canny_sd15v2"]},
-        "miniature": {
-            "depth": ASSETS["diffusion/t2i-adapter-depth"],
-            "canny": ASSETS["diffusion/t2i-adapter-canny"],
-        },
-    },
-    network="T2IAdapter",
-    pipeline="StableDiffusionAdapterPipeline",
-    role="adapter",
-    channels="in_channels",
-    scheduler=None,
-    steps=50,
-)
+def _control(card: Mapping[str, Any], networks: Mapping[str, Mapping[str, str]], **options: Any) -> Control:
+    """A row of controlnet.toml, where networks are named as in assets.toml."""
+    assets = {suite: {task: ASSETS[name] for task, name in tasks.items()} for suite, tasks in networks.items()}
+    return Control(card=MethodCard(kind="control", **card), networks=assets, **options)
 
 
+ROWS = {
+    name: _control(**row) for name, row in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()
+}
+CONTROLNET, CONTROLNET_PLUS_PLUS, T2I_ADAPTER = ROWS.values()
 controlnet = partial(ControlledDiffusion, control=CONTROLNET)
 controlnet_plus_plus = partial(ControlledDiffusion, control=CONTROLNET_PLUS_PLUS)
 t2i_adapter = partial(ControlledDiffusion, control=T2I_ADAPTER)

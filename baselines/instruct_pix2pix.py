@@ -6,9 +6,11 @@ from it. Of the ports to diffusers, vinesmsuic/magicbrush-jul7 is not made from 
 magicbrush-ema, that is), and timbrooks/instruct-pix2pix leaves it open.
 """
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -169,49 +171,25 @@ class InstructedDiffusion:
         return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
-# The settings of PnPInversion's run_editing_instructpix2pix.py.
-INSTRUCT_PIX2PIX = Instructed(
-    card=MethodCard(kind="feed-forward", published_as="InstructPix2Pix", citation="arXiv 2211.09800", licence="MIT"),
-    checkpoint=ASSETS["instruct-pix2pix/instruct-pix2pix-00-22000.ckpt"],
-    averaged=True,
-    port=ASSETS["instruct-pix2pix"],
-    miniature=ASSETS["diffusion/instruct-pix2pix"],
-    steps=50,
-    by_text=7.5,
-    by_image=1.5,
-    guidance="instruct-pix2pix",
-)
+def _instructed(card: Mapping[str, Any], checkpoint: str, port: str, miniature: str, **options: Any) -> Instructed:
+    """A row of instruct_pix2pix.toml, where files are named as in assets.toml."""
+    return Instructed(
+        card=MethodCard(kind="feed-forward", **card),
+        checkpoint=ASSETS[checkpoint],
+        port=ASSETS[port],
+        miniature=ASSETS[miniature],
+        **options,
+    )
+
+
+ROWS = {
+    name: _instructed(**row)
+    for name, row in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")).items()
+}
+INSTRUCT_PIX2PIX, MAGICBRUSH, INSTRUCT_DIFFUSION = ROWS.values()
 # Chosen by benchmarks/miniature/evaluate/instruct.py, on other edits than the tables': at 7.5 the background keeps 4 dB
 # less, and fewer instructions are followed.
 MINIATURE_INSTRUCT_PIX2PIX = replace(INSTRUCT_PIX2PIX, by_text=3.0)
-MAGICBRUSH = replace(
-    INSTRUCT_PIX2PIX,
-    card=MethodCard(
-        kind="feed-forward",
-        published_as="MagicBrush",
-        citation="arXiv 2306.10012",
-        licence="CreativeML OpenRAIL-M",
-    ),
-    checkpoint=ASSETS["InstructPix2Pix-MagicBrush/MagicBrush-epoch-52-step-4999.ckpt"],
-    port=ASSETS["magicbrush-jul7"],
-    steps=100,
-)
-# The settings of PnPInversion's run_editing_instructdiffusion.py.
-INSTRUCT_DIFFUSION = replace(
-    INSTRUCT_PIX2PIX,
-    card=MethodCard(
-        kind="feed-forward",
-        published_as="InstructDiffusion",
-        citation="arXiv 2309.03895",
-        licence="MIT, and Stable Diffusion's",
-    ),
-    checkpoint=ASSETS["v1-5-pruned-emaonly-adaption-task.ckpt"],
-    averaged=False,
-    port=ASSETS["instruct-diffusion"],
-    by_text=5.0,
-    by_image=1.25,
-    guidance="instruct-diffusion",
-)
 
 
 def instruct_pix2pix(context: MethodContext, dtype: str = "float32") -> InstructedDiffusion:
