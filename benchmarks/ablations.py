@@ -15,7 +15,7 @@ from typing import Any, Literal
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import MethodContext
-from benchmarks.cli import Methods, RunArguments, default_device, merge_runs, open_runs, run_command
+from benchmarks.cli import Methods, RunArguments, default_device, run_command, run_methods
 from benchmarks.datasets.piebench import PieBench, read_piebench
 from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import (
@@ -30,7 +30,6 @@ from benchmarks.miniature.train.distillation import (
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.embedded import ensure_written, held_out_edits, sample_ids, write_piebench
 from benchmarks.runs.edit_benchmark import EditBenchmark
-from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.fid import write_fid_of_edits
 from benchmarks.runs.results import write_results
 from benchmarks.runs.schema import Dataset
@@ -146,11 +145,7 @@ def _run(
     name = f"ablation-{args.axis}"
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
-    runs = open_runs(args, name, SUITE.name, benchmark, facts, methods, device, methods)
-    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
-        share.generate(benchmark, methods)
-        share.score(benchmark)
-    return merge_runs(args, runs, benchmark, sample_ids, share.worked)
+    return run_methods(args, name, SUITE.name, benchmark, facts, methods, device, sample_ids, methods)
 
 
 if __name__ == "__main__":

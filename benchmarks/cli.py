@@ -18,7 +18,7 @@ import tyro
 from baselines.external import External, Recipe, read_recipe
 from baselines.method import MethodContext, Requirements, Unsupported
 from benchmarks.datasets.finished_images import FinishedImages
-from benchmarks.runs.execute import Benchmark, Shard
+from benchmarks.runs.execute import Benchmark, Shard, Share
 from benchmarks.runs.generate import AnyMethod
 from benchmarks.runs.manifest import new_manifest
 from benchmarks.runs.schema import LAST, Dataset
@@ -238,7 +238,7 @@ def build_methods(
     return methods
 
 
-def open_runs(
+def run_methods(
     args: RunArguments,
     name: str,
     suite: str,
@@ -246,9 +246,14 @@ def open_runs(
     dataset: Dataset,
     methods: Methods,
     device: str,
+    sample_ids: Sequence[str],
     order: Iterable[str] = (),
-) -> dict[str, RunDirectory]:
-    """The run directory of each method, in --out/<suite>/<name>/. order: the registry's, and so that of tables."""
+) -> list[RunDirectory]:
+    """Makes and scores what is missing in the run directories of the methods, which are --out/<suite>/<name>/<method>/.
+
+    order: the registry's, and so that of tables. Returns the runs, finished; none where another process renders the
+    table: one that has samples left, or the first one where none had any.
+    """
     positions = {method: position for position, method in enumerate(order)}
     runs = {}
     for row, build in methods.items():
@@ -266,22 +271,17 @@ def open_runs(
             seed=args.seed,
             device=device,
         )
-        folder = args.out / suite / name / row
-        runs[row] = RunDirectory(folder, manifest, benchmark.columns, fresh=args.fresh)
-    return runs
-
-
-def merge_runs(
-    args: RunArguments, runs: Mapping[str, RunDirectory], benchmark: Benchmark, sample_ids: Sequence[str], worked: bool
-) -> list[RunDirectory]:
-    """The runs, finished; none where another process renders the table: one that has samples left, or the first one
-    where none had any. worked: whether this process had some."""
+        runs[row] = RunDirectory(args.out / suite / name / row, manifest, benchmark.columns, fresh=args.fresh)
+    shard = Shard.parse(args.shard)
+    with Share(runs, sample_ids, batch_size=args.batch_size, shard=shard) as share:
+        share.generate(benchmark, methods)
+        share.score(benchmark)
     merged = [run.merge(sample_ids, benchmark.facts, allow_missing=args.allow_partial) for run in runs.values()]
     report_failures(runs.values())
     if not all(merged):
         print("other processes have samples left; the last one, or the next start, renders the table", file=sys.stderr)
         return []
-    if not worked and Shard.parse(args.shard).index:
+    if not share.worked and shard.index:
         print("nothing is left to do; process 0, or a start without --shard, renders the table", file=sys.stderr)
         return []
     return list(runs.values())

@@ -18,15 +18,13 @@ from benchmarks.cli import (
     build_methods,
     choose_methods,
     default_device,
-    merge_runs,
-    open_runs,
     run_command,
+    run_methods,
 )
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.edit_benchmark import EditBenchmark
-from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.suites import SUITES, Suite
@@ -91,12 +89,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     networks = suite.backbones(args.weights, device, args.precision, args.clip)
     benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device)
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
-    runs = open_runs(args, NAME, suite.name, benchmark, facts, methods, device, METHODS)
-    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
-        share.generate(benchmark, methods)
-        share.score(benchmark)
-
-    merged = merge_runs(args, runs, benchmark, sample_ids, share.worked)
+    merged = run_methods(args, NAME, suite.name, benchmark, facts, methods, device, sample_ids, METHODS)
     if not merged:
         return []
     edits = [run for run in merged if run.card.kind != "reference"] or merged

@@ -21,15 +21,13 @@ from benchmarks.cli import (
     build_methods,
     choose_methods,
     default_device,
-    merge_runs,
-    open_runs,
     run_command,
+    run_methods,
 )
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.dry_run import show_plan
-from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
@@ -104,12 +102,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     published = args.fid_reference and reference_of_statistics(args.fid_reference, networks.features, args.weights)
     benchmark = TranslationBenchmark(dataset, protocol, networks, args.seed, device)
     facts = Dataset(name=dataset.source.name, digest=dataset.digest, records=len(dataset.records))
-    runs = open_runs(args, name, suite.name, benchmark, facts, methods, device, TRANSLATORS)
-    with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard.parse(args.shard)) as share:
-        share.generate(benchmark, methods)
-        share.score(benchmark)
-
-    merged = merge_runs(args, runs, benchmark, sample_ids, share.worked)
+    merged = run_methods(args, name, suite.name, benchmark, facts, methods, device, sample_ids, TRANSLATORS)
     if not merged:
         return []
     draws = {sample_id: each["draw"] for sample_id, each in benchmark.facts.items()}

@@ -27,13 +27,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.method import EditRequest, MethodCard
-from benchmarks.cli import BenchmarkArguments, Methods, merge_runs, open_runs
+from benchmarks.cli import BenchmarkArguments, Methods, run_methods
 from benchmarks.datasets.piebench import EDIT_TYPES, IMAGES, MAPPING, read_piebench
 from benchmarks.runs import memory
 from benchmarks.runs.edit_benchmark import EditBenchmark
-from benchmarks.runs.execute import Shard, Share
 from benchmarks.runs.schema import Dataset, read_manifest
-from benchmarks.runs.store import RunDirectory
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table
 from metrics.networks.backbones import Backbones
 from reports.tables.piebench import render
@@ -102,13 +100,7 @@ def go(settings: ScaleSpeed, data: Path) -> dict[str, dict[str, float]]:
     sample_ids = [record.sample_id for record in dataset.records]
     facts = Dataset(name="noise", digest=dataset.digest, records=len(dataset.records))
 
-    def start() -> list[RunDirectory]:
-        runs = open_runs(args, BENCHMARK, "synthetic", benchmark, facts, methods, "cpu")
-        with Share(runs, sample_ids, batch_size=args.batch_size, shard=Shard()) as share:
-            share.generate(benchmark, methods)
-            share.score(benchmark)
-        return merge_runs(args, runs, benchmark, sample_ids, share.worked)
-
+    start = partial(run_methods, args, BENCHMARK, "synthetic", benchmark, facts, methods, "cpu", sample_ids)
     with step(steps, "make and score"):
         runs = start()
     # Each method's part forgot the peak before it; what came after the last, scoring and merging, is the step's own.

@@ -8,12 +8,17 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from reports.tables.model import Block, Column, Mark, Row, Table, number, scale_and_direction
+from reports.tables.model import Block, Mark, Row, Table, number, scale_and_direction
 from reports.tables.statistics import Estimate
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FORMULA = ("=", "+", "-", "@")  # how one begins
 LATEX_ESCAPES = {
@@ -147,53 +152,13 @@ def to_latex(table: Table) -> str:
     if len(table.blocks) > 1 and sum(len(block.rows) + 1 for block in table.blocks) > PAGE_ROWS:
         pages = (replace(table, blocks=(block,), caption=f"{block.label}: {table.caption}") for block in table.blocks)
         return "\n".join(map(to_latex, pages))
-    head = ["Method", "Kind", *map(_latex_title, table.columns), "n"]
-    rows = []
-    for block in table.blocks:
-        rows.append(rf"\midrule \multicolumn{{{len(head)}}}{{l}}{{\emph{{{latex_text(block.label)}}}}} \\")
-        for row, cells in LATEX.rows(table, block):
-            texts = (_stacked(mean, " ".join(more)) for mean, more in cells)
-            rows.append(" & ".join([latex_text(row.label), latex_text(row.kind), *texts, row.samples]) + r" \\")
-    caption = latex_text(" ".join([table.caption, *table.notes]))
-    return "\n".join(
-        [
-            r"\begin{table*}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # shrinks only
-            rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
-            "",
-        ]
-    )
+    caption = " ".join([table.caption, *table.notes])
+    return _template("table.tex.jinja").render(table=table, caption=caption, rows=LATEX.rows)
 
 
 def latex_document(names: Sequence[str]) -> str:
     r"""A document that shows the tables of the files `names`, and the packages that they need."""
-    inputs = "\n".join(rf"\input{{{name}}}" for name in names)
-    return (
-        "\\documentclass[10pt]{article}\n"
-        "\\usepackage[landscape,margin=1.5cm]{geometry}\n"
-        "\\usepackage[T1]{fontenc}\n"
-        "\\usepackage{booktabs,graphicx}\n"
-        "\\setlength{\\belowcaptionskip}{6pt}\n"
-        f"\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
-    )
-
-
-def _latex_title(column: Column) -> str:
-    power = rf" $\times 10^{{{column.power}}}$" if column.power else ""
-    title = rf"{latex_text(column.title)}{power} $\{'uparrow' if column.higher_is_better else 'downarrow'}$"
-    return _stacked(title, f"({latex_text(column.network)})" if column.network else "")
-
-
-def _stacked(upper: str, lower: str) -> str:
-    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{upper} \\ \scriptsize {lower}\end{{tabular}}" if lower else upper
+    return _template("document.tex.jinja").render(names=names)
 
 
 def to_csv(tables: Sequence[Table]) -> str:
@@ -229,12 +194,23 @@ def _rounded(value: float | None) -> float | None:
 
 def to_html(tables: Sequence[Table], name: str, pages: Sequence[str], plots: Sequence[str]) -> str:
     """The page `name`.html. pages: names of those beside it. plots: names of those there, each a .png and a .pdf."""
+    title = tables[0].caption.partition(".")[0]
+    return _template("page.html").render(
+        title=title, tables=tables, name=name, pages=pages, plots=plots, rows=HTML.rows
+    )
+
+
+@cache
+def _template(name: str) -> "Template":
+    """Of this folder. Its filter `text` escapes; in LaTeX, where braces and % are common, tags are << >> and <% %>."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
-    )  # escapes: text
-    environment.filters |= {"text": html_text, "scale": scale_and_direction}
-    template = environment.get_template("page.html")
-    title = tables[0].caption.partition(".")[0]
-    return template.render(title=title, tables=tables, name=name, pages=pages, plots=plots, rows=HTML.rows)
+    latex = {
+        **{"block_start_string": "<%", "block_end_string": "%>", "keep_trailing_newline": True},
+        **{"variable_start_string": "<<", "variable_end_string": ">>"},
+        **{"comment_start_string": "<#", "comment_end_string": "#>"},
+    }
+    options: dict[str, Any] = latex if ".tex" in name else {}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, **options)
+    environment.filters |= {"text": latex_text if options else html_text, "scale": scale_and_direction}
+    return environment.get_template(name)

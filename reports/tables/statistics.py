@@ -1,10 +1,11 @@
 """Means with bootstrap intervals, and tests of differences. Samples that share a source image are resampled together,
 never one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,12 +47,14 @@ def mean_interval(
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = SEED,
+    test: bool = False,
 ) -> Estimate:
     """Mean of the values that are defined (not NaN), with a percentile interval of the cluster bootstrap.
 
     `values` and `clusters` are (n,). A replicate draws as many clusters as there are, with replacement, and takes the
     mean of all their values, so a cluster weighs by its number of values. Fewer than two clusters, or an infinite value
-    (the PSNR of two equal images), give no interval. The order of the values has no influence.
+    (the PSNR of two equal images), give no interval. The order of the values has no influence. test: give the p-value
+    too, see `p_value`.
     """
     x, groups = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if x.ndim != 1 or x.shape != groups.shape:
@@ -60,41 +63,50 @@ def mean_interval(
     x, groups = x[defined], groups[defined]
     if not len(x):
         return Estimate(mean=None, n=0)
-    if not np.isfinite(x).all():
-        signs = {float(sign) for sign in np.sign(x[np.isinf(x)])}  # +inf and -inf together have no mean
-        return Estimate(mean=float("inf") * signs.pop() if len(signs) == 1 else None, n=len(x))
-    mean = float(x.mean())
-    means = _replicates(x, groups, replicates, seed)
-    if means is None:
-        return Estimate(mean=mean, n=len(x))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean=mean, low=float(low), high=float(high), n=len(x))
-
-
-def _replicates(values: np.ndarray, groups: np.ndarray, replicates: int, seed: int) -> np.ndarray | None:
-    """Means of bootstrap replicates (R,) as `mean_interval` describes them, None of fewer than two clusters."""
+    with np.errstate(invalid="ignore"):
+        mean = float(x.mean())
+    if not np.isfinite(mean):
+        return Estimate(mean=None if np.isnan(mean) else mean, n=len(x))  # +inf and -inf together have no mean
     names, member = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        return None
-    totals = np.stack([np.bincount(member, weights=values), np.bincount(member)], axis=1)
-    sums, sizes = (times(len(names), replicates, seed) @ totals).T
-    return sums / sizes
+    totals = np.stack([np.bincount(member, weights=x), np.bincount(member)], axis=1)
+
+    def means(chosen: np.ndarray) -> np.ndarray:
+        sums, sizes = (chosen @ totals).T
+        return sums / sizes
+
+    return _bootstrapped(
+        Estimate(mean=mean, n=len(x)), means, len(names), level=level, replicates=replicates, seed=seed, test=test
+    )
 
 
-def paired_difference(
-    first: pd.Series, second: pd.Series, clusters: pd.Series, *, test: bool = False, seed: int = SEED
+def _bootstrapped(
+    estimate: Estimate,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    clusters: int,
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    test: bool = False,
 ) -> Estimate:
+    """With a percentile interval, and a p-value if `test`; as it is where there are fewer than two clusters.
+
+    statistic: from how often each replicate draws each cluster (R, K) to its values (R,).
+    """
+    if clusters < 2:
+        return estimate
+    values = statistic(times(clusters, TEST_REPLICATES if test else replicates, seed))
+    low, high = np.nanquantile(values[:replicates], [(1 - level) / 2, (1 + level) / 2])
+    return replace(estimate, low=float(low), high=float(high), p=p_value(values) if test else None)
+
+
+def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, *, test: bool = False) -> Estimate:
     """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id.
 
     test: give the p-value too, see `p_value`.
     """
     difference = (first - second).dropna()
-    groups = clusters.loc[difference.index]
-    estimate = mean_interval(difference, groups, seed=seed)
-    if not test or estimate.low is None:
-        return estimate
-    means = _replicates(difference.to_numpy(), groups.to_numpy(), TEST_REPLICATES, seed)
-    return estimate if means is None else replace(estimate, p=p_value(means))
+    return mean_interval(difference, clusters.loc[difference.index], test=test)
 
 
 def p_value(replicates: np.ndarray) -> float:
@@ -149,13 +161,7 @@ def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVE
 
 
 def mean_iou_interval(
-    counts: np.ndarray,
-    draws: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    level: float = LEVEL,
-    replicates: int = REPLICATES,
-    seed: int = SEED,
+    counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike, *, replicates: int = REPLICATES
 ) -> Estimate:
     """Mean IoU of all images together, with a percentile interval of the cluster bootstrap.
 
@@ -163,39 +169,30 @@ def mean_iou_interval(
     class is that of all pixels; the mean is over the classes that occur, then over the draws. draws, clusters: (n,). A
     replicate draws clusters as in `mean_interval`, and takes the mean IoU of their images.
     """
-    if not len(counts):
-        return Estimate(mean=None, n=0)
     sums = _by_cluster(counts, draws, clusters)
-    here = len(sums[0])
-    mean = float(_mean_iou(sums, np.ones((1, here)))[0])
-    if here < 2 or np.isnan(mean):
-        return Estimate(mean=None if np.isnan(mean) else mean, n=len(counts))
-    low, high = np.nanquantile(_mean_iou(sums, times(here, replicates, seed)), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean=mean, low=float(low), high=float(high), n=len(counts))
+    return _of_all_images(lambda chosen: _mean_iou(sums, chosen), counts, clusters, replicates=replicates)
 
 
-def mean_iou_difference(
-    first: np.ndarray, second: np.ndarray, draws: ArrayLike, clusters: ArrayLike, *, seed: int = SEED
-) -> Estimate:
+def mean_iou_difference(first: np.ndarray, second: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> Estimate:
     """Mean IoU of `first` minus that of `second`, counts as in `mean_iou_interval` of the same images in their order.
 
     Interval and p-value are of replicates that draw the same clusters for both.
     """
-    if not len(first):
+    one, other = (_by_cluster(counts, draws, clusters) for counts in (first, second))
+    return _of_all_images(lambda chosen: _mean_iou(one, chosen) - _mean_iou(other, chosen), first, clusters, test=True)
+
+
+def _of_all_images(
+    statistic: Callable[[np.ndarray], np.ndarray], counts: np.ndarray, clusters: ArrayLike, **how: Any
+) -> Estimate:
+    """None where no class occurs. statistic, how: see `_bootstrapped`."""
+    if not len(counts):
         return Estimate(mean=None, n=0)
-    both = [_by_cluster(counts, draws, clusters) for counts in (first, second)]
-    here = len(both[0][0])
-
-    def difference(chosen: np.ndarray) -> np.ndarray:
-        one, other = (_mean_iou(sums, chosen) for sums in both)
-        return one - other
-
-    mean = float(difference(np.ones((1, here)))[0])
-    if here < 2 or np.isnan(mean):
-        return Estimate(mean=None if np.isnan(mean) else mean, n=len(first))
-    replicates = difference(times(here, TEST_REPLICATES, seed))
-    low, high = np.nanquantile(replicates[:REPLICATES], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean=mean, low=float(low), high=float(high), n=len(first), p=p_value(replicates))
+    number = len(np.unique(np.asarray(clusters)))
+    mean = float(statistic(np.ones((1, number)))[0])
+    if np.isnan(mean):
+        return Estimate(mean=None, n=len(counts))
+    return _bootstrapped(Estimate(mean=mean, n=len(counts)), statistic, number, **how)
 
 
 def _by_cluster(counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> list[np.ndarray]:
@@ -213,11 +210,13 @@ def _by_cluster(counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> li
 def _mean_iou(sums: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
     """(R,) of each draw's sums by cluster (K, 3, C), each cluster taken as often as `chosen` (R, K) says; NaN where no
     class occurs."""
-    means = []
-    for by_cluster in sums:
-        both, predicted, labelled = np.moveaxis(np.tensordot(chosen, by_cluster, 1), 1, 0)
-        union = predicted + labelled - both
-        iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
-        present = (union > 0).sum(1)
-        means.append(np.divide(iou.sum(1), present, out=np.full(len(iou), np.nan), where=present > 0))
-    return np.mean(means, axis=0)
+    return np.mean([mean_iou(np.tensordot(chosen, by_cluster, 1)) for by_cluster in sums], axis=0)
+
+
+def mean_iou(counts: np.ndarray) -> np.ndarray:
+    """(n,) of counts (n, 3, C), float, as in `mean_iou_interval`: over the classes that occur, NaN where none does."""
+    both, predicted, labelled = np.moveaxis(counts, 1, 0)
+    union = predicted + labelled - both
+    iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    present = (union > 0).sum(1)
+    return np.divide(iou.sum(1), present, out=np.full(len(iou), np.nan), where=present > 0)

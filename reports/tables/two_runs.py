@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reports.benchmark import known_benchmark
@@ -15,7 +14,7 @@ from reports.tables import translation
 from reports.tables.comparison import with_networks
 from reports.tables.format import markdown_table, markdown_text
 from reports.tables.model import Column, number
-from reports.tables.statistics import LEVEL, REPLICATES, Estimate, paired_difference
+from reports.tables.statistics import LEVEL, REPLICATES, Estimate, mean_iou, paired_difference
 
 MOVED = 10  # samples shown of a column
 LONGEST = 80  # characters of a setting
@@ -121,11 +120,7 @@ def _has(run: Run, column: Column) -> bool:
 def _scores(run: Run, column: Column) -> pd.Series:
     if column.key != IMAGE_IOU.key:
         return run.samples[column.key].astype("float64")
-    both, predicted, labelled = np.moveaxis(translation.class_counts(run, run.samples.index), 1, 0)
-    union = predicted + labelled - both
-    found = union.sum(1) > 0
-    means = np.divide(both, union, out=np.zeros_like(both), where=union > 0).sum(1)[found] / (union > 0).sum(1)[found]
-    return pd.Series(means, run.samples.index[found])
+    return pd.Series(mean_iou(translation.class_counts(run, run.samples.index)), run.samples.index)
 
 
 def _numbers(pair: Pair, columns: Sequence[str], prompts: Mapping[str, str]) -> Iterator[str]:
