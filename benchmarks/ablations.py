@@ -54,11 +54,6 @@ class Arguments(RunArguments):
     """guidance: a sweep of its strength. distillation: small models, trained with either teacher and with none."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, evaluate, "benchmarks.ablations", arguments)
-
-
 def evaluate(args: Arguments, plan: Plan = PLAN, held_out: Mapping[str, int] = HELD_OUT) -> list[Path]:
     """The whole job; returns the rendered files, none while other shards have work left.
 
@@ -147,6 +142,8 @@ def _run(
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
     return run_methods(args, name, SUITE.name, benchmark, facts, methods, device, sample_ids, methods)
 
+
+main = partial(run_command, Arguments, evaluate, "benchmarks.ablations")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -132,7 +132,7 @@ def default_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None) -> int:
+def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code. An error that the user can fix becomes one message and code 2."""
     try:
         with terminable():

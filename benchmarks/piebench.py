@@ -5,7 +5,7 @@ holds already is not done again, so starting a second time only renders.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,11 +50,6 @@ class Arguments(BenchmarkArguments):
     clip: str | None = None
     """Another CLIP for the scores: openai/ViT-L-14 (the paper suite's own), TAG/ARCHITECTURE of open_clip's models such
     as laion2b_s32b_b79k/ViT-H-14, or a folder in open_clip's format."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, evaluate, "benchmarks.piebench", arguments)
 
 
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
@@ -103,6 +98,8 @@ def edits_in(folder: Path, names: Mapping[str, str], side: int) -> FinishedImage
     inner = folder / IMAGES
     return FinishedImages(inner if inner.is_dir() else folder, names, side, PANELS)
 
+
+main = partial(run_command, Arguments, evaluate, "benchmarks.piebench")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ only renders.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -66,11 +65,6 @@ class Arguments(BenchmarkArguments):
             raise ValueError(f"--protocol is {self.protocol!r}; it must be one of {', '.join(PROTOCOLS)}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, evaluate, "benchmarks.translation", arguments)
-
-
 def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     """The whole job; returns the rendered files, none while other shards have work left and of a dry run.
 
@@ -114,6 +108,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     sheet = partial(write_sheet, benchmark.view, merged, firsts, SHEET_ROWS, title=title)
     return write_results(args, suite.name, name, merged, sheet)
 
+
+main = partial(run_command, Arguments, evaluate, "benchmarks.translation")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ import tyro
 
 from reports.benchmark import render
 from reports.committed import place_tables
-from reports.gallery.write import read_group, with_pages, write_gallery
+from reports.gallery.write import read_benchmark_runs, with_pages, write_gallery
 from reports.runs import ReportError, find_runs
 
 RUNS = Path("runs")
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in render_all(settings):
             print(path)
         if settings.gallery:
-            groups = [read_group(run_dirs) for run_dirs in with_pages(find_runs(settings.runs))]
-            print(write_gallery(groups, settings.gallery))
+            benchmarks = [read_benchmark_runs(run_dirs) for run_dirs in with_pages(find_runs(settings.runs))]
+            print(write_gallery(benchmarks, settings.gallery))
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -50,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def render_all(settings: Settings) -> list[Path]:
     """Render each benchmark of each suite that is found; with `out`, all of one benchmark into that folder."""
-    groups: dict[tuple[str, str], list[Path]] = {}
+    run_dirs_of: dict[tuple[str, str], list[Path]] = {}
     for (suite, benchmark), run_dirs in find_runs(settings.runs).items():
-        groups.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
+        run_dirs_of.setdefault(("" if settings.out else suite, benchmark), []).extend(run_dirs)
     written = []
-    for (suite, benchmark), run_dirs in groups.items():
+    for (suite, benchmark), run_dirs in run_dirs_of.items():
         place = place_tables(run_dirs, settings.out or Path("reports") / suite, RUNS / "reports" / suite)
         if place.message:
             print(place.message, file=sys.stderr)

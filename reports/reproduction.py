@@ -9,11 +9,12 @@ MOVED of the samples of such a method may be beyond the tolerances.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.runs import ReportError, Run, read_run
+import pandas as pd
+
+from reports.runs import ReportError, read_run
 
 TOLERANCES = {
     "structure_distance": 2e-5,
@@ -73,13 +74,16 @@ def reproduction(run_dir: Path, summary: Path) -> Reproduction:
             )
     if strange := sorted(set(run.attempted.index) - set(committed.samples.index)):
         raise ReportError(f"{summary} has no sample {strange[0]}, which {run_dir} has")
-    columns = [column for column in TOLERANCES if column in committed.attempted.columns]
-    largest = dict.fromkeys(columns, 0.0)
-    outside: dict[str, str] = {}
-    for sample_id, column, deviation in _deviations(run, committed, columns):
-        largest[column] = max(largest[column], deviation)
-        if deviation > _tolerance(run, column):
-            outside[sample_id] = "; ".join(filter(None, [outside.get(sample_id), f"{column} by {deviation:.3g}"]))
+    tolerances = {column: limit for column, limit in TOLERANCES.items() if column in committed.attempted.columns}
+    if run.manifest.benchmark == "translation-canny":
+        tolerances["ssim"] = EDGES_SSIM
+    here = run.samples[[*tolerances]].astype("float64")
+    there = committed.samples[[*tolerances]].astype("float64").loc[here.index]
+    deviations = (here - there).abs().fillna(0.0).mask(here.isna() != there.isna(), math.inf)
+    outside = {
+        str(name): "; ".join(f"{column} by {value:.3g}" for column, value in row.items() if value > tolerances[column])
+        for name, row in deviations[(deviations > pd.Series(tolerances)).any(axis=1)].to_dict("index").items()
+    }
     outside |= {str(name): "it failed" for name in set(run.attempted.index) - set(run.samples.index)}
     same = run.samples["image_sha256"] == committed.samples["image_sha256"].reindex(run.samples.index)
     return Reproduction(
@@ -87,26 +91,7 @@ def reproduction(run_dir: Path, summary: Path) -> Reproduction:
         benchmark=run.manifest.benchmark,
         samples=len(run.attempted),
         images=int(same.sum()),
-        largest=largest,
+        largest=deviations.max().fillna(0.0).to_dict(),
         outside=outside,
         allowed=math.floor(MOVED * len(run.attempted)) if run.method in DRAWN else 0,
     )
-
-
-def _deviations(run: Run, committed: Run, columns: list[str]) -> Iterator[tuple[str, str, float]]:
-    """Sample, column and absolute deviation; infinite where one of the two is undefined and the other is not."""
-    for sample_id in run.samples.index:
-        for column in columns:
-            here, there = (_value(each.samples.loc[sample_id, column]) for each in (run, committed))
-            one_is_undefined = math.isnan(here) != math.isnan(there)
-            deviation = math.inf if one_is_undefined else 0.0 if math.isnan(here) else abs(here - there)
-            yield str(sample_id), column, deviation
-
-
-def _value(score: float | None) -> float:
-    return math.nan if score is None else float(score)
-
-
-def _tolerance(run: Run, column: str) -> float:
-    edges = column == "ssim" and run.manifest.benchmark == "translation-canny"
-    return EDGES_SSIM if edges else TOLERANCES[column]

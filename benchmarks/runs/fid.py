@@ -6,7 +6,8 @@ never written, so that no folder can mix them up.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -71,9 +72,8 @@ def write_fid(
     draws: by sample id. kid_of: with them KID is taken too. Raises RunError for a file that isn't the image that was
     made.
     """
-    done = done_samples(run)
-    generated = listed_digest(str(sample.image_sha256) for sample in done.values())
-    if is_known(run, network, generated, real.digest, kid=kid_of is not None):
+    done, new = to_measure(run, network, real.digest)
+    if is_known(run, new, kid=kid_of is not None):
         return
     by_draw: dict[str, list[Path]] = {}
     for name, sample in done.items():
@@ -82,46 +82,27 @@ def write_fid(
             raise RunError(f"{image} isn't the image that was made; delete it, and the next start makes it again")
         by_draw.setdefault(draws[name], []).append(image)
     scores = {draw: score_draw(files, network, real, kid_of) for draw, files in sorted(by_draw.items())}
-    replace_fid(
-        run,
-        Fid(
-            network=facts_of(network),
-            generated=generated,
-            reference=real.digest,
-            reference_images=real.statistics.images,
-            dimension=network.dimension,
-            images=len(done),
-            draws=scores,
-            fid=mean_of_draws([score.fid for score in scores.values()]),
-            reference_file=real.file,
-            kid=mean_of_draws([score.kid for score in scores.values()]),
-        ),
+    new = replace(
+        new,
+        reference_images=real.statistics.images,
+        draws=scores,
+        fid=mean_of_draws([score.fid for score in scores.values()]),
+        reference_file=real.file,
+        kid=mean_of_draws([score.kid for score in scores.values()]),
     )
+    replace_fid(run, new)
 
 
 def write_fid_of_edits(run: RunDirectory, truths: Mapping[str, Path], network: FeatureBackbone) -> None:
     """Writes fid.json, unless there is one of these very images. truths: the true result of each sample."""
-    done = done_samples(run)
-    generated_digest = listed_digest(str(sample.image_sha256) for sample in done.values())
-    reference_digest = images_digest([truths[name] for name in done])
-    if is_known(run, network, generated_digest, reference_digest):
+    done, new = to_measure(run, network, images_digest([truths[name] for name in done_samples(run)]))
+    if is_known(run, new):
         return
     for name in done:
         run.read_image(name)  # refuses one that isn't the image that was scored
     generated = features_of_files([run.image_path(name) for name in done], network)
     distance, left_out = paired_jackknife(generated, features_of_files([truths[name] for name in done], network))
-    replace_fid(
-        run,
-        Fid(
-            network=facts_of(network),
-            generated=generated_digest,
-            reference=reference_digest,
-            images=len(done),
-            dimension=network.dimension,
-            fid=distance,
-            left_out=dict(zip(done, left_out, strict=True)),
-        ),
-    )
+    replace_fid(run, replace(new, fid=distance, left_out=dict(zip(done, left_out, strict=True))))
 
 
 def score_draw(files: list[Path], network: FeatureBackbone, real: FidReference, kid_of: RealImages | None) -> FidOfDraw:
@@ -150,12 +131,22 @@ def done_samples(run: RunDirectory) -> dict[str, Sample]:
     return {name: sample for name, sample in sorted(run.samples.items()) if sample.status == "done"}
 
 
-def listed_digest(digests: Iterable[str]) -> str:
-    """What `images_digest` gives for the files of these digests."""
-    return list_digest(sorted(digests))
+def to_measure(run: RunDirectory, network: FeatureBackbone, reference: str) -> tuple[dict[str, Sample], Fid]:
+    """The samples that are done, and their FID without its value. reference: the digest of the other side."""
+    done = done_samples(run)
+    digests = sorted(str(sample.image_sha256) for sample in done.values())  # as `images_digest` of their files
+    new = Fid(
+        network=facts_of(network),
+        generated=list_digest(digests),
+        reference=reference,
+        images=len(done),
+        dimension=network.dimension,
+        fid=None,
+    )
+    return done, new
 
 
-def is_known(run: RunDirectory, network: FeatureBackbone, generated: str, reference: str, *, kid: bool = False) -> bool:
+def is_known(run: RunDirectory, new: Fid, *, kid: bool = False) -> bool:
     """Whether the run's fid.json is of these images and this network, and has KID if it is asked for. One that can't be
     read is made again."""
     try:
@@ -164,7 +155,7 @@ def is_known(run: RunDirectory, network: FeatureBackbone, generated: str, refere
         return False
     if known is None or (kid and known.kid is None):
         return False
-    return (known.network, known.generated, known.reference) == (facts_of(network), generated, reference)
+    return (known.network, known.generated, known.reference) == (new.network, new.generated, new.reference)
 
 
 def replace_fid(run: RunDirectory, content: Fid) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from benchmarks.speed.decode_cost import (
     STEP,
-    Bandwidth,
     bandwidth,
     decoding_peak,
     deviation,
@@ -126,7 +125,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
     return {
         "sequence": [config.image_tokens, config.text_length, config.image_tokens],
         "positions": places,
-        "bandwidths": [asdict(measured) for measured in bandwidths],
+        "bandwidths": bandwidths,
         "ways": ways,
         "deviations": deviations,
         "growth": growth,
@@ -239,7 +238,7 @@ def mean_bytes(model: EditARTransformer, places: list[int]) -> float:
 
 def at_places(
     timed: dict[str, Callable[[int, int], float]], places: list[int], settings: DecodeSpeed, device: torch.device
-) -> tuple[dict[str, dict[str, Any]], list[Bandwidth]]:
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
     """Seconds a token of each way, by position the median of the rounds, and the memory's bandwidth beside it.
 
     timed: from a position and a number of tokens to seconds a token.

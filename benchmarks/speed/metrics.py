@@ -151,19 +151,13 @@ def _our_way(weights: Path, precision: str, work: Workload) -> Callable[[], Valu
 def deviations(reference: Values, other: Values) -> dict[str, dict[str, float]]:
     """Per column, over all images and methods: the largest absolute difference, the difference of the means, and
     both as shares of the reference's mean."""
-    result = {}
-    for column in PIE_BENCH_COLUMNS:
-        a, b = ([row[column] for rows in values.values() for row in rows] for values in (reference, other))
-        largest = max(abs(x - y) for x, y in zip(a, b, strict=True))
-        mean = abs(statistics.mean(b) - statistics.mean(a))
-        scale = abs(statistics.mean(a)) or math.nan
-        result[column] = {
-            "largest": largest,
-            "of_the_mean": mean,
-            "largest_relative": largest / scale,
-            "of_the_mean_relative": mean / scale,
-        }
-    return result
+    from pandas import DataFrame
+
+    a, b = (DataFrame([row for rows in values.values() for row in rows]) for values in (reference, other))
+    means = [frame.mean(skipna=False) for frame in (a, b)]
+    moved = DataFrame({"largest": (b - a).abs().max(skipna=False), "of_the_mean": (means[1] - means[0]).abs()})
+    relative = {f"{name}_relative": moved[name] / means[0].abs().replace(0, math.nan) for name in moved}
+    return moved.assign(**relative).loc[list(PIE_BENCH_COLUMNS)].to_dict("index")
 
 
 def report(figures: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """`python -m benchmarks.compare RUN_A RUN_B`: what differs between two runs, in settings and in numbers."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -33,11 +34,6 @@ class Arguments:
     """Write the Markdown into this file, too."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, write_comparison, "benchmarks.compare", arguments)
-
-
 def write_comparison(args: Arguments) -> None:
     prompts = read_prompts(read_run(args.run_a), args.data)
     text = compare(args.run_a, args.run_b, columns=args.column, prompts=prompts)
@@ -60,6 +56,8 @@ def read_prompts(run: Run, data: Path | None) -> Mapping[str, str]:
             return {}
         raise
 
+
+main = partial(run_command, Arguments, write_comparison, "benchmarks.compare")
 
 if __name__ == "__main__":
     sys.exit(main())

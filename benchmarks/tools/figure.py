@@ -5,16 +5,16 @@ several benchmarks, the three translations say, become blocks of one figure.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from benchmarks.cli import run_command
-from benchmarks.tools.run_data import read_groups
-from reports.gallery.write import Group
+from benchmarks.tools.run_data import read_benchmarks
+from reports.gallery.write import BenchmarkRuns
 from reports.sheets.figure import write_figure
 from reports.sheets.pictures import sheet_block
 from reports.sheets.sheet import SheetBlock
@@ -43,35 +43,32 @@ class Arguments:
             raise ValueError("--ids is empty; name the samples to draw")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, make_figure, "benchmarks.figure", arguments)
-
-
 def make_figure(args: Arguments) -> list[Path]:
     """Writes the figure; returns its files. Raises ValueError for samples and methods that no run has."""
-    groups = read_groups(args.runs, args.data)
+    benchmarks = read_benchmarks(args.runs, args.data)
     for flag, names, known in (
-        ("--ids", args.ids, {each for group in groups for each in group.sample_ids}),
-        ("--methods", args.methods, {label for group in groups for label in group.labels}),
+        ("--ids", args.ids, {each for benchmark in benchmarks for each in benchmark.sample_ids}),
+        ("--methods", args.methods, {label for benchmark in benchmarks for label in benchmark.labels}),
     ):
         if absent := next((name for name in names if name not in known), None):
             listed = sorted(known)
             few = ", ".join(listed if len(listed) < 20 else [*listed[:3], "...", listed[-1]])
             raise ValueError(f"{flag}: the runs have no {absent!r}; they have {few}")
-    blocks = [block for group in groups if (block := _block(group, args)).rows]
+    blocks = [block for benchmark in benchmarks if (block := _block(benchmark, args)).rows]
     files = write_figure(blocks, args.out.with_suffix("") if args.out.suffix in (".png", ".pdf") else args.out)
     print("\n".join(f"written: {path}" for path in files))
     return files
 
 
-def _block(group: Group, args: Arguments) -> SheetBlock:
-    assert group.view is not None
-    runs = dict(zip(group.labels, group.runs, strict=True))
-    chosen = {label: runs[label] for label in args.methods or group.labels if label in runs}
-    known = [name for name in args.ids if name in group.sample_ids]
-    return sheet_block(chosen, {name: group.view(name) for name in known}, with_ids=False)
+def _block(benchmark: BenchmarkRuns, args: Arguments) -> SheetBlock:
+    assert benchmark.view is not None
+    runs = dict(zip(benchmark.labels, benchmark.runs, strict=True))
+    chosen = {label: runs[label] for label in args.methods or benchmark.labels if label in runs}
+    known = [name for name in args.ids if name in benchmark.sample_ids]
+    return sheet_block(chosen, {name: benchmark.view(name) for name in known}, with_ids=False)
 
+
+main = partial(run_command, Arguments, make_figure, "benchmarks.figure")
 
 if __name__ == "__main__":
     sys.exit(main())

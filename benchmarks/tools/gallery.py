@@ -1,15 +1,15 @@
 """The gallery of any runs, as one static page: `python -m benchmarks.gallery runs/miniature --out gallery`."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from benchmarks.cli import run_command
-from benchmarks.tools.run_data import read_groups
+from benchmarks.tools.run_data import read_benchmarks
 from reports.gallery.write import write_gallery
 
 
@@ -28,17 +28,14 @@ class Arguments:
     """Folders of the data sets that the runs were made of, if they are not embedded."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    return run_command(Arguments, make_gallery, "benchmarks.gallery", arguments)
-
-
 def make_gallery(args: Arguments) -> Path:
     """Writes the gallery; returns its page."""
-    page = write_gallery(read_groups(args.runs, args.data), args.out)
+    page = write_gallery(read_benchmarks(args.runs, args.data), args.out)
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB, pictures beside it)")
     return page
 
+
+main = partial(run_command, Arguments, make_gallery, "benchmarks.gallery")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """The data sets that finished runs were made of, found again: for galleries, figures and comparisons."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.datasets.faults import DatasetError
@@ -11,7 +11,7 @@ from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.runs.edit_benchmark import view_edit
 from benchmarks.runs.translation_benchmark import view_translation
 from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite
-from reports.gallery.write import Group, read_group, with_pages
+from reports.gallery.write import BenchmarkRuns, read_benchmark_runs, with_pages
 from reports.runs import Run, find_runs
 from reports.sheets.pictures import SampleView
 
@@ -27,13 +27,13 @@ class RunData:
     view: Callable[[str], SampleView]
 
 
-def read_groups(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[Group]:
+def read_benchmarks(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[BenchmarkRuns]:
     """The runs at or below `roots`, by suite and benchmark, with the data sets that they were made of.
 
     data: see `find_data`. Raises ReportError for runs that don't belong together, and what `find_data` raises.
     """
-    groups = [read_group(run_dirs) for run_dirs in with_pages(find_runs(roots))]
-    return [Group(runs=group.runs, view=find_data(group.runs[0], data).view) for group in groups]
+    found = [read_benchmark_runs(run_dirs) for run_dirs in with_pages(find_runs(roots))]
+    return [replace(each, view=find_data(each.runs[0], data).view) for each in found]
 
 
 def find_data(run: Run, data: Sequence[Path] = ()) -> RunData:

@@ -1,5 +1,6 @@
 """The pictures of a gallery: WebP files, as they are where they are small, else compressed and with a thumbnail."""
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.runs.schema import SAMPLE_ID
 from reports.runs import ReportError, Run
 from reports.sheets.pictures import SampleView, read_picture
 
@@ -23,8 +25,6 @@ MASK = "input-mask"
 MASK_SIDE = 512  # at least, so that its outline is a fine line
 OUTLINE = 3  # pixels
 MASK_COLOUR, MASK_INSIDE = (255, 0, 128), 50  # RGB, and alpha within the outline
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,62 +52,56 @@ class _Sample:
     masked: bool = False
 
 
-class GalleryFiles:
-    """folder: of one group of runs, new."""
+def write_pictures(
+    folder: Path,
+    runs: Sequence[Run],
+    labels: Sequence[str],
+    sample_ids: Sequence[str],
+    view: Callable[[str], SampleView] | None,
+) -> Written:
+    """Writes what the data set shows and what the runs made, sample by sample in as many threads as processors.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: of these runs, new.
+    """
+    if bad := next((name for name in sample_ids if not SAMPLE_ID.fullmatch(name)), None):
+        raise ReportError(f"sample id {bad!r} can't be the name of a file; use letters, digits, '-', '_' and '.'")
+    folders = _distinct([file_name(label) for label in labels])
 
-    def write(
-        self,
-        runs: Sequence[Run],
-        labels: Sequence[str],
-        sample_ids: Sequence[str],
-        view: Callable[[str], SampleView] | None,
-    ) -> Written:
-        """Writes what the data set shows and what the runs made, sample by sample in as many threads as processors."""
-        if bad := next((name for name in sample_ids if not _SAFE_ID.fullmatch(name)), None):
-            raise ReportError(f"sample id {bad!r} can't be the name of a file; use letters, digits, '-', '_' and '.'")
-        folders = _distinct([file_name(label) for label in labels])
-
-        def one(sample_id: str) -> _Sample:
-            known = view(sample_id) if view else None
-            if known is not None:
-                self._save_inputs(known, sample_id)
-            made = []
-            for run, folder in zip(runs, folders, strict=True):
-                picture = read_picture(run, sample_id)
-                if isinstance(picture, Image.Image):
-                    self._save(picture, folder, sample_id)
-                made.append(picture if isinstance(picture, str) else picture.width)
-            if known is None:
-                return _Sample(made=made)
-            return _Sample(made=made, texts=known.texts, titles=tuple(known.pictures), masked=known.mask is not None)
-
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            rows = pool.map(one, sample_ids)
-            bar = tqdm(rows, "gallery", len(sample_ids), unit="sample", leave=False, delay=2, mininterval=1)
-            return _written(folders, list(bar))
-
-    def _save_inputs(self, known: SampleView, sample_id: str) -> None:
+    def one(sample_id: str) -> _Sample:
+        made: list[str | int] = []
+        for run, column in zip(runs, folders, strict=True):
+            picture = read_picture(run, sample_id)
+            if isinstance(picture, Image.Image):
+                _save(picture, folder, column, sample_id)
+            made.append(picture if isinstance(picture, str) else picture.width)
+        if view is None:
+            return _Sample(made=made)
+        known = view(sample_id)
         for title, picture in known.pictures.items():
-            self._save(picture, _input_folder(title), sample_id)
+            _save(picture, folder, _input_folder(title), sample_id)
         if known.mask is not None:
-            self._write(overlay(known.mask), "full", MASK, sample_id, **LOSSLESS)
+            _write(overlay(known.mask), folder / "full" / MASK, sample_id, **LOSSLESS)
+        return _Sample(made=made, texts=known.texts, titles=tuple(known.pictures), masked=known.mask is not None)
 
-    def _save(self, picture: Image.Image, column: str, sample_id: str) -> None:
-        if picture.width <= SMALL:
-            self._write(picture, "full", column, sample_id, **LOSSLESS)
-            return
-        self._write(picture, "full", column, sample_id, quality=FULL_QUALITY)
-        height = round(SMALL * picture.height / picture.width)
-        thumbnail = picture.resize((SMALL, height), Image.Resampling.LANCZOS)
-        self._write(thumbnail, "small", column, sample_id, quality=SMALL_QUALITY)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        samples = pool.map(one, sample_ids)
+        bar = tqdm(samples, "gallery", len(sample_ids), unit="sample", leave=False, delay=2, mininterval=1)
+        return _written(folders, list(bar))
 
-    def _write(self, picture: Image.Image, size: str, column: str, sample_id: str, **options: Any) -> None:
-        path = self.folder / size / column / f"{sample_id}.webp"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="WEBP", **options)
+
+def _save(picture: Image.Image, folder: Path, column: str, sample_id: str) -> None:
+    if picture.width <= SMALL:
+        _write(picture, folder / "full" / column, sample_id, **LOSSLESS)
+        return
+    _write(picture, folder / "full" / column, sample_id, quality=FULL_QUALITY)
+    height = round(SMALL * picture.height / picture.width)
+    thumbnail = picture.resize((SMALL, height), Image.Resampling.LANCZOS)
+    _write(thumbnail, folder / "small" / column, sample_id, quality=SMALL_QUALITY)
+
+
+def _write(picture: Image.Image, folder: Path, sample_id: str, **options: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.save(folder / f"{sample_id}.webp", format="WEBP", **options)
 
 
 def file_name(text: str) -> str:
@@ -133,11 +127,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Equal names get a number."""
     found: list[str] = []
     for name in names:
-        number, candidate = 1, name
-        while candidate in found:
-            number += 1
-            candidate = f"{name}-{number}"
-        found.append(candidate)
+        candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        found.append(next(each for each in candidates if each not in found))
     return found
 
 

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from benchmarks.runs.schema import Manifest
 from editar.io.atomic import write_text
 from reports.benchmark import BENCHMARKS, known_benchmark
-from reports.gallery.files import FILES, GalleryFiles, file_name
+from reports.gallery.files import FILES, file_name, write_pictures
 from reports.runs import ReportError, Run, read_run, read_runs
 from reports.sheets.pictures import SampleView
 from reports.tables import piebench
@@ -37,7 +37,7 @@ GENERATOR = "EditAR Bench gallery"  # how an earlier gallery is told from other 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class BenchmarkRuns:
     """Runs of one benchmark of one suite, which may be unfinished.
 
     view: from a sample id to what the data set shows of it; None where there is no data set at hand, then the gallery
@@ -52,12 +52,12 @@ class Group:
         return self.runs[0].manifest
 
     @property
-    def benchmark(self) -> str:
+    def name(self) -> str:
         return self.manifest.benchmark
 
     @property
     def key(self) -> str:
-        return file_name(f"{self.manifest.suite}-{self.benchmark}")
+        return file_name(f"{self.manifest.suite}-{self.name}")
 
     @cached_property
     def sample_ids(self) -> list[str]:
@@ -88,7 +88,7 @@ class Group:
 def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
     """Of runs by suite and benchmark, those that a gallery can show; the others are said to be left out.
 
-    All of them where it can show none, for `read_group` to say why.
+    All of them where it can show none, for `read_benchmark_runs` to say why.
     """
     known = {key: run_dirs for key, run_dirs in found.items() if key[1] in BENCHMARKS}
     for _, benchmark in found.keys() - known.keys() if known else ():
@@ -96,21 +96,20 @@ def with_pages(found: Mapping[tuple[str, str], list[Path]]) -> list[list[Path]]:
     return list((known or found).values())
 
 
-def read_group(run_dirs: Sequence[Path], view: Callable[[str], SampleView] | None = None) -> Group:
+def read_benchmark_runs(run_dirs: Sequence[Path], view: Callable[[str], SampleView] | None = None) -> BenchmarkRuns:
     """The runs, checked to belong together. Raises ReportError for those that don't and for unknown benchmarks."""
     run_dirs = list({path.resolve(): path for path in run_dirs}.values())  # one that is named twice is one
-    benchmark = read_run(run_dirs[0]).manifest.benchmark
-    known = known_benchmark(benchmark, run_dirs[0])
+    known = known_benchmark(read_run(run_dirs[0]).manifest.benchmark, run_dirs[0])
     columns = [column.key for column in known.columns]
     runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
     runs.sort(key=lambda run: run.manifest.position)
     for run in runs:
         if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
             raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")
-    return Group(runs=runs, view=view)
+    return BenchmarkRuns(runs=runs, view=view)
 
 
-def write_gallery(groups: Sequence[Group], out: Path) -> Path:
+def write_gallery(benchmarks: Sequence[BenchmarkRuns], out: Path) -> Path:
     """Writes the page and its pictures into the folder `out`; returns the page.
 
     An earlier gallery there is replaced, whatever else lies there stays. Raises ReportError where another page would be
@@ -121,7 +120,7 @@ def write_gallery(groups: Sequence[Group], out: Path) -> Path:
         raise ReportError(f"{page} is no gallery and would be overwritten; give --out another folder")
     shutil.rmtree(out / FILES, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    content = {"files": FILES, "digits": DIGITS, "groups": [_content(group, out) for group in groups]}
+    content = {"files": FILES, "digits": DIGITS, "groups": [_content(each, out) for each in benchmarks]}
     return write_text(page, _html(content))
 
 
@@ -158,38 +157,40 @@ def _digest(text: str) -> str:
     return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _content(group: Group, out: Path) -> dict[str, Any]:
-    """What the page knows of a group. Scores are in display units, null where undefined; lists go by column, method,
-    sample; reasons for what is missing go by method and sample."""
-    columns = with_networks(group.runs[0], BENCHMARKS[group.benchmark].columns)
-    written = GalleryFiles(out / FILES / group.key).write(group.runs, group.labels, group.sample_ids, group.view)
-    types, names = _types(group)
+def _content(benchmark: BenchmarkRuns, out: Path) -> dict[str, Any]:
+    """What the page knows of a benchmark. Scores are in display units, null where undefined; lists go by column,
+    method, sample; reasons for what is missing go by method and sample."""
+    columns = with_networks(benchmark.runs[0], BENCHMARKS[benchmark.name].columns)
+    written = write_pictures(
+        out / FILES / benchmark.key, benchmark.runs, benchmark.labels, benchmark.sample_ids, benchmark.view
+    )
+    types, names = _types(benchmark)
     methods = [
         {"label": label, "folder": folder, "reference": run.is_reference, "note": _note(run)}
-        for run, label, folder in zip(group.runs, group.labels, written.folders, strict=True)
+        for run, label, folder in zip(benchmark.runs, benchmark.labels, written.folders, strict=True)
     ]
     return {
-        "key": group.key,
-        "title": BENCHMARKS[group.benchmark].title,
-        "suite": group.manifest.suite,
-        "facts": _facts(group),
+        "key": benchmark.key,
+        "title": BENCHMARKS[benchmark.name].title,
+        "suite": benchmark.manifest.suite,
+        "facts": _facts(benchmark),
         "side": written.side,
         "small": written.small,
         "inputs": written.inputs,
         "mask": written.mask,
         "methods": methods,
-        "baseline": next((n for n, run in enumerate(group.runs) if run.method == piebench.BASELINE), 0),
+        "baseline": next((n for n, run in enumerate(benchmark.runs) if run.method == piebench.BASELINE), 0),
         "columns": [
             {"key": c.key, "title": _scaled(c.title, c), "full": _scaled(c.full_title, c), "higher": c.higher_is_better}
             for c in columns
         ],
-        "ids": group.sample_ids,
+        "ids": benchmark.sample_ids,
         "types": types,
         "type": names,
         "labels": list(written.texts),
         "texts": list(written.texts.values()),
-        "scores": [[_scores(run, column, group.sample_ids) for run in group.runs] for column in columns],
-        **_missing(group, columns, written.errors),
+        "scores": [[_scores(run, column, benchmark.sample_ids) for run in benchmark.runs] for column in columns],
+        **_missing(benchmark, columns, written.errors),
     }
 
 
@@ -198,10 +199,10 @@ def _scaled(title: str, column: Column) -> str:
     return f"{title}{scale}\u00a0{direction}"
 
 
-def _facts(group: Group) -> str:
-    manifest = group.manifest
+def _facts(benchmark: BenchmarkRuns) -> str:
+    manifest = benchmark.manifest
     return (
-        f"{manifest.protocol} · {len(group.sample_ids)} samples · "
+        f"{manifest.protocol} · {len(benchmark.sample_ids)} samples · "
         f"seed {manifest.seed} · data {manifest.dataset.digest[:12]}"
     )
 
@@ -214,12 +215,12 @@ def _note(run: Run) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _types(group: Group) -> tuple[list[int], list[str]]:
+def _types(benchmark: BenchmarkRuns) -> tuple[list[int], list[str]]:
     """The edit type of each sample as an index into the types' names; nothing of a benchmark that has none."""
-    if "edit_type_name" not in BENCHMARKS[group.benchmark].facts:
+    if "edit_type_name" not in BENCHMARKS[benchmark.name].facts:
         return [], []
-    known = pd.concat([run.attempted[["edit_type", "edit_type_name"]] for run in group.runs])
-    known = known[~known.index.duplicated()].loc[group.sample_ids]
+    known = pd.concat([run.attempted[["edit_type", "edit_type_name"]] for run in benchmark.runs])
+    known = known[~known.index.duplicated()].loc[benchmark.sample_ids]
     names = list(dict.fromkeys(known.sort_values("edit_type", kind="stable")["edit_type_name"]))
     return [names.index(name) for name in known["edit_type_name"]], names
 
@@ -229,12 +230,12 @@ def _scores(run: Run, column: Column, sample_ids: Sequence[str]) -> list[float |
     return [None if pd.isna(value) else float(value) for value in values]
 
 
-def _missing(group: Group, columns: Sequence[Column], errors: Sequence[dict[int, str]]) -> dict[str, Any]:
+def _missing(benchmark: BenchmarkRuns, columns: Sequence[Column], errors: Sequence[dict[int, str]]) -> dict[str, Any]:
     """reasons: texts, each once. errors: why there is no picture. undefined: why scores are missing, by column too."""
     reasons: dict[str, int] = {}
-    places = {sample_id: number for number, sample_id in enumerate(group.sample_ids)}
-    undefined: list[list[dict[int, int]]] = [[{} for _ in group.runs] for _ in columns]
-    for m, run in enumerate(group.runs):
+    places = {sample_id: number for number, sample_id in enumerate(benchmark.sample_ids)}
+    undefined: list[list[dict[int, int]]] = [[{} for _ in benchmark.runs] for _ in columns]
+    for m, run in enumerate(benchmark.runs):
         for sample_id, text in run.samples["undefined"].dropna().items():
             known = json.loads(text)
             for c, column in enumerate(columns):

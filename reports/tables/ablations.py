@@ -1,9 +1,8 @@
 """The ablations' tables and plots: the sweep of guidance, and models trained with and without distillation."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +23,6 @@ from reports.tables.comparison import (
 from reports.tables.model import Block, Column, Row, Table
 from reports.tables.report import write_report
 from reports.tables.statistics import LEVEL, Estimate, jackknife_interval, mean_interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PUBLISHED_ETA = 3.0
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, network="miniature-perception-features")
@@ -61,13 +57,21 @@ def render(
     plots: bool = True,
 ) -> list[Path]:
     """Write ablation-<axis> as .md, .tex, .csv and .html, with `plots` as .png and .pdf too; returns the files. axis:
-    one of AXES. notes: go below the table. Raises ReportError as piebench does, and for runs of the distillation
-    without an FID."""
-    chosen, name = AXES[axis], f"ablation-{axis}"
-    keys = [column.key for column in chosen.columns]
-    runs = read_runs(paths, keys, piebench.FACTS, allow_partial=allow_partial)
-    tables = chosen.tables(runs)
-    return write_report(runs, {name: tables}, {name: chosen.draw(tables[0]) if plots else None}, out, notes)
+    guidance or distillation. notes: go below the table. Raises ReportError as piebench does, and for runs of the
+    distillation without an FID."""
+    guidance, name = axis == "guidance", f"ablation-{axis}"
+    scores = [column.key for column in (piebench.COLUMNS if guidance else DISTILLATION_COLUMNS)]
+    runs = read_runs(paths, scores, piebench.FACTS, allow_partial=allow_partial)
+    tables = guidance_tables(runs) if guidance else distillation_tables(runs)
+    columns, blocks = tables[0].columns, tables[0].blocks
+    if not plots:
+        plot = None
+    elif guidance:
+        title = "EditAR, miniature, by the strength of guidance (eta)"
+        plot = draw_tradeoff(title, columns, blocks[0], TRADEOFFS, sweep=True)
+    else:
+        plot = draw_seeds("Distillation, miniature", columns, *blocks)
+    return write_report(runs, {name: tables}, {name: plot}, out, notes)
 
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
@@ -263,32 +267,3 @@ def _eta_kind(run: Run) -> str:
     if _eta(run) <= 1:
         return "no guidance"
     return "the paper's choice" if _eta(run) == PUBLISHED_ETA else ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """columns: the scores of single samples. tables: of all runs. draw: the plot of the first of these."""
-
-    columns: tuple[Column, ...]
-    tables: Callable[[Sequence[Run]], list[Table]]
-    draw: Callable[[Table], "Figure"]
-
-
-AXES = {
-    "guidance": Axis(
-        columns=piebench.COLUMNS,
-        tables=guidance_tables,
-        draw=lambda table: draw_tradeoff(
-            "EditAR, miniature, by the strength of guidance (eta)",
-            table.columns,
-            table.blocks[0],
-            TRADEOFFS,
-            sweep=True,
-        ),
-    ),
-    "distillation": Axis(
-        columns=DISTILLATION_COLUMNS,
-        tables=distillation_tables,
-        draw=lambda table: draw_seeds("Distillation, miniature", table.columns, *table.blocks),
-    ),
-}

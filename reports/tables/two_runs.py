@@ -16,7 +16,7 @@ from reports.tables.format import markdown_table, markdown_text
 from reports.tables.model import Column, number
 from reports.tables.statistics import LEVEL, REPLICATES, Estimate, mean_iou, paired_difference
 
-MOVED = 10  # samples shown of a column
+LISTED = 10  # samples at most, of a column or of one run alone
 LONGEST = 80  # characters of a setting
 # The parts of a manifest that say what a run is; the others say what became of it.
 SETTINGS = ("suite", "benchmark", "method", "protocol", "dataset", "method_settings", "scoring", "seed")
@@ -140,8 +140,8 @@ def _samples(pair: Pair) -> str:
     lines = [f"- done in both: {len(a.samples.index.intersection(b.samples.index))}"]
     for name, here, there in (("A", a, b), ("B", b, a)):
         alone = list(here.samples.index.difference(there.samples.index))
-        more = [f"and {len(alone) - MOVED} more"] if len(alone) > MOVED else []
-        listed = _text(": " + ", ".join([*alone[:MOVED], *more])) if alone else ""
+        more = [f"and {len(alone) - LISTED} more"] if len(alone) > LISTED else []
+        listed = _text(": " + ", ".join([*alone[:LISTED], *more])) if alone else ""
         lines.append(f"- done in {name} only: {len(alone)}{listed}")
     images = [run.attempted["image_sha256"].dropna() for run in (a, b)]
     shared = images[0].index.intersection(images[1].index)
@@ -194,7 +194,7 @@ def _moved(pair: Pair, column: Column, prompts: Mapping[str, str]) -> str:
     """The samples with the largest differences, in either direction."""
     values = pair.values(column)
     values = values[values["difference"] != 0]
-    order = sorted(values.index, key=lambda name: (-abs(values.at[name, "difference"]), name))[:MOVED]
+    order = sorted(values.index, key=lambda name: (-abs(values.at[name, "difference"]), name))[:LISTED]
     head = f"## Moved most: {_title(column)}"
     if not order:
         return f"{head}\n\nNo sample moved."

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reports.__main__ import main
 from reports.gallery.files import MASK_COLOUR, overlay
-from reports.gallery.write import embedded_json, read_group, write_gallery
+from reports.gallery.write import embedded_json, read_benchmark_runs, write_gallery
 from reports.runs import ReportError
 from tests.reports.gallery_runs import HOSTILE, picture, view_edit, write_run
 
@@ -24,7 +24,7 @@ def content(page: Path) -> dict[str, Any]:
 
 def test_small_pictures_go_in_unchanged_and_large_ones_get_thumbnails(tmp_path: Path) -> None:
     for side in (32, 300):
-        group = read_group([write_run(tmp_path / str(side), "editar", count=2, side=side)], view_edit)
+        group = read_benchmark_runs([write_run(tmp_path / str(side), "editar", count=2, side=side)], view_edit)
         page = write_gallery([group], tmp_path / f"out{side}")
         files = page.parent / "gallery-files" / "miniature-piebench"
         with Image.open(files / "full" / "editar" / "000000000001.webp") as full:
@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_tables_and_missing_ones_have_their_reason(tmp_p
     failed = {1: {"status": "failed", "error": "OutOfMemory: too little", "image_sha256": None}}
     run = write_run(tmp_path, "editar", count=3, changes=changes | failed)
     (run / "images" / "000000000002.png").write_bytes(b"something else")
-    (group,) = content(write_gallery([read_group([run])], tmp_path / "out"))["groups"]
+    (group,) = content(write_gallery([read_benchmark_runs([run])], tmp_path / "out"))["groups"]
     psnr, lpips = (
         next(c for c, column in enumerate(group["columns"]) if column["key"] == key) for key in ("psnr", "lpips")
     )
@@ -58,8 +58,8 @@ def test_scores_are_those_of_the_tables_and_missing_ones_have_their_reason(tmp_p
 def test_runs_of_one_method_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
     folders = ("guided/1/piebench", "guided/2/piebench", "plain/piebench")
     runs = [write_run(tmp_path / name, "editar", count=2) for name in folders]
-    assert read_group([runs[1], runs[2], runs[2]]).labels == ["editar (guided)", "editar (plain)"]
-    group = read_group([*runs, write_run(tmp_path, "copy-source", count=2)])
+    assert read_benchmark_runs([runs[1], runs[2], runs[2]]).labels == ["editar (guided)", "editar (plain)"]
+    group = read_benchmark_runs([*runs, write_run(tmp_path, "copy-source", count=2)])
     assert group.labels == ["copy-source", "editar (guided/1)", "editar (guided/2)", "editar (plain/piebench)"]
     (written,) = content(write_gallery([group], tmp_path / "out"))["groups"]
     assert len({method["folder"] for method in written["methods"]}) == 4
@@ -82,7 +82,7 @@ def test_texts_cannot_leave_the_data(tmp_path: Path) -> None:
 
 
 def test_another_page_is_not_overwritten_and_an_older_gallery_is_replaced(tmp_path: Path) -> None:
-    group = read_group([write_run(tmp_path, "editar", count=2)])
+    group = read_benchmark_runs([write_run(tmp_path, "editar", count=2)])
     out = tmp_path / "out"
     out.mkdir()
     (out / "index.html").write_text("my home page")
@@ -101,13 +101,13 @@ def test_another_page_is_not_overwritten_and_an_older_gallery_is_replaced(tmp_pa
 def test_ids_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, "editar", count=2, pictures=False, changes={0: {"sample_id": "../../x"}})
     with pytest.raises(ReportError):
-        write_gallery([read_group([run])], tmp_path / "out")
+        write_gallery([read_benchmark_runs([run])], tmp_path / "out")
     assert not list(tmp_path.rglob("*.webp"))
 
 
 def test_groups_have_the_order_of_the_tables(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, name, count=2) for name in ("aardvark", "masactrl", "editar", "vq-reconstruction")]
-    assert read_group(runs).labels == ["vq-reconstruction", "editar", "masactrl", "aardvark"]
+    assert read_benchmark_runs(runs).labels == ["vq-reconstruction", "editar", "masactrl", "aardvark"]
 
 
 def test_the_reports_command_makes_one_of_run_directories_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from reports.gallery.write import read_group, write_gallery
+from reports.gallery.write import read_benchmark_runs, write_gallery
 from tests.reports.conftest import samples_frame
 from tests.reports.gallery_runs import DEPTH, HOSTILE, depth_frame, view_edit, view_translation, write_run
 
@@ -52,7 +52,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, seed in METHODS.items()
     ]
     translations = [write_run(folder / "depth", "controlnet", count=5, frame=depth_frame(5), manifest=DEPTH)]
-    groups = [read_group(edits, view_edit), read_group(translations, view_translation)]
+    groups = [read_benchmark_runs(edits, view_edit), read_benchmark_runs(translations, view_translation)]
     return write_gallery(groups, folder / "out")
 
 
@@ -293,7 +293,7 @@ def test_translations_have_conditions_and_no_types(opened: Opener) -> None:
 
 def test_700_samples_by_11_methods_are_below_two_megabytes(opened: Opener, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "wide", f"method-{n}", count=700, seed=n, pictures=False) for n in range(11)]
-    built = write_gallery([read_group(runs, None)], tmp_path / "wide" / "out")
+    built = write_gallery([read_benchmark_runs(runs, None)], tmp_path / "wide" / "out")
     assert built.stat().st_size < 2_000_000
     page = opened("#score=lpips&of=method-7&order=worst", page=built)
     page.wait_for_selector(".row .value")
