@@ -11,24 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.datasets.faults import DatasetError, Fault
+from editar.io.parquet import BATCH, BUFFER, CONTENTS, Content, column_fault
 
-BATCH = 8  # rows read at once
 KEPT = 4  # batches: what a few threads or a batch of a benchmark's records go back to
-BUFFER = 1 << 20  # bytes read at once from a column
 MAX_COLUMN = 1 << 32  # bytes, decompressed, of a column of one row group; the hub's have some 100 MB
-
-Kind = Literal["image", "text", "label"]
-_KINDS: dict[Kind, str] = {
-    "image": "a struct with the field bytes (binary), as the hub stores images",
-    "text": "a string",
-    "label": "a list of rows of integers, or an image as a struct with the field bytes (binary)",
-}
 _FETCH_AGAIN = "fetch the file again"
 
 
@@ -45,7 +36,7 @@ class RowGroup:
 class Rows:
     """The rows of several shards, numbered through. Safe to read from several threads."""
 
-    def __init__(self, shards: Sequence[Path], columns: Mapping[str, Kind]) -> None:
+    def __init__(self, shards: Sequence[Path], columns: Mapping[str, Content]) -> None:
         """Reads the shards' footers only. Raises DatasetError with all that is wrong with the files and columns."""
         self.columns = list(columns)
         self.groups: list[RowGroup] = []
@@ -54,7 +45,10 @@ class Rows:
         for path in shards:
             try:
                 with pq.ParquetFile(path) as file:
-                    faults += _schema_faults(path, file.schema_arrow, columns)
+                    for name, content in columns.items():
+                        if problem := column_fault(file.schema_arrow, name, content):
+                            remedy = f"it must be {CONTENTS[content]}"
+                            faults.append(Fault(file=path, column=name, problem=problem, remedy=remedy))
                     counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
                     faults += _size_faults(path, file.metadata, columns)
             except (OSError, pa.ArrowException) as error:
@@ -130,7 +124,7 @@ def _row(batch: pa.RecordBatch, position: int) -> dict[str, pa.Scalar]:
     return {name: batch.column(name)[position] for name in batch.schema.names}
 
 
-def _size_faults(path: Path, metadata: pq.FileMetaData, columns: Mapping[str, Kind]) -> list[Fault]:
+def _size_faults(path: Path, metadata: pq.FileMetaData, columns: Mapping[str, Content]) -> list[Fault]:
     """What the footer says of sizes that can't be, before anything is decompressed."""
     faults = []
     length = path.stat().st_size
@@ -145,31 +139,3 @@ def _size_faults(path: Path, metadata: pq.FileMetaData, columns: Mapping[str, Ki
                 problem = f"it says {size} bytes, decompressed; more than {MAX_COLUMN} are not read"
                 faults.append(Fault(file=path, row_group=number, column=name, problem=problem, remedy=_FETCH_AGAIN))
     return faults
-
-
-def _schema_faults(path: Path, schema: pa.Schema, columns: Mapping[str, Kind]) -> list[Fault]:
-    faults = []
-    for name, kind in columns.items():
-        count = len(schema.get_all_field_indices(name))
-        if count != 1:
-            problem = "it occurs more than once" if count else f"it is missing; there are {', '.join(schema.names)}"
-            faults.append(Fault(file=path, column=name, problem=problem, remedy=f"it must be {_KINDS[kind]}"))
-        elif not _fits(schema.field(name).type, kind):
-            problem = f"it is of type {schema.field(name).type}"
-            faults.append(Fault(file=path, column=name, problem=problem, remedy=f"it must be {_KINDS[kind]}"))
-    return faults
-
-
-def _fits(type_: pa.DataType, kind: Kind) -> bool:
-    if kind == "text":
-        return pa.types.is_string(type_) or pa.types.is_large_string(type_)
-    if kind == "label" and _is_list(type_):
-        return _is_list(type_.value_type) and pa.types.is_integer(type_.value_type.value_type)
-    if not pa.types.is_struct(type_) or type_.get_field_index("bytes") < 0:
-        return False
-    stored = type_.field("bytes").type
-    return pa.types.is_binary(stored) or pa.types.is_large_binary(stored)
-
-
-def _is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)

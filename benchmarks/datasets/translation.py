@@ -18,8 +18,9 @@ from tqdm import tqdm
 from benchmarks.datasets.encoded import CellError, caption, decode_rgb, image_bytes, train_ids
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.hub import HubDataset, find_shards
-from benchmarks.datasets.parquet import Kind, Rows
+from benchmarks.datasets.parquet import Rows
 from editar.io.digests import bytes_digest
+from editar.io.parquet import Content
 
 TASKS = ("depth", "canny", "segmentation")
 COCO_CLASSES = 171
@@ -193,12 +194,12 @@ def read_translation(
         source = replace(source, condition=None, label=None)
     elif source.condition is None or (source.label is None) == (task == "segmentation"):
         raise ValueError(f"{source.name} is no data set for {task}")
-    kinds: dict[str, Kind] = {source.image: "image", source.caption: "text"}
+    contents: dict[str, Content] = {source.image: "image", source.caption: "text"}
     if source.condition:
-        kinds[source.condition] = "image"
+        contents[source.condition] = "image"
     if source.label:
-        kinds[source.label] = "label"
-    return TranslationDataset(source, task, classes, Rows(find_shards(source, root), kinds))
+        contents[source.label] = "label"
+    return TranslationDataset(source, task, classes, Rows(find_shards(source, root), contents))
 
 
 def _sample_id(number: int) -> str:

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfFileSystem
 from huggingface_hub.errors import HfHubHTTPError
 
+from editar.io.parquet import BATCH, BUFFER, CONTENTS, Content, column_fault
 from editar.training.data.rows import KINDS, Cell, Row, faulty_row, good_row
 
-BATCH = 8  # rows in memory; images are a megabyte each
-BUFFER = 1 << 20  # bytes read ahead of each column, instead of a whole row group, which has hundreds of megabytes
 FILES, HUB_FOLDER = "train-*.parquet", "data"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -95,20 +94,19 @@ def read_tables(shards: list[Table]) -> Iterator[Row]:
 
 
 def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
-    columns = KINDS[table.kind].columns
-    if missing := [name for name in columns if name not in file.schema_arrow.names]:
-        raise ValueError(
-            f"{table.path} has no column {', '.join(missing)}, only {', '.join(file.schema_arrow.names)}; is it "
-            f"{KINDS[table.kind].repository}?"
-        )
-    _check_types(table, file.schema_arrow)
+    kind = KINDS[table.kind]
+    for name in kind.columns:
+        content: Content = "text" if name == kind.text else "image"
+        if fault := column_fault(file.schema_arrow, name, content):
+            remedy = f"it must be {CONTENTS[content]}; is it {kind.repository}?"
+            raise ValueError(f"{table.path}, column {name}: {fault}; {remedy}")
     end = 0
     for group in range(file.num_row_groups):
         number, end = end, end + file.metadata.row_group(group).num_rows
         if table.group not in (None, group):
             continue
         try:
-            for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(columns), use_threads=False):
+            for batch in file.iter_batches(BATCH, row_groups=[group], columns=list(kind.columns), use_threads=False):
                 for position in range(batch.num_rows):
                     yield _row(table, number, batch, position)
                     number += 1
@@ -117,23 +115,6 @@ def _rows(table: Table, file: pq.ParquetFile) -> Iterator[Row]:
         except (OSError, pa.ArrowException) as error:
             for lost in range(number, end):
                 yield faulty_row(table.kind, f"{table.path} row {lost}", f"its row group can't be read: {error}")
-
-
-def _check_types(table: Table, schema: pa.Schema) -> None:
-    """Raises ValueError for a column that holds neither images nor texts as the hub stores them."""
-    kind = KINDS[table.kind]
-    for name in kind.columns:
-        if len(schema.get_all_field_indices(name)) > 1:
-            raise ValueError(f"{table.path} has the column {name} more than once; fetch the file again")
-        type_ = schema.field(name).type
-        if name == kind.text:
-            fits = pa.types.is_string(type_) or pa.types.is_large_string(type_)
-        else:
-            fields = [field.type for field in type_ if field.name == "bytes"] if pa.types.is_struct(type_) else []
-            fits = len(fields) == 1 and (pa.types.is_binary(fields[0]) or pa.types.is_large_binary(fields[0]))
-        if not fits:
-            wanted = "a string" if name == kind.text else "a struct with the field bytes (binary)"
-            raise ValueError(f"{table.path}: the column {name} is of type {type_}; it must be {wanted}")
 
 
 def _row(table: Table, number: int, batch: pa.RecordBatch, position: int) -> Row:
