@@ -21,12 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from baselines.assets import ASSETS, weights_folder
 from baselines.method import MethodCard, MethodContext, NoAnswer, Requirements, TranslateRequest, Unsupported
-from baselines.stable_diffusion.networks import check_dtype, noise
+from baselines.stable_diffusion.networks import answer, check_dtype, noise
 from editar.io.assets import Asset, digests, locate
 
 BASES = {"paper": ASSETS["stable-diffusion-v1-5"], "miniature": ASSETS["diffusion"]}
@@ -123,9 +122,9 @@ class ControlledDiffusion:
             num_inference_steps=self.control.steps,
             guidance_scale=self.control.guidance,
             latents=latents.to(self.device, pipeline.unet.dtype),
-            output_type="np",
+            output_type="pt",
         ).images
-        return [self._answer(each) for each in pixels]
+        return [answer((each.float() * 255).round(), self.dtype) for each in pixels]
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
@@ -158,12 +157,6 @@ class ControlledDiffusion:
         if self.control.scheduler is None:
             return scheduler
         return getattr(diffusers, self.control.scheduler).from_config(scheduler.config)
-
-    def _answer(self, pixels: np.ndarray) -> Image.Image | NoAnswer:
-        """pixels: float (height, width, 3) in [0, 1]."""
-        if not np.isfinite(pixels).all():  # in float16 the decoder may overflow; rounded, that would be a black image
-            return NoAnswer(f"the image is not finite in {self.dtype}")
-        return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
 
 def scheduler_of(base: Path) -> Any:

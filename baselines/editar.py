@@ -77,13 +77,15 @@ class EditARMethod:
 
     def requirements(self) -> Requirements:
         from editar.config import SamplingConfig
+        from editar.io.tensors import map_safetensors
         from editar.model.checkpoint import FILES
 
         files = model_files(self.context)
         here = all(file.path for file in files)
         if here and (path := next((file.path for file in files if file.name == FILES[1]), None)):
-            tokens = _metadata(path, "config")["grid"] ** 2
-            sampling = SamplingConfig(**_metadata(path, "sampling"))
+            metadata = map_safetensors(path)[1]  # of the file's head; its tensors are not read
+            tokens = json.loads(metadata["config"])["grid"] ** 2
+            sampling = SamplingConfig(**json.loads(metadata.get("sampling", "{}")))
         else:
             tokens, sampling = (self.context.image_side // PATCH) ** 2, SamplingConfig()
         return Requirements(files=files, passes={"tokens decoded": tokens * (1 + self._sampling(sampling).guided)})
@@ -124,11 +126,3 @@ def model_files(context: MethodContext) -> tuple[AssetFile, ...]:
     if folder is not None and (text := folder / T5.name).is_dir():
         return *official, AssetFile(name=f"{T5.name}/", source=T5.origin, licence=T5.licence, path=text)
     return official + T5.locate(None)
-
-
-def _metadata(path: Path, key: str) -> dict[str, Any]:
-    """What is written in the head of a file of ours, without reading its tensors."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get(key, "{}"))

@@ -17,7 +17,13 @@ from PIL import Image
 
 from baselines.assets import ASSETS, weights_folder
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, refuse_miniature
-from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, check_dtype, read_scheduler_config
+from baselines.stable_diffusion.networks import (
+    LDM_SCHEDULE,
+    StableDiffusion,
+    answer,
+    check_dtype,
+    read_scheduler_config,
+)
 from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
@@ -164,11 +170,9 @@ class InstructedDiffusion:
         return self.row.averaged and any(name.startswith(EMA) for name in state)
 
     def _answer(self, latent: "Tensor") -> Image.Image | NoAnswer:
-        pixels = self.model.decode(latent)
-        # Clamped pixels hide what has overflowed in half precision; rounded, the rest would be black.
-        if not (latent.isfinite().all() and pixels.isfinite().all()):
-            return NoAnswer(f"the image is not finite in {self.dtype}")
-        return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+        # Clamped pixels would hide latents that have overflowed.
+        pixels = self.model.decode(latent) if latent.isfinite().all() else latent
+        return answer((pixels * 255).round(), self.dtype)
 
 
 def _instructed(card: Mapping[str, Any], checkpoint: str, port: str, miniature: str, **options: Any) -> Instructed:

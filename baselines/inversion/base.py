@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.assets import ASSETS, weights_folder
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
-from baselines.stable_diffusion.networks import StableDiffusion
+from baselines.stable_diffusion.networks import StableDiffusion, answer
 from editar.io.assets import Asset, digests, locate
 from editar.io.digests import bytes_digest
 from editar.io.tensors import write_safetensors
@@ -74,13 +74,8 @@ class InversionMethod(ABC):
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         with reproducible(self.device):
-            return [self._answer(latent) for latent in self.latents(requests)[1]]
-
-    def _answer(self, latent: Tensor) -> Image.Image | NoAnswer:
-        pixels = self.model.decode(latent)
-        if not pixels.isfinite().all():  # as whole numbers they would be a black image
-            return NoAnswer(f"the image is not finite in {self.config.dtype}")
-        return Image.fromarray(self.levels(pixels).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+            decoded = [self.model.decode(latent) for latent in self.latents(requests)[1]]
+        return [answer(self.levels(pixels), self.config.dtype) for pixels in decoded]
 
     @staticmethod
     def levels(pixels: Tensor) -> Tensor:

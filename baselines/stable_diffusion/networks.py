@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from baselines.method import NoAnswer
+
 # What it was trained with; a checkpoint in LDM's layout has it as tables, if at all.
 LDM_SCHEDULE = {
     "beta_start": 0.00085,
@@ -130,6 +132,14 @@ def read_scheduler_config(folder: Path) -> dict[str, Any]:
     if (kind := config.get("prediction_type", "epsilon")) != "epsilon":
         raise ValueError(f"{folder} predicts {kind!r}; these methods are defined for networks that predict the noise")
     return dict(config)
+
+
+def answer(levels: Tensor, dtype: str) -> Image.Image | NoAnswer:
+    """The image of levels (3, H, W) from 0 to 255, fractions cut off. In half precision the decoder may overflow; as
+    whole numbers what is not finite would be black."""
+    if not levels.isfinite().all():
+        return NoAnswer(f"the image is not finite in {dtype}")
+    return Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
 def noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:

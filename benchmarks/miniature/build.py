@@ -20,7 +20,7 @@ from benchmarks.miniature import BUILD, WEIGHTS
 from benchmarks.miniature.evaluate.backbones import save_perception
 from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfig
 from benchmarks.miniature.train import perception_training, tokenizer, transformer
-from benchmarks.miniature.train.stages import check_stages, run_stages, save_curve, trained_weights, write_digests
+from benchmarks.miniature.train.stages import run_stages, save_curve, trained_weights, write_digests
 from benchmarks.miniature.train.tokens import CROWDED, GENERAL, HARD, make_shards
 from editar.config import SamplingConfig
 from editar.model.checkpoint import save_folder
@@ -50,9 +50,6 @@ class Arguments:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     threads: int = 0
     """CPU threads; 0: torch's choice."""
-
-    def __post_init__(self):
-        check_stages(self.stages, STAGES)
 
 
 def main(arguments: Arguments) -> None:

@@ -39,7 +39,7 @@ from benchmarks.miniature.train.diffusion_training import (
     validate,
 )
 from benchmarks.miniature.train.latents import make_pair_shards, make_shards
-from benchmarks.miniature.train.stages import Measured, check_stages, run_stages, save_curve, write_digests
+from benchmarks.miniature.train.stages import Measured, run_stages, save_curve, write_digests
 
 TRAINED = ("vae", "unet", *CONTROLS, INSTRUCT)
 STAGES = ("vae", "latents", "unet", *CONTROLS, "pairs", INSTRUCT, "export")
@@ -62,9 +62,6 @@ class Arguments:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     threads: int = 0
     """CPU threads; 0: torch's choice."""
-
-    def __post_init__(self):
-        check_stages(self.stages, STAGES)
 
 
 def main(arguments: Arguments, plan: Plan | None = None) -> None:

@@ -24,16 +24,11 @@ def settings(name: str) -> TrainConfig:
     return build(TrainConfig, tomllib.loads(SETTINGS.read_text())[name], f"{SETTINGS}: {name}.")
 
 
-def check_stages(chosen: Collection[str], stages: Collection[str]) -> None:
-    """Raises ValueError for a stage that there is not."""
-    for stage in chosen:
-        if stage not in stages:
-            raise ValueError(f"--stages {stage}: must be one of {' '.join(stages)}")
-
-
 def run_stages(stages: Mapping[str, Callable[[], Measured]], chosen: Collection[str], threads: int) -> None:
     """Run the chosen stages in their order, whatever order they were named in, and say how long each took and what it
-    measured. threads: of the CPU, 0 for torch's choice."""
+    measured. threads: of the CPU, 0 for torch's choice. Raises ValueError for a stage that there is not."""
+    if unknown := [stage for stage in chosen if stage not in stages]:
+        raise ValueError(f"--stages {' '.join(unknown)}: must be of {' '.join(stages)}")
     if threads:
         torch.set_num_threads(threads)
     for stage, run in stages.items():

@@ -181,7 +181,7 @@ def test_a_stage_whose_base_is_not_finished_says_what_to_do(built, tmp_path):
     with pytest.raises(FileNotFoundError, match="--stages pairs"):
         read_pairs(built[0] / "pairs", 3)
     with pytest.raises(ValueError):
-        replace(arguments, stages=("paint",))
+        main(replace(arguments, stages=("paint",)), PLAN)
 
 
 def test_every_word_is_one_token_and_the_longest_caption_fits():
