@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from baselines.assets import ASSETS, weights_folder
@@ -83,7 +84,6 @@ class ControlledDiffusion:
 
     def load(self) -> None:
         import diffusers
-        import torch
 
         # Without accelerate, which nothing else here needs, diffusers has no other way to load.
         options = {"dtype": getattr(torch, self.dtype), "local_files_only": True, "low_cpu_mem_usage": False}
@@ -122,9 +122,9 @@ class ControlledDiffusion:
             num_inference_steps=self.control.steps,
             guidance_scale=self.control.guidance,
             latents=latents.to(self.device, pipeline.unet.dtype),
-            output_type="pt",
+            output_type="np",
         ).images
-        return [answer((each.float() * 255).round(), self.dtype) for each in pixels]
+        return [answer(torch.from_numpy(each * 255).round().movedim(-1, 0), self.dtype) for each in pixels]
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
