@@ -93,15 +93,7 @@ def _write_t5(folder: Path) -> None:
     from transformers import T5Config, T5EncoderModel
 
     folder.mkdir(exist_ok=True)
-    config = T5Config(
-        vocab_size=32128,
-        d_model=2048,
-        d_kv=64,
-        d_ff=5120,
-        num_layers=24,
-        num_heads=32,
-        feed_forward_proj="gated-gelu",
-    )
+    config = T5Config(d_model=2048, d_ff=5120, num_layers=24, num_heads=32, feed_forward_proj="gated-gelu")
     config.save_pretrained(folder)
     write_t5_tokenizer(folder)
     with torch.device("meta"):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Pair:
 
     def values(self, column: Column) -> pd.DataFrame:
         """a, b and difference b - a of the samples that are done in both and defined in both, in the table's scale."""
-        scores = [_scores(run, column) * 10**column.power for run in (self.first, self.second)]
+        scores = [run.samples[column.key].astype("float64") * 10**column.power for run in (self.first, self.second)]
         frame = pd.DataFrame({"a": scores[0], "b": scores[1]})
         return frame.assign(difference=frame["b"] - frame["a"]).dropna()
 
@@ -94,11 +94,12 @@ def _cut(text: str) -> str:
 
 
 def _pair(a: Run, b: Run) -> Pair:
+    a, b = map(_with_image_iou, (a, b))
     networks = [run.manifest.scoring.backbones for run in (a, b)]
     columns, left_out = [], []
     for column in _columns(a):
         same = column.backbone is None or networks[0].get(column.backbone) == networks[1].get(column.backbone)
-        if same and all(_has(run, column) for run in (a, b)):
+        if same and all(column.key in run.attempted for run in (a, b)):
             columns.append(column)
         else:
             left_out.append(column.title)
@@ -113,14 +114,12 @@ def _columns(run: Run) -> tuple[Column, ...]:
     return (*known, IMAGE_IOU) if run.manifest.benchmark == "translation-segmentation" else known
 
 
-def _has(run: Run, column: Column) -> bool:
-    return ("counts" if column.key == IMAGE_IOU.key else column.key) in run.attempted
-
-
-def _scores(run: Run, column: Column) -> pd.Series:
-    if column.key != IMAGE_IOU.key:
-        return run.samples[column.key].astype("float64")
-    return pd.Series(mean_iou(translation.class_counts(run, run.samples.index)), run.samples.index)
+def _with_image_iou(run: Run) -> Run:
+    """Where the samples have counts of pixels."""
+    if run.manifest.benchmark != "translation-segmentation" or "counts" not in run.attempted:
+        return run
+    iou = pd.Series(mean_iou(translation.class_counts(run, run.samples.index)), run.samples.index)
+    return replace(run, attempted=run.attempted.assign(**{IMAGE_IOU.key: iou}))
 
 
 def _numbers(pair: Pair, columns: Sequence[str], prompts: Mapping[str, str]) -> Iterator[str]:
