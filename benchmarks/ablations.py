@@ -15,7 +15,7 @@ from typing import Any, Literal
 from baselines import METHODS
 from baselines.editar import EditARMethod
 from baselines.method import MethodContext
-from benchmarks.cli import Methods, RunArguments, default_device, run_command, run_methods
+from benchmarks.cli import Methods, default_device, run_command, run_methods
 from benchmarks.datasets.piebench import PieBench, read_piebench
 from benchmarks.miniature.evaluate.truth_benchmark import TruthBenchmark
 from benchmarks.miniature.train.distillation import (
@@ -29,6 +29,7 @@ from benchmarks.miniature.train.distillation import (
 )
 from benchmarks.miniature.world.edits import Edit
 from benchmarks.miniature.world.embedded import ensure_written, held_out_edits, sample_ids, write_piebench
+from benchmarks.runs.arguments import RunArguments
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.fid import write_fid_of_edits
 from benchmarks.runs.results import write_results

@@ -1,99 +1,32 @@
-"""What the benchmarks' command lines share: flags, the methods that they name, and the run directories of these."""
+"""What the benchmarks' commands share: how they end, the methods that flags name, and the run directories of these."""
 
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from baselines.external import External, Recipe, read_recipe
-from baselines.method import MethodContext, Requirements, Unsupported
+from baselines.method import MethodContext
 from benchmarks.datasets.finished_images import FinishedImages
+from benchmarks.runs.arguments import BenchmarkArguments, RunArguments
 from benchmarks.runs.execute import Benchmark, Shard, Share
-from benchmarks.runs.generate import AnyMethod
+from benchmarks.runs.generate import AnyMethod, ChosenMethod
 from benchmarks.runs.manifest import new_manifest
 from benchmarks.runs.schema import LAST, Dataset
 from benchmarks.runs.store import RunDirectory
 
 EXTERNAL = "external:"
-DEFAULT_OUT = Path("runs")
 LISTED_FAILURES = 5  # of each method
 
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # becomes the name of a folder
-
 Methods = dict[str, Callable[[], AnyMethod]]  # constructors, by the names of the rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunArguments:
-    """The flags of whatever makes run directories."""
-
-    out: Path = DEFAULT_OUT
-    """Where the run directories go."""
-    limit: int | None = None
-    """Only the first records, in the order of their ids."""
-    seed: int = 0
-    """All randomness comes from it."""
-    batch_size: int = 8
-    """Images at a time."""
-    shard: str | None = None
-    """i/n: this process does every n-th batch, from the i-th (0 to n-1). torchrun's processes share without it."""
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Remove what earlier runs of these methods left."""
-    allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Render the table although samples are missing; their number is stamped on it."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError that names the flag."""
-        for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f"{flag} is {value}; it must be at least 1")
-        shard = Shard.parse(self.shard)
-        if self.fresh and shard.count > 1:
-            raise ValueError(
-                "--fresh with several processes: each would remove the others' work; start one with it first"
-            )
-
-    def reports(self, suite: str) -> Path:
-        """Where the tables belong: reports/<suite>/, or below --out where that was given."""
-        return (Path("reports") if self.out == DEFAULT_OUT else self.out / "reports") / suite
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkArguments(RunArguments):
-    """The flags that every benchmark of methods has."""
-
-    suite: Literal["miniature", "paper"] = "miniature"
-    """miniature: embedded data and small networks, offline. paper: the official ones."""
-    methods: tuple[str, ...] = ()
-    """Names of methods, or all that there are networks for; external:RECIPE.toml is a method of your own. Without names
-    and --images: PIE-Bench's quick rows (QUICK in baselines/__init__.py), all of translation."""
-    data: Path | None = None
-    """Folder of the data set."""
-    weights: Path | None = None
-    """Folder of weights, of the methods and of the scoring networks."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Only say what each method needs, what of it is here, what would be fetched, and what it takes."""
-    images: Path | None = None
-    """Score this folder of finished images."""
-    label: str | None = None
-    """The row's name for --images."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.images is None) != (self.label is None):
-            raise ValueError("--images and --label go together: the folder, and the name of its row")
-        if self.label is not None and not _LABEL.fullmatch(self.label):
-            raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")
 
 
 T = TypeVar("T")
@@ -147,34 +80,6 @@ def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments
         print("\nstopped by SIGTERM; what was recorded is kept: start the same command again to go on", file=sys.stderr)
         return EXIT_STATUS
     return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChosenMethod:
-    """A method that the flags chose. build: makes it for a context. by_name: the user named it, instead of asking for
-    all or for the quick ones; then it is an error if it lacks something."""
-
-    name: str
-    build: Callable[[MethodContext], AnyMethod]
-    by_name: bool = True
-
-    def lacks(self, context: MethodContext) -> str | None:
-        """Why a run could not use this method: it has no networks for the suite, or their files are missing."""
-        try:
-            requirements = requirements_of(self.build(context))
-        except Unsupported as reason:
-            return str(reason)
-        reasons = [f"the environment variable {name} is not set" for name in requirements.unset]
-        if absent := requirements.absent:
-            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-            reasons.append(f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all")
-        return "; ".join(reasons) or None
-
-
-def requirements_of(method: AnyMethod) -> Requirements:
-    """What the method says that it needs; nothing for one that says nothing."""
-    requirements: Callable[[], Requirements] | None = getattr(method, "requirements", None)
-    return requirements() if requirements else Requirements(note="it doesn't say what it needs")
 
 
 def choose_methods(

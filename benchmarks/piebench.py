@@ -13,16 +13,10 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.cli import (
-    BenchmarkArguments,
-    build_methods,
-    choose_methods,
-    default_device,
-    run_command,
-    run_methods,
-)
+from benchmarks.cli import build_methods, choose_methods, default_device, run_command, run_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
+from benchmarks.runs.arguments import BenchmarkArguments
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.results import write_results, write_sheet

@@ -15,17 +15,11 @@ import tyro
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.cli import (
-    BenchmarkArguments,
-    build_methods,
-    choose_methods,
-    default_device,
-    run_command,
-    run_methods,
-)
+from benchmarks.cli import build_methods, choose_methods, default_device, run_command, run_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
+from benchmarks.runs.arguments import BenchmarkArguments
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.results import write_results, write_sheet

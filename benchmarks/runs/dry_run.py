@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from baselines.method import MethodContext, Requirements
-from benchmarks.cli import BenchmarkArguments, ChosenMethod, default_device, requirements_of
+from benchmarks.runs.arguments import BenchmarkArguments
+from benchmarks.runs.generate import ChosenMethod, requirements_of
 from benchmarks.runs.schema import RunError, read_manifest
 from editar.io.assets import AssetFile
 
@@ -38,7 +39,7 @@ def show_plan(
     print(f"Dry run of {benchmark}, suite {suite}: nothing is loaded or fetched.")
     seen: dict[str, str] = {}
     files = list(shared)
-    device = default_device()
+    device = context.device
     speed = _matrix_product_speed(device) if suite == "paper" else None
     _show_group("data and scoring networks", shared, seen)
     table = [("method", "weights", "passes of one image", "seconds an image", f"all {images or '?'} images", "memory")]

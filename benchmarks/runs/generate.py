@@ -1,19 +1,58 @@
-"""From requests to images or the reason why there is none, whatever a method does."""
+"""The methods of a run; from requests to images or the reason why there is none, whatever a method does."""
 
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, Method, NoAnswer, Request, Translator, input_image
+from baselines.method import (
+    EditRequest,
+    Method,
+    MethodContext,
+    NoAnswer,
+    Request,
+    Requirements,
+    Translator,
+    Unsupported,
+    input_image,
+)
 from benchmarks.runs import memory
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
 AnyMethod = Method | Translator
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenMethod:
+    """A method that the flags chose. build: makes it for a context. by_name: the user named it, instead of asking for
+    all or for the quick ones; then it is an error if it lacks something."""
+
+    name: str
+    build: Callable[[MethodContext], AnyMethod]
+    by_name: bool = True
+
+    def lacks(self, context: MethodContext) -> str | None:
+        """Why a run could not use this method: it has no networks for the suite, or their files are missing."""
+        try:
+            requirements = requirements_of(self.build(context))
+        except Unsupported as reason:
+            return str(reason)
+        reasons = [f"the environment variable {name} is not set" for name in requirements.unset]
+        if absent := requirements.absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            reasons.append(f"{absent[0].name}{more} can't be found or fetched (--weights); --dry-run shows all")
+        return "; ".join(reasons) or None
+
+
+def requirements_of(method: AnyMethod) -> Requirements:
+    """What the method says that it needs; nothing for one that says nothing."""
+    requirements: Callable[[], Requirements] | None = getattr(method, "requirements", None)
+    return requirements() if requirements else Requirements(note="it doesn't say what it needs")
 
 
 class GuardedMethod:

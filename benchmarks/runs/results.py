@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.cli import RunArguments
+from benchmarks.runs.arguments import DEFAULT_OUT, RunArguments
 from benchmarks.runs.store import RunDirectory
 from editar.io.image_files import write_png
 from reports.benchmark import render
@@ -28,7 +28,9 @@ def write_results(
     beside the tables, unless these have rows whose images aren't of these runs.
     """
     folders = [each.folder for each in runs]
-    place = place_tables(folders, args.reports(suite), args.out / "reports" / suite)
+    below_out = args.out / "reports" / suite
+    committed = Path("reports") / suite if args.out == DEFAULT_OUT else below_out
+    place = place_tables(folders, committed, below_out)
     if place.message:
         print(place.message, file=sys.stderr)
     beside = place.folder if place.all_run else args.out / suite

@@ -27,9 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.method import EditRequest, MethodCard
-from benchmarks.cli import BenchmarkArguments, Methods, run_methods
+from benchmarks.cli import Methods, run_methods
 from benchmarks.datasets.piebench import EDIT_TYPES, IMAGES, MAPPING, read_piebench
 from benchmarks.runs import memory
+from benchmarks.runs.arguments import BenchmarkArguments
 from benchmarks.runs.edit_benchmark import EditBenchmark
 from benchmarks.runs.schema import Dataset, read_manifest
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table
@@ -109,7 +110,7 @@ def go(settings: ScaleSpeed, data: Path) -> dict[str, dict[str, float]]:
     with step(steps, "start again"):
         runs = start()
     with step(steps, "render"):
-        render([run.folder for run in runs], args.reports("synthetic"))
+        render([run.folder for run in runs], args.out / "reports" / "synthetic")
     return steps
 
 

@@ -24,8 +24,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.cli import BenchmarkArguments, run_command
+from benchmarks.cli import run_command
 from benchmarks.datasets.piebench import PieBench, read_piebench
+from benchmarks.runs.arguments import BenchmarkArguments
 from benchmarks.runs.execute import Shard
 from benchmarks.runs.schema import Manifest, read_manifest
 from benchmarks.runs.store import RunDirectory
