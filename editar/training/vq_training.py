@@ -67,8 +67,8 @@ def _on_sphere(centroids: Tensor, code_dim: int) -> Tensor:
     return codes
 
 
-def initialise(model: VQModel, codes: Tensor) -> None:
-    """Set the codebook, and start the convolutions as one linear path.
+def start_linear(model: nn.Module) -> None:
+    """Start the convolutions of an autoencoder as one linear path.
 
     Each residual branch starts at zero and the other convolutions keep the variance: torch's default shrinks the signal
     by a half in each of them, and the decoder then needs twice the steps.
@@ -80,6 +80,11 @@ def initialise(model: VQModel, codes: Tensor) -> None:
                 nn.init.zeros_(module.bias)
             if name.endswith(("conv2", "proj_out")):
                 nn.init.zeros_(module.weight)
+
+
+def initialise(model: VQModel, codes: Tensor) -> None:
+    """Set the codebook, which is not trained, and start the convolutions as `start_linear` does."""
+    start_linear(model)
     model.quantize.embedding.weight.data.copy_(codes)
     model.quantize.embedding.weight.requires_grad_(False)
 

@@ -9,15 +9,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
+from baselines.editar import EditARMethod
+from baselines.method import MethodContext
 from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_perception
-from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, markdown_table, pil
-from benchmarks.miniature.world.edits import Edit
+from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, markdown_table
+from benchmarks.miniature.world.scene import SIDE
 from editar.pipeline import EditAR
 
 # 80 of each type that the bar is about, 20 of each other.
@@ -47,10 +47,13 @@ def main(arguments: Arguments) -> None:
     network, _ = load_perception(WEIGHTS / "perception.safetensors")
     held_out = HeldOut.draw(network, COUNTS, SEED, model.reconstruct)
     accuracy = held_out.head_accuracy()
+    context = MethodContext(suite="miniature", weights=WEIGHTS, device="cpu", image_side=SIDE)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict] = {"heads": accuracy}
     for guidance in arguments.guidance or (model.sampling.guidance,):
-        edited = _edit(model, held_out.edits, held_out.sources, guidance)
+        method = EditARMethod(context, guidance)
+        method.load()
+        edited = held_out.edited(method)
         rows = results[f"{guidance:g}"] = held_out.scores(edited)
         print(f"guidance {guidance:g}, n = {len(edited)}\n{markdown(rows, 'tokenizer')}")
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -64,18 +67,6 @@ def report(guidance: float, rows: dict[str, dict], accuracy: dict[str, dict[str,
     """results.md: the figures at one guidance value, what the heads can read, and the bar."""
     tables = [markdown(rows, "tokenizer"), heads_markdown(accuracy), bar_markdown(rows)]
     return "\n".join([f"Guidance {guidance:g}, {rows['all']['n']} held-out edits.\n", *tables])
-
-
-def _edit(model: EditAR, edits: list[Edit], sources: list[np.ndarray], guidance: float) -> list[np.ndarray]:
-    done: list[np.ndarray] = []
-    for start in tqdm(range(0, len(edits), 16), desc=f"editing, guidance {guidance:g}"):
-        part = edits[start : start + 16]
-        images = model.edit(
-            pil(sources[start : start + 16]), [edit.instruction for edit in part], guidance=guidance,
-            seeds=range(start, start + len(part)),
-        )  # fmt: skip
-        done += [np.asarray(image) for image in images]
-    return done
 
 
 def heads_markdown(accuracy: dict[str, dict[str, float]]) -> str:

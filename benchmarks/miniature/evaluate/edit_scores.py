@@ -18,7 +18,9 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
+from baselines.method import EditRequest, Method
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception
 from benchmarks.miniature.world.edits import KINDS, Edit
 from benchmarks.miniature.world.embedded import held_out_edits
@@ -38,6 +40,7 @@ COLUMNS = {  # of the table: title, in which {} is the autoencoder's name, and f
     "psnr_reconstruction": ("{}'s PSNR", "{:.1f}"),
 }
 ATTRIBUTES = ("shape", "colour", "material", "content", "flipped")
+BATCH = 16  # edits that a method gets together
 IN_GRID = ("6", "8", "3", "2", "7", "1", "9")
 
 
@@ -164,6 +167,18 @@ class HeldOut:
             network=network, edits=edits, sources=sources, truths=truths,
             restored_sources=restored[0], restored_truths=restored[1],
         )  # fmt: skip
+
+    def edited(self, method: Method) -> list[np.ndarray]:
+        """What a loaded method makes of the edits, the noise of each from its own seed."""
+        requests = [
+            EditRequest(
+                sample_id=str(i), image=image, instruction=edit.instruction, source_prompt=edit.prompts[0],
+                target_prompt=edit.prompts[1], blend_words=edit.blend_words, seed=i,
+            )
+            for i, (edit, image) in enumerate(zip(self.edits, pil(self.sources), strict=True))
+        ]  # fmt: skip
+        parts = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
+        return [np.asarray(image) for part in tqdm(parts, mininterval=5) for image in method.edit(part)]
 
     @cached_property
     def ceilings(self) -> tuple[list[Verdict], list[Verdict]]:

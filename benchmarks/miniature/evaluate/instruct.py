@@ -17,10 +17,9 @@ import torch
 import tyro
 from diffusers import AutoencoderKL
 from PIL import Image
-from tqdm import tqdm
 
-from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, Instructed, InstructedDiffusion
-from baselines.method import EditRequest, MethodContext
+from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, InstructedDiffusion
+from baselines.method import MethodContext
 from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.evaluate.backbones import load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, pil
@@ -29,7 +28,6 @@ from benchmarks.miniature.world.render import through
 from benchmarks.miniature.world.scene import SIDE
 
 SEED = 79
-_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,9 @@ def main(arguments: Arguments) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for steps, by_text, by_image in itertools.product(arguments.steps, arguments.text, arguments.image):
         row = replace(INSTRUCT_PIX2PIX, steps=steps, by_text=by_text, by_image=by_image)
-        edited = _edit(context, row, held_out)
+        method = InstructedDiffusion(context, row)
+        method.load()
+        edited = held_out.edited(method)
         name = f"steps-{steps}-text-{by_text:g}-image-{by_image:g}"
         results[name] = held_out.scores(edited)
         print(f"{name}\n{markdown(results[name], 'autoencoder')}", flush=True)
@@ -79,21 +79,6 @@ def _restore(vae: AutoencoderKL, images: Sequence[Image.Image]) -> list[Image.Im
     restored = through(lambda part: vae.decode(vae.encode(part).latent_dist.mean).sample, pixels, "cpu")
     restored = restored.add(1).mul(127.5).round().clamp(0, 255).byte()
     return pil(list(restored.permute(0, 2, 3, 1).numpy()))
-
-
-def _edit(context: MethodContext, row: Instructed, held_out: HeldOut) -> list[np.ndarray]:
-    """Results of the edits, the noise of each from its own seed."""
-    method = InstructedDiffusion(context, row)
-    method.load()
-    requests = [
-        EditRequest(
-            sample_id=str(i), image=image, instruction=edit.instruction, source_prompt=edit.prompts[0],
-            target_prompt=edit.prompts[1], blend_words=edit.blend_words, seed=i,
-        )
-        for i, (edit, image) in enumerate(zip(held_out.edits, pil(held_out.sources), strict=True))
-    ]  # fmt: skip
-    parts = [requests[start : start + _BATCH] for start in range(0, len(requests), _BATCH)]
-    return [np.asarray(image) for part in tqdm(parts, mininterval=5) for image in method.edit(part)]
 
 
 if __name__ == "__main__":

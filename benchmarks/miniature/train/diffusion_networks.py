@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from benchmarks.miniature.train.clip_words import clip_tokenizer, unused_ids
 from benchmarks.miniature.world.scene import CELL, GRID, SIDE
+from editar.training.vq_training import start_linear
 
 ADAPTER_CHANNELS = {"depth": 3, "canny": 1}  # of the condition, as the published T2I-Adapters have them
 _START_LOG_VARIANCE = -4.0
@@ -56,13 +57,7 @@ def make_vae(config: DiffusionConfig) -> AutoencoderKL:
         scaling_factor=1.0,  # see `standardise`
         mid_block_add_attention=False,
     )
-    # As editar/training/vq_training.py starts its tokenizer: torch's default halves the signal in every convolution.
-    for module in vae.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    _close_branches(vae)
+    start_linear(vae)
     # The posterior starts narrow: at a variance of 1 the decoder would see nothing but noise.
     vae.quant_conv.weight.data[config.latent_channels :] = 0.0
     vae.quant_conv.bias.data[config.latent_channels :] = _START_LOG_VARIANCE
