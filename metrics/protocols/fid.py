@@ -48,14 +48,12 @@ def sums_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int 
     return sums
 
 
-def features_of_files(files: Sequence[Path], network: FeatureBackbone, workers: int = WORKERS) -> Tensor:
+def features_of_files(files: Sequence[Path], network: FeatureBackbone) -> Tensor:
     """(n, D) on the CPU, in the order of the files. Raises ValueError as `sums_of_files`."""
-    return torch.cat([network.features(batch).cpu() for batch in prepared_batches(files, network, workers)])
+    return torch.cat([network.features(batch).cpu() for batch in prepared_batches(files, network)])
 
 
-def reference_of_files(
-    files: Sequence[Path], network: FeatureBackbone, cache: Path, workers: int = WORKERS
-) -> FidReference:
+def reference_of_files(files: Sequence[Path], network: FeatureBackbone, cache: Path) -> FidReference:
     """The statistics of real images; computed once for each digest of the images and network.
 
     cache: a folder, made if need be; 34 MB a reference with the official network.
@@ -63,7 +61,7 @@ def reference_of_files(
     digest = images_digest(files)
     path = cache / f"fid-{json_digest([network.name, network.digest, digest])}.npz"
     if not path.is_file():
-        write_statistics(path, sums_of_files(files, network, workers).statistics())
+        write_statistics(path, sums_of_files(files, network).statistics())
     return FidReference(statistics=read_statistics(path), digest=digest)
 
 

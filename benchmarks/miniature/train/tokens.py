@@ -64,13 +64,6 @@ class Sequences(Rows):
         return {f.name: getattr(self, f.name).numpy().astype(np.uint16) for f in fields(self)}
 
 
-def make_shard(
-    tokenizer: VQModel, text: WordTextEncoder, mixture: Mixture, index: int, scenes: int = SCENES_PER_SHARD
-) -> Sequences:
-    """The pairs of `draw_pairs` as sequences."""
-    return tokenised(tokenizer, text, *draw_pairs(mixture, index, scenes))
-
-
 def draw_pairs(mixture: Mixture, index: int, scenes: int) -> tuple[list[np.ndarray], dict[str, list]]:
     """Images, and of each pair condition and target (rows among them), prompt, changed cells and task.
 
@@ -132,8 +125,7 @@ def make_shards(
     scenes: int = SCENES_PER_SHARD,
 ) -> None:
     """Write the missing ones of `count` shards."""
-
-    write_missing(folder, count, lambda index: make_shard(tokenizer, text, mixture, index, scenes).arrays())
+    write_missing(folder, count, lambda index: tokenised(tokenizer, text, *draw_pairs(mixture, index, scenes)).arrays())
 
 
 class Shards:
