@@ -1,8 +1,8 @@
 """`python -m benchmarks.speed decode`: a token at the paper's size, against a plain cached decoder and the memory.
 
 Random weights; the time of a token does not depend on their values. Tokens are timed at several positions of the
-sequence, for the cache grows along it. All ways of one dtype take turns with
-the memory test, so that a busy machine disturbs all of them; two dtypes together would take 12 GB.
+sequence, for the cache grows along it. All ways of one dtype take turns with the memory test, so that a busy machine
+disturbs all of them; two dtypes together would take 12 GB.
 """
 
 import dataclasses
@@ -209,7 +209,7 @@ def cell(model: EditARTransformer, width: int, settings: DecodeSpeed) -> dict[st
     return {
         "pixels": config.grid * 16,
         "width": width,
-        "token_bytes": sum(token_bytes(model, width, 2, p) for p in places) / len(places),
+        "token_bytes": mean_bytes(model, places, width),
         "seconds": sum(taken) / len(taken),
         "tokens": config.image_tokens,
         "weights": weight_bytes(model),
@@ -231,9 +231,9 @@ def whole_images(model: EditARTransformer, work: Work, settings: DecodeSpeed) ->
     return result
 
 
-def mean_bytes(model: EditARTransformer, places: list[int]) -> float:
-    """Of a token, one image with guidance."""
-    return sum(token_bytes(model, 1, 2, place) for place in places) / len(places)
+def mean_bytes(model: EditARTransformer, places: list[int], images: int = 1) -> float:
+    """Of a step of so many images with guidance."""
+    return sum(token_bytes(model, images, 2, place) for place in places) / len(places)
 
 
 def at_places(

@@ -5,6 +5,7 @@ Pictures go in pixel by pixel, small ones enlarged by whole numbers; in the PDF 
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -38,14 +39,10 @@ def write_figure(blocks: Sequence[SheetBlock], path: Path) -> list[Path]:
 
 
 def _prepared(block: SheetBlock) -> SheetBlock:
-    rows = [
-        SheetRow(
-            caption=row.caption,
-            cells=tuple(enlarged(cell) if isinstance(cell, Image.Image) else cell for cell in row.cells),
-        )
-        for row in block.rows
-    ]
-    return SheetBlock(headers=block.headers, rows=rows)
+    def cells(row: SheetRow) -> tuple[Image.Image | str, ...]:
+        return tuple(enlarged(cell) if isinstance(cell, Image.Image) else cell for cell in row.cells)
+
+    return replace(block, rows=[replace(row, cells=cells(row)) for row in block.rows])
 
 
 def _write_pdf(layout: Layout, file: BytesIO) -> None:

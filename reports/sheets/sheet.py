@@ -97,10 +97,9 @@ def lay_out(title: str, blocks: Sequence[SheetBlock], look: Look, font: Font, en
         for row in block.rows:
             for column, cell in enumerate(row.cells):
                 left = gap + column * (side + gap)
-                if isinstance(cell, Image.Image):
-                    layout.cells.append(Cell(picture=cell, left=left, top=top))
-                else:
-                    layout.cells.append(Cell(picture=None, left=left, top=top))
+                picture = cell if isinstance(cell, Image.Image) else None
+                layout.cells.append(Cell(picture=picture, left=left, top=top))
+                if isinstance(cell, str):
                     reason = broken(cell, font, (side - 2 * gap) * enlarged, int(side // line) - 1)
                     layout.write(reason, left + gap, top + gap, faint=True)
             caption = broken(row.caption, font, inside, CAPTION_LINES)

@@ -62,17 +62,15 @@ def write_report(
         markdown = out / f"{page}.md"
         same = same and markdown.is_file() and markdown.read_text("utf-8") == texts["md"]
         written += [write_text(out / f"{page}.{kind}", texts[kind]) for kind in KINDS]
-    for page in pages.keys() - filled.keys():
-        for kind in KINDS:
-            (out / f"{page}.{kind}").unlink(missing_ok=True)
+    stale = [out / f"{page}.{kind}" for page in pages.keys() - filled.keys() for kind in KINDS]
+    stale += [out / f"{plot}.{kind}" for plot, figure in plots.items() if figure is None for kind in PLOT_KINDS]
+    for path in stale:
+        path.unlink(missing_ok=True)
     written.append(write_document(out))
     written += write_cost(runs, out, name)
     for plot, figure in plots.items():
         if figure is not None:
             written += save(figure, out / plot, keep=same)
-        else:
-            for kind in PLOT_KINDS:
-                (out / f"{plot}.{kind}").unlink(missing_ok=True)
     return written
 
 
