@@ -34,7 +34,7 @@ from reports.tables.two_runs import compare
 TINY = replace(
     PLAN,
     layers=(2,),
-    training=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3, checkpoint_every=3, log_every=1),
+    training=TrainConfig(steps=3, batch_size=4, learning_rate=1e-3, checkpoint_every=3, log_every=1, bfloat16=False),
     shards=1,
     scenes=3,
 )

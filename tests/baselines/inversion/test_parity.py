@@ -60,17 +60,13 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-NULL_TEXT = ("null-text-inversion+p2p", NullTextInversion, NullTextSettings(steps=STEPS), 1e-2)
-
-
+@pytest.mark.slow  # test_identities.py has small ones of each
 @pytest.mark.parametrize(
     ("name", "kind", "settings", "tolerance"),
     [
         ("ddim+p2p", PromptToPrompt, PromptToPromptSettings(steps=STEPS), 1e-3),
-        pytest.param(
-            "directinversion+p2p", PnPInversion, PromptToPromptSettings(steps=STEPS), 1e-3, marks=pytest.mark.slow
-        ),
-        pytest.param(*NULL_TEXT, marks=pytest.mark.slow),  # test_identities.py has its optimisation
+        ("directinversion+p2p", PnPInversion, PromptToPromptSettings(steps=STEPS), 1e-3),
+        ("null-text-inversion+p2p", NullTextInversion, NullTextSettings(steps=STEPS), 1e-2),
     ],
 )
 def test_prompt_to_prompt_on_each_inversion(official, expected, name, kind, settings, tolerance) -> None:

@@ -57,7 +57,7 @@ SIZES = DiffusionConfig(
     text_layers=1,
     hint_widths=(4, 4, 4, 4),
 )
-STEPS = TrainConfig(steps=2, batch_size=4, checkpoint_every=1, log_every=1, learning_rate=1e-3)
+STEPS = TrainConfig(steps=2, batch_size=4, checkpoint_every=1, log_every=1, learning_rate=1e-3, bfloat16=False)
 PLAN = Plan(
     networks=SIZES, vae=STEPS, unet=STEPS, controlnet=STEPS, adapter=STEPS, instruct=STEPS, shards=2, pair_shards=2,
     scenes=4, sample=4,

@@ -307,6 +307,7 @@ def test_activation_checkpointing_changes_no_gradient(parity, tiny_expected):
 @pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("c++")), reason="on a CPU torch.compile needs a C++ compiler"
 )
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_gradients(parity, tiny_expected):
     gradients = []
     for compiled in (False, True):
