@@ -59,11 +59,10 @@ def ssim(images: Tensor, references: Tensor, reference_moments: tuple[Tensor, Te
     reference_moments: `local_moments(references)` where the caller has them. Returns (B,).
     Equals torchmetrics 1.9: borders mirrored, the mean over the full canvas.
 
-    >>> image = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
-    >>> ssim(image, image)
-    tensor([1.])
-    >>> bool(ssim(1 - image, image) < 0)
-    True
+    >>> from skimage import data  # photographs
+    >>> photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None] / 255
+    >>> ssim(photograph, photograph), ssim(1 - photograph, photograph) < 0
+    (tensor([1.]), tensor([True]))
     """
     mean_b, square_b = local_moments(references) if reference_moments is None else reference_moments
     mean, square, product = _gaussian_filter(images, images.square(), images * references)
