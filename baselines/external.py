@@ -50,7 +50,7 @@ from PIL import Image
 from baselines.method import EditRequest, MethodCard, NoAnswer, Request, Requirements, TranslateRequest, input_image
 from editar.io.assets import AssetFile
 from editar.io.digests import file_digest
-from editar.io.image_files import ImageError, decode_image
+from editar.io.image_files import ImageError, open_image
 
 FOLDER = "{folder}"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -196,7 +196,7 @@ class External:
     def _read(self, path: Path, request: Request) -> Image.Image:
         side, wanted = self.recipe.answer_side, input_image(request).size
         try:
-            answer = decode_image(path, formats=("PNG",), size=wanted if side is None else (side, side)).convert("RGB")
+            answer = open_image(path, formats=("PNG",), size=wanted if side is None else (side, side))
         except ImageError as error:
             raise ImageError(f"{error} (the recipe's answer_side {side})" if side else str(error)) from error
         return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)

@@ -82,6 +82,11 @@ def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments
     return 0
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
 def choose_methods(
     args: BenchmarkArguments,
     known: Mapping[str, Callable[[MethodContext], AnyMethod]],

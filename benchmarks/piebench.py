@@ -13,7 +13,7 @@ from typing import Literal
 
 from baselines import METHODS, QUICK
 from baselines.method import MethodContext
-from benchmarks.cli import build_methods, choose_methods, default_device, run_command, run_methods
+from benchmarks.cli import build_methods, choose_methods, default_device, print_notes, run_command, run_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.piebench import IMAGES, read_piebench
 from benchmarks.runs.arguments import BenchmarkArguments
@@ -70,6 +70,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         return []
 
     dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    print_notes(dataset.notes)
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     context = replace(context, samples=len(dataset.records))
     names = {record.sample_id: record.image_name for record in dataset.records}

@@ -15,7 +15,7 @@ import tyro
 
 from baselines import TRANSLATORS
 from baselines.method import MethodContext
-from benchmarks.cli import build_methods, choose_methods, default_device, run_command, run_methods
+from benchmarks.cli import build_methods, choose_methods, default_device, print_notes, run_command, run_methods
 from benchmarks.datasets.finished_images import FinishedImages
 from benchmarks.datasets.translation import read_translation
 from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
@@ -80,6 +80,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         return []
 
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
+    print_notes(dataset.notes)
     every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
     sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
     context = replace(context, samples=len(every_id))

@@ -6,7 +6,6 @@ Tensors are (B, 3, side, side), RGB float32 in [-1, 1].
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,34 +13,29 @@ from PIL import Image
 from torch import Tensor
 
 from editar.io import image_files
-from editar.io.image_files import ImageError, to_rgb
+from editar.io.image_modes import ImageError, to_rgb
 
-# Decoders of raster images only: those of Pillow's others start programs (EPS) or are seldom fuzzed.
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 SHOWN = 500  # characters of a path that errors show
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """A file as an upright image, decoded; missing, unreadable and oversized files are an ImageError."""
+    """A file's image, upright RGB; missing, unreadable and oversized files are an ImageError."""
+    return open_turned(Path(path), str(path))[0]
+
+
+def open_turned(source: bytes | Path, name: str) -> tuple[Image.Image, int]:
+    """The image in a file, or in the bytes of one, upright RGB, and the EXIF orientation by which it was turned.
+
+    name: for the error. Raises ImageError.
+    """
     try:
-        found = Path(path).is_file()
+        if isinstance(source, Path) and not source.is_file():
+            raise ImageError("there is no such file")
+        return image_files.open_turned(source)
     except OSError as error:  # a name longer than the file system allows
-        raise ImageError(f"{str(path)[:SHOWN]}: {error.strerror}") from error
-    if not found:
-        raise ImageError(f"{str(path)[:SHOWN]}: there is no such file")
-    return _decoded(Path(path), str(path), upright=True)
-
-
-def decode_image(data: bytes, name: str) -> Image.Image:
-    """The bytes of an image file, decoded as they lie, like the maps that belong to them; `name` is for the error."""
-    return _decoded(data, name)
-
-
-def _decoded(source: bytes | Path, name: str, **options: Any) -> Image.Image:
-    try:
-        return image_files.decode_image(source, formats=FORMATS, **options)
+        raise ImageError(f"{name[:SHOWN]}: {error.strerror}") from error
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+        raise ImageError(f"{name[:SHOWN]}: {error}") from error
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

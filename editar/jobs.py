@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from editar import __version__
 from editar.config import SamplingConfig
-from editar.images import FORMATS, ImageError, contact_sheet, open_image, square
+from editar.images import ImageError, contact_sheet, open_image, square
 from editar.io.atomic import replacing, write_text
 from editar.io.digests import file_digest
+from editar.io.image_files import FORMATS
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR

@@ -1,18 +1,18 @@
 """Images, captions and train ids as parquet rows hold them, decoded with every check."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from editar.io import image_files
-from editar.io.image_files import FORMATS, MAX_BYTES, ImageError
+from editar.io.image_files import MAX_BYTES, ImageError
 
-# A few images of MultiGen-20M are TIFF.
-HUB_FORMATS = (*FORMATS, "TIFF")
 MAX_PIXELS = 1 << 24  # the largest image on the hub has 640 x 640
+T = TypeVar("T")
 IGNORED = 255  # the train id of pixels that don't count
-# The others hold 16 or 32 bits a channel, which a conversion to RGB would clip.
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class CellError(ValueError):
@@ -30,23 +30,22 @@ def image_bytes(value: pa.Scalar) -> bytes:
     raise CellError(f"it names the file {path!r} instead of holding it" if path else "it is empty")
 
 
-def decode_image(data: bytes) -> Image.Image:
-    """The first image of a PNG, JPEG, WebP or TIFF file, in its own mode, of 8 bits a channel or fewer.
+def decode_rgb(data: bytes) -> tuple[Image.Image, int]:
+    """The image of a file, upright RGB, and the EXIF orientation by which it was turned.
 
-    The size is taken from the header, before anything is decoded: a decompression bomb is refused unopened. Raises
-    CellError.
+    Transparency is dropped, not put on a colour: both published evaluations do so. The size is taken from the header,
+    before anything is decoded: a decompression bomb is refused unopened. Raises CellError.
     """
+    return _decoded(image_files.open_turned, data, on_white=False)
+
+
+def _decoded(decode: Callable[..., T], data: bytes, **options: bool) -> T:
     if len(data) > MAX_BYTES:
         raise CellError(f"it has {len(data)} bytes; more than {MAX_BYTES} are not read")
     try:
-        return image_files.decode_image(data, formats=HUB_FORMATS, max_pixels=MAX_PIXELS, modes=_MODES)
+        return decode(data, max_pixels=MAX_PIXELS, **options)
     except ImageError as error:
         raise CellError(str(error)) from error
-
-
-def decode_rgb(data: bytes) -> Image.Image:
-    """As `decode_image`, in RGB. Transparency is dropped, not put on a colour: both published evaluations do so."""
-    return decode_image(data).convert("RGB")
 
 
 def caption(value: pa.Scalar) -> str:
@@ -77,7 +76,7 @@ def train_ids(value: pa.Scalar, classes: int) -> np.ndarray:
 
 
 def _grey_levels(data: bytes) -> np.ndarray:
-    image = decode_image(data)
+    image = _decoded(image_files.decode_image, data)
     if image.mode != "L":
         kind = "a palette image" if image.mode in ("P", "PA") else f"an image of Pillow's mode {image.mode!r}"
         raise CellError(f"it is {kind}; colours are no train ids, which are a grey image or a list of rows")

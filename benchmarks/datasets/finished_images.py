@@ -11,12 +11,11 @@ from baselines.method import MethodCard, NoAnswer, Request, input_image
 from benchmarks.datasets.faults import DatasetError, Fault
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from editar.io.image_names import ImageNames
 
 
 class FinishedImages:
-    """Square images under any of the usual suffixes, or strips of several panels with the image last."""
+    """Square images under any suffix of images, or strips of several panels with the image last."""
 
     card = MethodCard()
 
@@ -29,6 +28,7 @@ class FinishedImages:
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder; give the folder of finished images (--images)")
         self.folder, self.side, self.panels = folder, side, panels
+        self._names = ImageNames()
         self.files: dict[str, Path] = {}
         self.faults: dict[str, Fault] = {}
         for sample_id, name in names.items():
@@ -60,10 +60,11 @@ class FinishedImages:
     translate = edit
 
     def _find(self, name: str) -> Path:
-        stem = (self.folder / name).with_suffix("")
-        found = [path for suffix in SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
+        found = self._names.of(self.folder / name)
         if not found:
-            raise ImageError(f"there is no {name}, with any of the suffixes {', '.join(SUFFIXES)}")
+            raise ImageError(
+                f"there is no {name}, under this or another suffix of images (.png, .jpg, .webp, .tif ...)"
+            )
         if len(found) > 1:
             raise ImageError(f"{' and '.join(path.name for path in found)} are both there; leave one")
         width, height = image_size(found[0])

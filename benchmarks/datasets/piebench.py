@@ -16,9 +16,11 @@ from PIL import Image
 
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.masks import decode_mask, mask_fault
+from benchmarks.datasets.notes import turned_note
 from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.assets import AssetFile
-from editar.io.image_files import ImageError, read_image
+from editar.io.image_files import ImageError, read_image, stored_orientation
+from editar.io.image_modes import turned
 
 MAPPING = "mapping_file.json"
 IMAGES = "annotation_images"
@@ -57,7 +59,8 @@ class PieBenchRecord:
 
     image_path: absolute, and checked. image_name: the path below annotation_images/, as the file names it.
     image_sha256: of the image file. Prompts are without the brackets that mark the edited words. edit_type: "0".."9".
-    mask_runs: [start, length, ...], row-major over side x side.
+    mask_runs: [start, length, ...], row-major over the side x side pixels of the file, which EXIF's `orientation`
+    turns upright.
     """
 
     sample_id: str
@@ -70,6 +73,7 @@ class PieBenchRecord:
     edit_type: str
     blend_words: tuple[str, str] | None
     mask_runs: tuple[int, ...]
+    orientation: int
     side: int
 
     @property
@@ -77,11 +81,15 @@ class PieBenchRecord:
         return EDIT_TYPES[self.edit_type]
 
     def mask(self) -> np.ndarray:
-        """Bool (side, side), True where the image is edited; the border always is (see `decode_mask`)."""
-        return decode_mask(self.mask_runs, self.side)
+        """Bool (side, side), True where the image is edited; the border always is (see `decode_mask`).
+
+        It is drawn on the pixels of the file, and turned with them.
+        """
+        mask = decode_mask(self.mask_runs, self.side)
+        return np.asarray(turned(Image.fromarray(mask), self.orientation))
 
     def image(self) -> Image.Image:
-        """The source image, RGB, side x side. Raises ImageError when the file has changed since it was checked."""
+        """The source image, upright RGB, side x side. Raises ImageError when the file has changed since it was read."""
         image, digest = read_image(self.image_path, (self.side, self.side))
         if digest != self.image_sha256:
             raise ImageError(f"{self.image_path} has changed since the data set was read")
@@ -90,11 +98,15 @@ class PieBenchRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PieBench:
-    """records: in the order of their ids. digest: of all that they say and show, the same wherever the data lies."""
+    """records: in the order of their ids. digest: of all that they say and show, the same wherever the data lies.
+
+    notes: what the user should know of the files.
+    """
 
     records: tuple[PieBenchRecord, ...]
     digest: str
     root: Path
+    notes: tuple[str, ...] = ()
 
 
 def read_piebench(root: Path, side: int = 512) -> PieBench:
@@ -122,7 +134,8 @@ def read_piebench(root: Path, side: int = 512) -> PieBench:
         faults.append(Fault(file=mapping, problem="it has no records", remedy=_FETCH_AGAIN))
     if faults:
         raise DatasetError(faults)
-    return PieBench(records=tuple(records), digest=_digest(records), root=root)
+    notes = turned_note((record.sample_id, record.orientation) for record in records)
+    return PieBench(records=tuple(records), digest=_digest(records), root=root, notes=notes)
 
 
 class _Object(dict[str, Any]):
@@ -244,7 +257,7 @@ def _read_record(sample_id: str, entry: object, root: Path, side: int, problems:
     image = _check_image(entry.get("image_path"), root, side, problems)
     if problems.faults or image is None:
         return None
-    image_path, digest = image
+    image_path, digest, orientation = image
     return PieBenchRecord(
         sample_id=sample_id,
         image_path=image_path,
@@ -256,6 +269,7 @@ def _read_record(sample_id: str, entry: object, root: Path, side: int, problems:
         edit_type=entry["editing_type_id"],
         blend_words=_blend_words(entry["blended_word"]),
         mask_runs=tuple(entry["mask"]),
+        orientation=orientation,
         side=side,
     )
 
@@ -276,8 +290,8 @@ def _blend_words(text: str) -> tuple[str, str] | None:
     return (words[0], words[1]) if words else None
 
 
-def _check_image(name: object, root: Path, side: int, problems: _Problems) -> tuple[Path, str] | None:
-    """The image's absolute path and digest, or None after its fault was added."""
+def _check_image(name: object, root: Path, side: int, problems: _Problems) -> tuple[Path, str, int] | None:
+    """The image's absolute path, digest and orientation, or None after its fault was added."""
     if not isinstance(name, str):
         return None  # reported with the other texts
     field = "image_path"
@@ -298,7 +312,7 @@ def _check_image(name: object, root: Path, side: int, problems: _Problems) -> tu
         )
         return None
     try:
-        return path, read_image(path, (side, side))[1]
+        return path, read_image(path, (side, side))[1], stored_orientation(path)
     except ImageError as error:
         problems.add(field, f"{name!r}: {error}", f"fetch the image again, {side}x{side} pixels, into {IMAGES}/")
     except OSError as error:  # a name longer than the file system allows
@@ -310,6 +324,6 @@ def _digest(records: list[PieBenchRecord]) -> str:
     digest = hashlib.sha256()
     for record in records:  # in the order of their ids
         content = asdict(record)
-        del content["image_path"]  # where the data lies; the image's own digest is in
+        del content["image_path"], content["orientation"]  # where the data lies; the image's own digest is in
         digest.update(json.dumps(content, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()

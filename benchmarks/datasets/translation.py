@@ -18,8 +18,10 @@ from tqdm import tqdm
 from benchmarks.datasets.encoded import CellError, caption, decode_rgb, image_bytes, train_ids
 from benchmarks.datasets.faults import DatasetError, Fault
 from benchmarks.datasets.hub import HubDataset, find_shards
+from benchmarks.datasets.notes import turned_note
 from benchmarks.datasets.parquet import Rows
 from editar.io.digests import bytes_digest
+from editar.io.image_modes import turned_along
 from editar.io.parquet import Content
 
 TASKS = ("depth", "canny", "segmentation")
@@ -33,8 +35,9 @@ _FETCH_AGAIN = "fetch the file again"
 class TranslationRecord:
     """One image to generate. sample_id: the row's number through all shards, five digits, as EditAR's code names it.
 
-    size: (width, height) of image, condition and label in the data set, alike. image_sha256: of the image file; some
+    size: (width, height) of image, condition and label, upright and alike. image_sha256: of the image file; some
     images of MultiGen-20M occur twice, which is no fault, but they are no independent observations either.
+    orientation: EXIF's, of the image file.
     sha256: of all that the row says and shows.
     """
 
@@ -44,13 +47,15 @@ class TranslationRecord:
     size: tuple[int, int]
     image_sha256: str
     sha256: str
+    orientation: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationRow:
-    """What a data set says of one record, still encoded; each method decodes anew.
+    """What a data set says of one record, its images still encoded; each method decodes anew.
 
     condition_file: None for canny, whose condition is made from the image. ids: uint8 (height, width) train ids.
+    Condition and ids are taken as drawn on the image file's own pixels, and turned upright with them.
     """
 
     record: TranslationRecord
@@ -59,13 +64,23 @@ class TranslationRow:
     ids: np.ndarray | None
 
     def image(self) -> Image.Image:
-        """The real image, RGB, of the data set's size. Never shown to a method."""
-        return decode_rgb(self.image_file)
+        """The real image, upright RGB. Never shown to a method."""
+        return decode_rgb(self.image_file)[0]
 
     def condition(self) -> Image.Image:
-        """The condition map, RGB, of the data set's size."""
+        """The condition map, RGB, of the image's size."""
         assert self.condition_file is not None, f"{self.record.task} has no stored condition"
-        return decode_rgb(self.condition_file)
+        condition, own_orientation = decode_rgb(self.condition_file)
+        if own_orientation != 1:
+            return condition
+        return turned_along(condition, self.record.size, self.record.orientation)
+
+
+def row_of(row: TranslationRow, record: TranslationRecord) -> TranslationRow:
+    """The row as it was read, of a record whose orientation is known."""
+    if row.ids is not None and record.orientation != 1:
+        row = replace(row, ids=np.asarray(turned_along(Image.fromarray(row.ids), record.size, record.orientation)))
+    return replace(row, record=record)
 
 
 class TranslationDataset:
@@ -82,6 +97,7 @@ class TranslationDataset:
             self._numbers[record.sample_id] = number
             digest.update(record.sha256.encode())
         self.digest = digest.hexdigest()
+        self.notes = turned_note((record.sample_id, record.orientation) for record in self.records)
 
     def row(self, record: TranslationRecord) -> TranslationRow:
         """The record's row. Raises DatasetError when it has changed since it was checked."""
@@ -90,7 +106,7 @@ class TranslationDataset:
         if row.record.sha256 != record.sha256:
             problem = "it has changed since the data set was read"
             raise DatasetError([self._fault(number, None, problem, "start again")])
-        return replace(row, record=record)
+        return row_of(row, record)
 
     def _check(self) -> tuple[TranslationRecord, ...]:
         records: list[TranslationRecord] = []
@@ -121,21 +137,25 @@ class TranslationDataset:
         except DatasetError as error:
             return error.faults
         faults: list[Fault] = []
-        files = {self.source.image: row.image_file, self.source.condition: row.condition_file}
         sizes: dict[str | None, tuple[int, int]] = {}
-        for column, data in files.items():
-            if data is not None:
-                try:
-                    sizes[column] = decode_rgb(data).size
-                except CellError as error:
-                    faults.append(self._fault(number, column, str(error), _FETCH_AGAIN))
+        try:
+            image, orientation = decode_rgb(row.image_file)
+            sizes[self.source.image] = image.size
+            row = row_of(row, replace(row.record, size=image.size, orientation=orientation))
+        except CellError as error:
+            faults.append(self._fault(number, self.source.image, str(error), _FETCH_AGAIN))
+        try:
+            if row.condition_file is not None:
+                sizes[self.source.condition] = row.condition().size
+        except CellError as error:
+            faults.append(self._fault(number, self.source.condition, str(error), _FETCH_AGAIN))
         if row.ids is not None:
             sizes[self.source.label] = (row.ids.shape[1], row.ids.shape[0])
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{column} {width}x{height}" for column, (width, height) in sizes.items())
             remedy = "image, condition and label of a row must be of one size, or they do not lie over each other"
             faults.append(self._fault(number, None, f"its sizes are mixed: {listed}", remedy))
-        return faults or replace(row.record, size=sizes[self.source.image])
+        return faults or row.record
 
     def _read(self, number: int) -> TranslationRow:
         """The row, its images not decoded yet (the record's size is a placeholder). Raises DatasetError."""

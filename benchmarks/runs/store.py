@@ -35,7 +35,7 @@ from benchmarks.runs.schema import (
 )
 from editar.io.atomic import lock, remove_torn, replacing, write_text
 from editar.io.digests import bytes_digest
-from editar.io.image_files import decode_image, is_whole_png, to_rgb, write_png
+from editar.io.image_files import is_whole_png, open_image, write_png
 
 LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 
@@ -92,7 +92,7 @@ class RunDirectory:
             raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
         if bytes_digest(data) != self.samples[sample_id].image_sha256:
             raise RunError(f"{path} isn't the image that was made; it is made again at the next start")
-        return to_rgb(decode_image(data))
+        return open_image(data)
 
     def remove_torn_images(self, rank: int) -> None:
         """Removes what a killed process of this rank left half written. The rank's log must be held."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from editar.io.assets import Asset
 from editar.io.atomic import replacing
 from editar.io.digests import file_digest, json_digest, list_digest
-from editar.io.image_files import ImageError, decode_image
+from editar.io.image_files import ImageError, open_image
 from metrics.functional.frechet import FeatureStatistics, FeatureSums
 from metrics.networks.backbones import FeatureBackbone
 
@@ -148,7 +148,8 @@ def prepared_batches(files: Sequence[Path], network: FeatureBackbone, workers: i
 
 def _prepare(path: Path, network: FeatureBackbone) -> np.ndarray:
     try:
-        return network.prepare(decode_image(path, max_pixels=MAX_PIXELS))
+        # clean-fid drops transparency.
+        return network.prepare(open_image(path, max_pixels=MAX_PIXELS, on_white=False))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 

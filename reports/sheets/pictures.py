@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from editar.io.digests import bytes_digest
-from editar.io.image_files import ImageError, decode_image, to_rgb
+from editar.io.image_files import ImageError, open_image
 from reports.runs import Run
 from reports.sheets.sheet import SheetBlock, SheetRow
 
@@ -49,7 +49,7 @@ def read_picture(run: Run, sample_id: str) -> Image.Image | str:
     if bytes_digest(data) != digest:
         return CHANGED
     try:
-        return to_rgb(decode_image(data, max_pixels=MAX_PIXELS))
+        return open_image(data, max_pixels=MAX_PIXELS)
     except ImageError as fault:
         return str(fault)
 

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +81,23 @@ def test_a_folder_is_edited_image_by_image(edit, photo, tmp_path):
     assert [path.name for path in paths] == [
         "one-0.png", "one-1.png", "two-0.png", "two-1.png", "one.png", "two.png",
     ]  # fmt: skip
+
+
+def test_a_file_is_edited_as_its_upright_8_bit_twin_is(edit, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (32, 48), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    files = {
+        "deep": (Image.fromarray(grey * np.uint16(257)), {}, grey),
+        "sideways": (Image.fromarray(grey), {"exif": exif}, np.rot90(grey, -1)),
+    }
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, (image, options, twin) in files.items():
+        image.save(folder / f"{name}.png", **options)
+        Image.fromarray(twin).save(folder / f"{name}-twin.png")
+    made = {path.stem: path.read_bytes() for path in edit("--out", tmp_path / "made", image=folder)}
+    assert all(made[name] == made[f"{name}-twin"] for name in files)
 
 
 @pytest.mark.parametrize("numbers", [("--dtype", "bfloat16"), pytest.param(("--int8",), marks=COMPILER)], ids=str)

@@ -35,7 +35,9 @@ def test_transparency_becomes_white():
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["L", "P", "CMYK", "1", "I;16", "I;16L", "I;16B", "HSV", "LAB", "YCbCr", "La", "RGBa", "RGBX"]
+)
 def test_other_modes_become_rgb(mode):
     assert to_rgb(Image.new(mode, (4, 4))).mode == "RGB"
 

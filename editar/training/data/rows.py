@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from editar.images import ImageError, decode_image, open_image, square
+from editar.images import ImageError, open_turned, square
+from editar.io.image_modes import turned_along
 from editar.prompts import TASKS, translation_prompt
 
 CANNY_THRESHOLDS = (0.1, 0.2)  # the released training's, of kornia
@@ -101,8 +102,15 @@ class Prepare:
             raise RowFault(row["fault"])
         if row["text"] is None:
             raise RowFault(f"{kind.text} is empty")
-        target, text = self._pixels(row["target"], kind.target), row["text"]
-        source = canny(target) if kind.source is None else self._pixels(row["source"], kind.source)
+        image, orientation = _image(row["target"], kind.target)
+        target, text = self._pixels(image), row["text"]
+        if kind.source is None:
+            source = canny(target)
+        else:
+            condition, own_orientation = _image(row["source"], kind.source)
+            if kind.task in TASKS and own_orientation == 1:  # a map, drawn on the pixels of the image's file
+                condition = turned_along(condition, image.size, orientation)
+            source = self._pixels(condition)
         if kind.swap and self._swapped(row):
             # The instructions are "Add ..."; the first four characters are cut unseen, as in the released code.
             source, target, text = target, source, "Remove " + text[4:]
@@ -115,20 +123,20 @@ class Prepare:
         key = (self.seed, zlib.crc32(place.encode()), row["draw"])
         return np.random.default_rng(key).random() < 0.5
 
-    def _pixels(self, cell: Cell | None, name: str) -> Tensor:
-        try:
-            image = square(_image(cell, name), self.side)
-        except ImageError as error:
-            raise RowFault(str(error)) from error
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    def _pixels(self, image: Image.Image) -> Tensor:
+        return torch.from_numpy(np.array(square(image, self.side))).permute(2, 0, 1).contiguous()
 
 
-def _image(cell: Cell | None, name: str) -> Image.Image:
+def _image(cell: Cell | None, name: str) -> tuple[Image.Image, int]:
+    """Upright RGB, and the EXIF orientation by which it was turned."""
     data, path = (cell or {}).get("bytes"), (cell or {}).get("path")
-    if data:
-        return decode_image(data, name)
-    if path:
-        return open_image(path)
+    try:
+        if data:
+            return open_turned(data, name)
+        if path:
+            return open_turned(Path(path), path)
+    except ImageError as error:
+        raise RowFault(str(error)) from error
     raise RowFault(f"{name} is empty")
 
 

@@ -229,6 +229,19 @@ def test_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:
     assert len(read_piebench(tmp_path / "link", SIDE).records) == 6
 
 
+def test_a_mask_is_turned_with_the_pixels_it_was_drawn_on(root: Path) -> None:
+    path = root / "annotation_images" / entry(0)["image_path"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the right
+    before = read_piebench(root, SIDE)
+    image, mask = np.asarray(before.records[0].image()), before.records[0].mask()
+    Image.open(path).save(path, exif=exif)
+    after = read_piebench(root, SIDE)
+    assert np.array_equal(np.asarray(after.records[0].image()), np.rot90(image, -1))
+    assert np.array_equal(after.records[0].mask(), np.rot90(mask, -1))
+    assert not before.notes and FIRST in after.notes[0]
+
+
 def test_transparency_is_put_on_white(root: Path) -> None:
     Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0)).save(root / "annotation_images" / "clear.png")
     write_mapping(root, {"a": entry(0, image_path="clear.png")})

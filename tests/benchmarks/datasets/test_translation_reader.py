@@ -1,5 +1,6 @@
 """The readers of the translation sets, on parquet files in the hub's schemas."""
 
+import io
 import shutil
 import struct
 import zlib
@@ -243,10 +244,43 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, side: int
     assert [place[3] for place in faults(tmp_path, "canny")] == ["image"]
 
 
-def test_sixteen_bit_maps_are_refused(tmp_path: Path) -> None:
-    deep = Image.fromarray(np.full((HEIGHT, WIDTH), 40_000, np.uint16))
-    write_shards(tmp_path, "depth", [row("depth", 0, control_depth=stored(deep))], shards=1)
-    assert "control_depth" in message(tmp_path, "depth") and "8 bits" in message(tmp_path, "depth")
+def test_maps_of_16_bits_are_scaled_and_of_32_refused(tmp_path: Path) -> None:
+    depth = np.asarray(photo(0).convert("L"))
+    deep = stored(Image.fromarray(depth * np.uint16(257)))
+    dataset = read(write_shards(tmp_path / "16", "depth", [row("depth", 0, control_depth=deep)], shards=1), "depth")
+    assert np.array_equal(np.asarray(dataset.row(dataset.records[0]).condition())[..., 0], depth)
+    deeper = stored(Image.fromarray(depth.astype(np.int32)), "TIFF")
+    write_shards(tmp_path / "32", "depth", [row("depth", 0, control_depth=deeper)], shards=1)
+    assert "control_depth" in message(tmp_path / "32", "depth") and "8 or 16 bits" in message(tmp_path / "32", "depth")
+
+
+def with_exif(image: Image.Image, orientation: int = 6) -> dict[str, Any]:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return stored(image, exif=exif)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_maps_are_turned_with_the_image_unless_they_are_turned_themselves(tmp_path: Path, own: bool) -> None:
+    values = row(SEGMENTATION, 0, image=with_exif(photo(0)))
+    if own:
+        values["control_seg"] = with_exif(Image.open(io.BytesIO(values["control_seg"]["bytes"])))
+    dataset = read(write_shards(tmp_path, SEGMENTATION, [values], shards=1), SEGMENTATION)
+    record = dataset.records[0]
+    found, plain = dataset.row(record), Image.open(io.BytesIO(row(SEGMENTATION, 0)["control_seg"]["bytes"]))
+    assert record.size == found.image().size == (HEIGHT, WIDTH)
+    for turned, stored_pixels in ((found.image(), photo(0)), (found.condition(), plain), (found.ids, ids(0))):
+        assert np.array_equal(np.asarray(turned), np.rot90(np.asarray(stored_pixels), -1))
+    assert "EXIF data turn the images of 1 record (00000)" in " ".join(dataset.notes)
+
+
+def test_maps_that_fit_the_upright_image_stay_as_they_are(tmp_path: Path) -> None:
+    upright = row(SEGMENTATION, 0, panoptic_seg_map=ids(0, HEIGHT, WIDTH).tolist())
+    upright |= {"image": with_exif(photo(0)), "control_seg": stored(photo(1, HEIGHT, WIDTH))}
+    dataset = read(write_shards(tmp_path, SEGMENTATION, [upright], shards=1), SEGMENTATION)
+    found = dataset.row(dataset.records[0])
+    assert np.array_equal(np.asarray(found.condition()), np.asarray(photo(1, HEIGHT, WIDTH)))
+    assert np.array_equal(np.asarray(found.ids), ids(0, HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "long text"])

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from editar.images import square
 from editar.training.data.mixture import Batch, DataConfig, Source, TooManyFaults, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
+from editar.training.data.rows import Prepare, good_row
 from tests.editar.training.training_sets import COLUMNS, picture, write_jsonl, write_parquet, write_seed
 from tests.loopback import serve
 
@@ -92,6 +94,30 @@ def test_half_of_pipes_pairs_are_turned_round_with_their_instruction(published):
     for text, number in zip((t for b in found for t in b.texts), numbers(found), strict=True):
         texts[number].add(text.split()[0])
     assert sum(len(seen) == 2 for seen in texts.values()) > 25  # drawn anew whenever a row comes round
+
+
+def test_maps_are_turned_with_their_image_and_pairs_are_not():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    def cell(number, **options):
+        file = io.BytesIO()
+        picture(number).save(file, "PNG", **options)
+        return {"bytes": file.getvalue(), "path": None}
+
+    def upright(number):
+        return Image.fromarray(np.ascontiguousarray(np.rot90(np.asarray(picture(number)), -1)))
+
+    prepare = Prepare(side=SIDE)
+    target = cell(0, exif=exif)
+    for kind, source, expected in (
+        ("depth", cell(1), upright(1)),
+        ("depth", cell(1, exif=exif), upright(1)),
+        ("pairs", cell(1), picture(1)),
+    ):
+        example = prepare({**good_row(kind, "here", source, target, "a text"), "draw": 0})
+        for tensor, image in ((example.target, upright(0)), (example.source, expected)):
+            assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(square(image, SIDE)))
 
 
 def test_canny_is_kornias_of_the_target(published):

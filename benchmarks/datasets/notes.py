@@ -1,0 +1,26 @@
+"""What the user should know of a data set that is no fault."""
+
+from collections.abc import Iterable, Sequence
+
+SHOWN = 3
+
+
+def turned_note(orientations: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """Of the ids and EXIF orientations of all records' images: a note on those that are turned, or none."""
+    ids = [sample_id for sample_id, orientation in orientations if orientation != 1]
+    if not ids:
+        return ()
+    return (
+        f"EXIF data turn the images of {listed(ids)}: masks and maps are taken as drawn on the file's own pixels and "
+        "turned with these. If they were drawn on the upright image, save it upright and without EXIF data",
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """How many records there are, and the first of them.
+
+    >>> listed(["a", "b", "c", "d"])
+    '4 records (a, b, c ...)'
+    """
+    shown = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    return f"{len(names)} record{'s' if len(names) != 1 else ''} ({shown})"
