@@ -37,6 +37,8 @@ class Arguments(BenchmarkArguments):
 
     data: Path | None = None
     """Folder of the data set; the paper suite needs it."""
+    follow_links: Path | None = None
+    """Links among the data set's images may lead into this folder, not only into --data and the hub's cache."""
     images: Path | None = None
     """Score this folder of finished edits, laid out like annotation_images/."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -69,7 +71,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         show_plan(args, chosen, context, files, suite.name, NAME, suite.records)
         return []
 
-    dataset = read_piebench(suite.dataset(args.data), suite.image_side)
+    dataset = read_piebench(suite.dataset(args.data), suite.image_side, follow_links=args.follow_links)
     print_notes(dataset.notes)
     sample_ids = [record.sample_id for record in dataset.records][: args.limit]
     context = replace(context, samples=len(dataset.records))

@@ -5,7 +5,6 @@ The layout (PnPInversion): `mapping_file.json`, an object {id: record}, beside `
 
 import hashlib
 import json
-import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.assets import AssetFile
 from editar.io.image_files import ImageError, read_image, stored_orientation
 from editar.io.image_modes import turned
+from editar.io.safe_paths import ImagePaths, PathError
 
 MAPPING = "mapping_file.json"
 IMAGES = "annotation_images"
@@ -57,7 +57,7 @@ _FETCH_AGAIN = "fetch the file again"
 class PieBenchRecord:
     """One edit of the benchmark.
 
-    image_path: absolute, and checked. image_name: the path below annotation_images/, as the file names it.
+    image_path: absolute, and checked. image_name: the path below annotation_images/ that the file gives, with slashes.
     image_sha256: of the image file. Prompts are without the brackets that mark the edited words. edit_type: "0".."9".
     mask_runs: [start, length, ...], row-major over the side x side pixels of the file, which EXIF's `orientation`
     turns upright.
@@ -109,12 +109,14 @@ class PieBench:
     notes: tuple[str, ...] = ()
 
 
-def read_piebench(root: Path, side: int = 512) -> PieBench:
+def read_piebench(root: Path, side: int = 512, *, follow_links: Path | None = None) -> PieBench:
     """Reads and checks the whole benchmark under `root`, which is its folder or holds it as data/ or PIE-Bench_v1/.
 
-    side: the width and height that every image must have. Raises DatasetError with all faults of the file.
+    side: the width and height that every image must have. follow_links: a folder that links among the images may lead
+    into, besides `root` (see `ImagePaths`). Raises DatasetError with all faults of the file.
     """
-    root = _find_root(root)
+    given, root = root, _find_root(root)
+    paths = ImagePaths(root / IMAGES, [given, root, *([follow_links] if follow_links else [])])
     mapping = root / MAPPING
     entries = _read_mapping(mapping)
     _refuse_plus_plus(mapping, entries)
@@ -126,7 +128,7 @@ def read_piebench(root: Path, side: int = 512) -> PieBench:
     for sample_id, entry in sorted(entries.items()):
         problems = _Problems(mapping, sample_id)
         _check_id(sample_id, seen, problems)
-        record = _read_record(sample_id, entry, root, side, problems)
+        record = _read_record(sample_id, entry, paths, side, problems)
         faults += problems.faults
         if record is not None and not problems.faults:
             records.append(record)
@@ -234,7 +236,9 @@ def _check_id(sample_id: str, seen: dict[str, str], problems: _Problems) -> None
         problems.add(None, f"the id differs from {other!r} in case only", "rename one: some file systems mix them up")
 
 
-def _read_record(sample_id: str, entry: object, root: Path, side: int, problems: _Problems) -> PieBenchRecord | None:
+def _read_record(
+    sample_id: str, entry: object, paths: ImagePaths, side: int, problems: _Problems
+) -> PieBenchRecord | None:
     """The record, or None after its faults were added to `problems`."""
     if not isinstance(entry, _Object):
         problems.add(None, f"it is of type {type(entry).__name__}, not an object", _FETCH_AGAIN)
@@ -254,14 +258,14 @@ def _read_record(sample_id: str, entry: object, root: Path, side: int, problems:
         problems.add("blended_word", f"it is {words!r}", "give a source and a target word, or an empty string")
     if "mask" in entry and (problem := mask_fault(entry["mask"], side)):
         problems.add("mask", problem, _FETCH_AGAIN)
-    image = _check_image(entry.get("image_path"), root, side, problems)
+    image = _check_image(entry.get("image_path"), paths, side, problems)
     if problems.faults or image is None:
         return None
     image_path, digest, orientation = image
     return PieBenchRecord(
         sample_id=sample_id,
         image_path=image_path,
-        image_name=entry["image_path"],
+        image_name=entry["image_path"].replace("\\", "/"),
         image_sha256=digest,
         source_prompt=entry["original_prompt"].translate(_BRACKETS),
         target_prompt=entry["editing_prompt"].translate(_BRACKETS),
@@ -290,33 +294,20 @@ def _blend_words(text: str) -> tuple[str, str] | None:
     return (words[0], words[1]) if words else None
 
 
-def _check_image(name: object, root: Path, side: int, problems: _Problems) -> tuple[Path, str, int] | None:
+def _check_image(name: object, paths: ImagePaths, side: int, problems: _Problems) -> tuple[Path, str, int] | None:
     """The image's absolute path, digest and orientation, or None after its fault was added."""
     if not isinstance(name, str):
         return None  # reported with the other texts
-    field = "image_path"
     try:
-        folder = (root / IMAGES).resolve()
-        path = (folder / name).resolve()
-        absolute = Path(name).is_absolute() or re.match(r"[A-Za-z]:|\\", name) is not None
-        inside = folder.is_relative_to(root) and path.is_relative_to(folder) and ".." not in Path(name).parts
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, a half surrogate, a loop of links
-        problems.add(field, f"{name!r} is no usable path ({error})", f"give a path below {IMAGES}/")
-        return None
-    if absolute:
-        problems.add(field, f"{name!r} is an absolute path", f"give a path below {IMAGES}/")
-        return None
-    if not inside:
-        problems.add(
-            field, f"{name!r} leaves {root / IMAGES}, by '..' or by a link", "copy the images there and name them so"
-        )
-        return None
-    try:
+        path = paths.find(name)
         return path, read_image(path, (side, side))[1], stored_orientation(path)
+    except PathError as error:
+        remedy = (
+            f"if you trust it, start with --follow-links {error.link}" if error.link else f"give a path below {IMAGES}/"
+        )
+        problems.add("image_path", f"{name!r}: {error}", remedy)
     except ImageError as error:
-        problems.add(field, f"{name!r}: {error}", f"fetch the image again, {side}x{side} pixels, into {IMAGES}/")
-    except OSError as error:  # a name longer than the file system allows
-        problems.add(field, f"{name!r}: {error.strerror}", f"give a path below {IMAGES}/")
+        problems.add("image_path", f"{name!r}: {error}", f"fetch it again, {side}x{side} pixels, into {IMAGES}/")
     return None
 
 

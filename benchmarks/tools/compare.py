@@ -30,19 +30,21 @@ class Arguments:
     """Columns whose ten most moved samples are shown; the benchmark's first one without."""
     data: Path | None = None
     """Folder of the data set, for the prompts of these samples. The miniature's is found where a run has made it."""
+    follow_links: Path | None = None
+    """Links among the images of PIE-Bench may lead into this folder, as for `benchmarks.piebench`."""
     out: Path | None = None
     """Write the Markdown into this file, too."""
 
 
 def write_comparison(args: Arguments) -> None:
-    prompts = read_prompts(read_run(args.run_a), args.data)
+    prompts = read_prompts(read_run(args.run_a), args.data, args.follow_links)
     text = compare(args.run_a, args.run_b, columns=args.column, prompts=prompts)
     print(text, end="")
     if args.out is not None:
         write_text(args.out, text)
 
 
-def read_prompts(run: Run, data: Path | None) -> Mapping[str, str]:
+def read_prompts(run: Run, data: Path | None, follow_links: Path | None) -> Mapping[str, str]:
     """What the run's samples were asked for, by sample id; nothing where no folder was given and the suite has none.
 
     Raises DatasetError or ValueError for a folder that is not the run's data set.
@@ -50,7 +52,7 @@ def read_prompts(run: Run, data: Path | None) -> Mapping[str, str]:
     if data is None and run.manifest.suite != "miniature":
         return {}
     try:
-        return find_data(run, [] if data is None else [data]).requests
+        return find_data(run, [] if data is None else [data], follow_links).requests
     except ValueError:
         if data is None:
             return {}

@@ -37,6 +37,8 @@ class Arguments:
     """The figure; it becomes two files that end in .png and .pdf."""
     data: tuple[Path, ...] = ()
     """Folders of the data sets that the runs were made of, if they are not embedded."""
+    follow_links: Path | None = None
+    """Links among the images of PIE-Bench may lead into this folder, as for `benchmarks.piebench`."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -45,7 +47,7 @@ class Arguments:
 
 def make_figure(args: Arguments) -> list[Path]:
     """Writes the figure; returns its files. Raises ValueError for samples and methods that no run has."""
-    benchmarks = read_benchmarks(args.runs, args.data)
+    benchmarks = read_benchmarks(args.runs, args.data, args.follow_links)
     for flag, names, known in (
         ("--ids", args.ids, {each for benchmark in benchmarks for each in benchmark.sample_ids}),
         ("--methods", args.methods, {label for benchmark in benchmarks for label in benchmark.labels}),

@@ -26,11 +26,13 @@ class Arguments:
     """The gallery's folder; an earlier gallery there is replaced."""
     data: tuple[Path, ...] = ()
     """Folders of the data sets that the runs were made of, if they are not embedded."""
+    follow_links: Path | None = None
+    """Links among the images of PIE-Bench may lead into this folder, as for `benchmarks.piebench`."""
 
 
 def make_gallery(args: Arguments) -> Path:
     """Writes the gallery; returns its page."""
-    page = write_gallery(read_benchmarks(args.runs, args.data), args.out)
+    page = write_gallery(read_benchmarks(args.runs, args.data, args.follow_links), args.out)
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB, pictures beside it)")
     return page
 

@@ -27,24 +27,28 @@ class RunData:
     view: Callable[[str], SampleView]
 
 
-def read_benchmarks(roots: Sequence[Path], data: Sequence[Path] = ()) -> list[BenchmarkRuns]:
+def read_benchmarks(
+    roots: Sequence[Path], data: Sequence[Path] = (), follow_links: Path | None = None
+) -> list[BenchmarkRuns]:
     """The runs at or below `roots`, by suite and benchmark, with the data sets that they were made of.
 
-    data: see `find_data`. Raises ReportError for runs that don't belong together, and what `find_data` raises.
+    data, follow_links: see `find_data`. Raises ReportError for runs that don't belong together, and what `find_data`
+    raises.
     """
     found = [read_benchmark_runs(run_dirs) for run_dirs in with_pages(find_runs(roots))]
-    return [replace(each, view=find_data(each.runs[0], data).view) for each in found]
+    return [replace(each, view=find_data(each.runs[0], data, follow_links).view) for each in found]
 
 
-def find_data(run: Run, data: Sequence[Path] = ()) -> RunData:
+def find_data(run: Run, data: Sequence[Path] = (), follow_links: Path | None = None) -> RunData:
     """The data set whose digest the run's manifest has, in one of the folders `data` or, without any, the suite's own.
 
-    Raises DatasetError for folders that can't be read, and ValueError where none holds that data set.
+    follow_links: see `read_piebench`. Raises DatasetError for folders that can't be read, and ValueError where none
+    holds that data set.
     """
     wanted, others, faults = run.manifest.dataset.digest, [], []
     for folder in data or _written(run) or (None,):
         try:
-            found = _read(run, folder)
+            found = _read(run, folder, follow_links)
         except DatasetError as error:
             faults.append(error)
             continue
@@ -65,17 +69,17 @@ def _written(run: Run) -> list[Path]:
     return sorted(path.parent for path in run.path.parents[1].glob(f"{name}/*/mapping_file.json"))
 
 
-def _read(run: Run, folder: Path | None) -> RunData:
+def _read(run: Run, folder: Path | None, follow_links: Path | None) -> RunData:
     translation = run.manifest.benchmark.startswith(TRANSLATION)
     suites = TRANSLATION_SUITES if translation else SUITES
     suite = suites.get(run.manifest.suite)
     if suite is None:
         raise ValueError(f"{run.path} is of the suite {run.manifest.suite!r}; known are {', '.join(suites)}")
-    return (_translations if translation else _edits)(run, folder, suite)
+    return _translations(run, folder, suite) if translation else _edits(folder, suite, follow_links)
 
 
-def _edits(run: Run, folder: Path | None, suite: Suite) -> RunData:
-    dataset = read_piebench(suite.dataset(folder), suite.image_side)
+def _edits(folder: Path | None, suite: Suite, follow_links: Path | None) -> RunData:
+    dataset = read_piebench(suite.dataset(folder), suite.image_side, follow_links=follow_links)
     records = {record.sample_id: record for record in dataset.records}
     return RunData(
         digest=dataset.digest,

@@ -69,7 +69,8 @@ def test_training_rows_name_images_below_their_folder(name: str, tmp_path: Path)
     row = {"source": name.replace("{outside}", str(tmp_path)), "target": "a.png", "instruction": "make it red"}
     (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "source": "./a.png"}))
     refused, fine = read_lines(find_lines("pairs", folder))
-    assert "leaves the folder of images; give a path below" in refused["fault"] and "line 1" in refused["origin"]
+    remedy = "add follow_links = " if name == "link.png" else "give a path below"
+    assert remedy in refused["fault"] and "line 1" in refused["origin"]
     assert fine["fault"] is None
 
 

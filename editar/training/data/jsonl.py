@@ -1,13 +1,16 @@
 """Pairs listed in jsonl files, one a line, beside the folder of images that they name: SEED's, and one's own."""
 
 import json
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import BinaryIO
 
 from editar.images import SHOWN
+from editar.io.image_names import is_leftover, leftovers_note
+from editar.io.safe_paths import ImagePaths, PathError
 from editar.training.data.rows import KINDS, Kind, Row, RowFault, faulty_row, good_row
 
 # Enough parts for the workers of any machine, of few enough lines that finding the place again costs nothing.
@@ -19,34 +22,39 @@ MAX_LINE = 2**20  # bytes; a pair of names and an instruction have hundreds
 class Lines:
     """Some consecutive lines of a file. first: the number of the first one, from 1; offset: where it begins, in bytes.
 
-    images: the folder that the images' names are relative to.
+    images: the folder that the images' names are relative to. roots: folders that links there may lead into.
     """
 
     kind: str
     file: str
     images: str
+    roots: tuple[str, ...]
     first: int
     offset: int
     count: int
 
 
-def find_lines(kind: str, folder: Path, images: Path | None = None) -> list[Lines]:
+def find_lines(kind: str, folder: Path, images: Path | None = None, follow_links: Path | None = None) -> list[Lines]:
     """The lines of all jsonl files of a data set in `folder`, in parts. Raises ValueError where there are none.
 
-    images: what the images' names are relative to; the data set's own folder of images if None.
+    images: what the images' names are relative to; the data set's own folder of images if None. follow_links: a folder
+    that links among them may lead into, besides `folder` and `images` (see `ImagePaths`).
     """
     layout = KINDS[kind]
     place = folder / layout.lines
-    parts = [
-        part for file in sorted(place.glob("*.jsonl")) for part in _parts(kind, file, images or folder / layout.images)
-    ]
+    files = sorted(place.glob("*.jsonl"))
+    if note := leftovers_note(files):
+        print(f"note: {place}: {note}", file=sys.stderr)
+    images = images or folder / layout.images
+    roots = [root for root in (folder, images, follow_links) if root]
+    parts = [part for file in files if not is_leftover(file) for part in _parts(kind, file, images, roots)]
     if not parts:
         names = ", ".join(layout.columns)
         raise ValueError(f"{place}: there are no *.jsonl files with lines in it; each line is an object with {names}")
     return parts
 
 
-def _parts(kind: str, file: Path, images: Path) -> list[Lines]:
+def _parts(kind: str, file: Path, images: Path, roots: Sequence[Path]) -> list[Lines]:
     starts, offset = array("Q"), 0
     with open(file, "rb") as lines:
         while length := _skip(lines):
@@ -58,6 +66,7 @@ def _parts(kind: str, file: Path, images: Path) -> list[Lines]:
             kind=kind,
             file=str(file),
             images=str(images),
+            roots=tuple(map(str, roots)),
             first=index + 1,
             offset=starts[index],
             count=min(step, len(starts) - index),
@@ -79,6 +88,7 @@ def _skip(lines: BinaryIO) -> int:
 def read_lines(shards: list[Lines]) -> Iterator[Row]:
     """The rows of some parts; a line that says no pair is a faulty row, a blank one is none."""
     for part in shards:
+        paths = ImagePaths(Path(part.images), map(Path, part.roots))
         with open(part.file, "rb") as file:
             file.seek(part.offset)
             for number in range(part.first, part.first + part.count):
@@ -91,12 +101,12 @@ def read_lines(shards: list[Lines]) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 try:
-                    yield _row(part, origin, line)
+                    yield _row(part, paths, origin, line)
                 except RowFault as fault:
                     yield faulty_row(part.kind, origin, str(fault))
 
 
-def _row(part: Lines, origin: str, line: bytes) -> Row:
+def _row(part: Lines, paths: ImagePaths, origin: str, line: bytes) -> Row:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or nested too deep
@@ -110,22 +120,14 @@ def _row(part: Lines, origin: str, line: bytes) -> Row:
             value.encode("utf-8")
         except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair
             raise RowFault(f"{name!r} is no valid Unicode text") from error
-    source, target = ({"path": _path(part.images, values[name], name)} for name in (kind.source, kind.target) if name)
+    cells = []
+    for name in filter(None, (kind.source, kind.target)):
+        try:
+            cells.append({"path": str(paths.find(values[name]))})
+        except PathError as error:
+            remedy = f"give a path below {part.images} (setting images)"
+            if error.link:
+                remedy = f'if you trust it, add follow_links = "{error.link}" to this source'
+            raise RowFault(f"{name!r} is {values[name][:SHOWN]!r}: {error}; {remedy}") from error
+    source, target = cells
     return good_row(part.kind, origin, source, target, values[kind.text])
-
-
-def _path(folder: str, name: str, field: str) -> str:
-    """The image that a line names, below `folder`. Raises RowFault for a name that leads elsewhere: lines come from
-    others, and an absolute path, '..' or a link could show whatever this user may read."""
-    remedy = f"give a path below {folder} (setting images)"
-    parts = PureWindowsPath(name)  # takes / and \\ for separators, and knows drives
-    if parts.anchor or ".." in parts.parts or "\0" in name:
-        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, which leaves the folder of images; {remedy}")
-    path = Path(folder) / name
-    try:
-        inside = path.resolve().is_relative_to(Path(folder).resolve())
-    except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
-        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, no usable path ({error}); {remedy}") from error
-    if not inside:
-        raise RowFault(f"{field!r} is {name[:SHOWN]!r}, a link that leaves the folder of images; {remedy}")
-    return str(path)

@@ -47,6 +47,8 @@ class Source:
     """A local copy: the hub's repository, or for `pairs` jsonl files. Not given: streamed from the hub."""
     images: Path | None = None
     """What the names of images in jsonl files are relative to; not given: the folder, or SEED's folder of images."""
+    follow_links: Path | None = None
+    """Links among these images may lead into this folder, not only into `folder`, `images` and the hub's cache."""
     revision: str | None = None
     """The commit that is streamed from the hub."""
 
@@ -146,7 +148,7 @@ def _endless(source: Source, config: DataConfig, endpoint: str | None) -> "Itera
 def _find(source: Source, endpoint: str | None) -> tuple[list[Any], Callable[[list[Any]], Iterator[Row]]]:
     if KINDS[source.kind].repository is None:
         assert source.folder is not None
-        return list(find_lines(source.kind, source.folder, source.images)), read_lines
+        return list(find_lines(source.kind, source.folder, source.images, source.follow_links)), read_lines
     from editar.training.data.parquet import find_local, find_on_hub, read_tables
 
     if source.folder is not None:

@@ -218,10 +218,50 @@ def test_links_that_leave_the_root(root: Path, tmp_path: Path) -> None:
     assert "by a link" in message
 
 
-def test_an_image_folder_that_is_a_link_out_of_the_root(root: Path, tmp_path: Path) -> None:
+def test_an_image_folder_that_is_a_link_is_followed_where_the_user_says_so(root: Path, tmp_path: Path) -> None:
     shutil.move(root / "annotation_images", tmp_path / "moved")
     os.symlink(tmp_path / "moved", root / "annotation_images")
-    assert len(faults(root)[0]) == 6
+    places, message = faults(root)
+    assert len(places) == 6 and f"start with --follow-links {tmp_path / 'moved'}" in message
+    assert len(read_piebench(root, SIDE, follow_links=tmp_path / "moved").records) == 6
+    with pytest.raises(DatasetError):
+        read_piebench(root, SIDE, follow_links=root.parent / "elsewhere")
+
+
+def test_links_within_the_data_are_followed(root: Path) -> None:
+    (root / "originals").mkdir()
+    for path in list((root / "annotation_images").rglob("*.png")):
+        os.symlink(shutil.move(path, root / "originals"), path)
+    assert len(read_piebench(root, SIDE).records) == 6
+
+
+def test_a_snapshot_of_the_hubs_cache(root: Path, tmp_path: Path) -> None:
+    """Its files are links into the folder of blobs beside it; no others are followed."""
+    repository = tmp_path / "datasets--somebody--PIE-Bench"
+    blobs, snapshot = repository / "blobs", repository / "snapshots" / ("0" * 40)
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        shutil.copy(path, blobs / str(number))
+        link = snapshot / path.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(os.path.relpath(blobs / str(number), link.parent), link)
+    assert read_piebench(snapshot, SIDE).digest == read_piebench(root, SIDE).digest
+    link = snapshot / "annotation_images" / entry(0)["image_path"]
+    link.unlink()
+    os.symlink(root / "annotation_images" / entry(0)["image_path"], link)
+    assert faults(snapshot)[0] == [(FIRST, "image_path")]
+
+
+def test_windows_paths_and_other_spellings_of_a_suffix(root: Path) -> None:
+    digest = read_piebench(root, SIDE).digest
+    entries = json.loads((root / "mapping_file.json").read_text())
+    for record in entries.values():
+        record["image_path"] = record["image_path"].replace("/", "\\")
+    write_mapping(root, entries)
+    assert read_piebench(root, SIDE).digest == digest
+    for path in list((root / "annotation_images").rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    assert read_piebench(root, SIDE).digest == digest
 
 
 def test_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:

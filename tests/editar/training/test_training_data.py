@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from editar.images import square
+from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.mixture import Batch, DataConfig, Source, TooManyFaults, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
 from editar.training.data.rows import Prepare, good_row
@@ -94,6 +95,26 @@ def test_half_of_pipes_pairs_are_turned_round_with_their_instruction(published):
     for text, number in zip((t for b in found for t in b.texts), numbers(found), strict=True):
         texts[number].add(text.split()[0])
     assert sum(len(seen) == 2 for seen in texts.values()) > 25  # drawn anew whenever a row comes round
+
+
+def test_pairs_named_as_on_windows_beside_what_a_mac_left(tmp_path, capsys):
+    write_jsonl(tmp_path, 4)
+    plain = [row["target"] for row in read_lines(find_lines("pairs", tmp_path))]
+    lines = tmp_path / "pairs.jsonl"
+    lines.write_text(lines.read_text().replace("images/", "images\\\\"))
+    (tmp_path / "._pairs.jsonl").write_bytes(b"\0\5\x16\7")
+    assert [row["target"] for row in read_lines(find_lines("pairs", tmp_path))] == plain
+    assert "skipped what macOS or Windows left beside the images: ._pairs.jsonl" in capsys.readouterr().err
+
+
+def test_links_among_pairs_lead_where_the_user_says(tmp_path):
+    folder, disk = tmp_path / "pairs", tmp_path / "disk"
+    write_jsonl(folder, 2)
+    (folder / "images").rename(disk)
+    (folder / "images").symlink_to(disk)
+    refused, followed = (list(read_lines(find_lines("pairs", folder, follow_links=root))) for root in (None, disk))
+    assert all(f'add follow_links = "{disk}" to this source' in row["fault"] for row in refused)
+    assert all(row["fault"] is None for row in followed)
 
 
 def test_maps_are_turned_with_their_image_and_pairs_are_not():
