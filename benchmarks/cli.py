@@ -181,7 +181,10 @@ def run_methods(
             seed=args.seed,
             device=device,
         )
-        runs[row] = RunDirectory(args.out / suite / name / row, manifest, benchmark.columns, fresh=args.fresh)
+        given = method.has if isinstance(method, FinishedImages) else None
+        runs[row] = RunDirectory(
+            args.out / suite / name / row, manifest, benchmark.columns, fresh=args.fresh, given=given
+        )
     shard = Shard.parse(args.shard)
     with Share(runs, sample_ids, batch_size=args.batch_size, shard=shard) as share:
         share.generate(benchmark, methods)

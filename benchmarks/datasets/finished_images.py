@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import MethodCard, NoAnswer, Request, input_image
+from baselines.method import MethodCard, NoAnswer, Request
 from benchmarks.datasets.faults import DatasetError, Fault
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
@@ -55,7 +55,7 @@ class FinishedImages:
         return {"images": digest.hexdigest()}
 
     def edit(self, requests: Sequence[Request]) -> list[Image.Image | NoAnswer]:
-        return [self._read(request) for request in requests]
+        return [self._read(request.sample_id) for request in requests]
 
     translate = edit
 
@@ -73,12 +73,17 @@ class FinishedImages:
             raise ImageError(f"{found[0]} is {width}x{height} pixels; it must be {self.side}x{self.side}{strips}")
         return found[0]
 
-    def _read(self, request: Request) -> Image.Image | NoAnswer:
-        if fault := self.faults.get(request.sample_id):
+    def has(self, sample_id: str, image: Image.Image) -> bool:
+        """Whether the folder's image of a sample is this very image, pixel by pixel."""
+        found = self._read(sample_id)
+        return isinstance(found, Image.Image) and found.size == image.size and found.tobytes() == image.tobytes()
+
+    def _read(self, sample_id: str) -> Image.Image | NoAnswer:
+        if fault := self.faults.get(sample_id):
             return NoAnswer(str(fault))
-        path = self.files[request.sample_id]
+        path = self.files[sample_id]
         try:
             image, _ = read_image(path, image_size(path))
         except ImageError as error:
             return NoAnswer(f"{path}: {error}")
-        return image.crop((image.width - input_image(request).width, 0, image.width, image.height))
+        return image.crop((image.width - self.side, 0, image.width, image.height))

@@ -47,7 +47,6 @@ TEXT_FIELDS = (
     "editing_type_id",
     "blended_word",
 )
-FIELDS = (*TEXT_FIELDS, "mask")
 
 _BRACKETS = str.maketrans("", "", "[]")
 _FETCH_AGAIN = "fetch the file again"
@@ -60,7 +59,7 @@ class PieBenchRecord:
     image_path: absolute, and checked. image_name: the path below annotation_images/ that the file gives, with slashes.
     image_sha256: of the image file. Prompts are without the brackets that mark the edited words. edit_type: "0".."9".
     mask_runs: [start, length, ...], row-major over the side x side pixels of the file, which EXIF's `orientation`
-    turns upright.
+    turns upright; None where the record has no mask.
     """
 
     sample_id: str
@@ -72,7 +71,7 @@ class PieBenchRecord:
     instruction: str
     edit_type: str
     blend_words: tuple[str, str] | None
-    mask_runs: tuple[int, ...]
+    mask_runs: tuple[int, ...] | None
     orientation: int
     side: int
 
@@ -83,8 +82,10 @@ class PieBenchRecord:
     def mask(self) -> np.ndarray:
         """Bool (side, side), True where the image is edited; the border always is (see `decode_mask`).
 
-        It is drawn on the pixels of the file, and turned with them.
+        It is drawn on the pixels of the file, and turned with them. All False where the record has no mask.
         """
+        if self.mask_runs is None:
+            return np.zeros((self.side, self.side), bool)
         mask = decode_mask(self.mask_runs, self.side)
         return np.asarray(turned(Image.fromarray(mask), self.orientation))
 
@@ -245,18 +246,20 @@ def _read_record(
         return None
     for name in sorted(entry.duplicates):
         problems.add(name, "it occurs more than once", "keep one")
-    for name in FIELDS:
-        if name not in entry:
-            problems.add(name, "it is missing", _FETCH_AGAIN)
     for name in TEXT_FIELDS:
         if name in entry:
             _check_text(name, entry[name], problems)
+        else:
+            problems.add(name, "it is missing", _FETCH_AGAIN)
     kind, words = entry.get("editing_type_id"), entry.get("blended_word")
     if isinstance(kind, str) and kind not in EDIT_TYPES:
         problems.add("editing_type_id", f"it is {kind!r}", 'it must be one of "0" to "9"')
     if isinstance(words, str) and len(words.split()) == 1:
         problems.add("blended_word", f"it is {words!r}", "give a source and a target word, or an empty string")
-    if "mask" in entry and (problem := mask_fault(entry["mask"], side)):
+    mask = entry.get("mask")
+    if mask == []:  # as without one: one's own data often have none
+        mask = None
+    if mask is not None and (problem := mask_fault(mask, side)):
         problems.add("mask", problem, _FETCH_AGAIN)
     image = _check_image(entry.get("image_path"), paths, side, problems)
     if problems.faults or image is None:
@@ -272,7 +275,7 @@ def _read_record(
         instruction=entry["editing_instruction"],
         edit_type=entry["editing_type_id"],
         blend_words=_blend_words(entry["blended_word"]),
-        mask_runs=tuple(entry["mask"]),
+        mask_runs=None if mask is None else tuple(mask),
         orientation=orientation,
         side=side,
     )

@@ -70,6 +70,7 @@ class EditBenchmark:
             torch.from_numpy(np.stack([record.mask() for record in records])[:, None]).to(self.device),
             [record.target_prompt for record in records],
             {name: to_tensor(edits, self.device) for name, edits in images.items()},
+            masked=[record.mask_runs is not None for record in records],
         )
         return {
             name: [sample.scored(each) for sample, each in zip(samples[name], scores, strict=True)]
@@ -90,6 +91,7 @@ def to_tensor(images: Sequence[Image.Image], device: str) -> torch.Tensor:
 
 def view_edit(record: PieBenchRecord) -> SampleView:
     """The mask is shown without the frame of a pixel that the official evaluation adds to every one."""
+    mask = None if record.mask_runs is None else np.pad(record.mask()[1:-1, 1:-1], 1, mode="edge")
     words = {"blend words": " → ".join(record.blend_words)} if record.blend_words else {"blend words": "none"}
     return SampleView(
         texts={
@@ -99,5 +101,5 @@ def view_edit(record: PieBenchRecord) -> SampleView:
             **words,
         },
         pictures={"source": record.image()},
-        mask=np.pad(record.mask()[1:-1, 1:-1], 1, mode="edge"),
+        mask=mask,
     )

@@ -48,8 +48,8 @@ def fingerprint(manifest: Manifest) -> str:
     return json_digest({name: manifest.value(name) for name in IDENTITY})
 
 
-def differences(old: Manifest, new: Manifest) -> list[str]:
-    """The fields of the identity in which the two differ, as "field: old -> new"."""
+def differences(old: Manifest, new: Manifest) -> dict[str, str]:
+    """The fields of the identity in which the two differ, with "old -> new"."""
 
     def identity(manifest: Manifest) -> dict[str, str]:
         leaves = manifest.leaves().items()
@@ -58,11 +58,11 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
         }
 
     before, after = identity(old), identity(new)
-    return [
-        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+    return {
+        name: f"{before.get(name, 'absent')} -> {after.get(name, 'absent')}"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
-    ]
+    }
 
 
 _PREFIXES = tuple(f"{name}." for name in IDENTITY)

@@ -1,7 +1,7 @@
 """A run directory as the benchmarks make it: opened for one run and no other, images and samples written whole."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,16 +37,27 @@ from editar.io.atomic import lock, remove_torn, replacing, write_text
 from editar.io.digests import bytes_digest
 from editar.io.image_files import is_whole_png, open_image, write_png
 
+GIVEN_IMAGES = "method_settings.images"  # the digest of a folder of finished images
+SHOWN = 3
 LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 
 
 class RunDirectory:
     """One method's run. `samples`, without their scores, is what was known when it was opened or last merged."""
 
-    def __init__(self, folder: Path, manifest: Manifest, columns: Sequence[str], fresh: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        columns: Sequence[str],
+        fresh: bool = False,
+        given: Callable[[str, Image.Image], bool] | None = None,
+    ) -> None:
         """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
 
-        Raises RunError when it holds another run, whose differing fields are named; `fresh` removes that one.
+        given: whether a sample's image is the one that the user gives, for runs of given images: a folder may gain
+        images, but those that were scored have to stay. Raises RunError when the directory holds another run, whose
+        differing fields are named; `fresh` removes that one.
         """
         self.folder = folder
         self.columns = tuple(columns)
@@ -60,13 +71,28 @@ class RunDirectory:
             if known is None:
                 self._refuse_orphans()
                 _write_manifest(folder, manifest)
-            elif changes := differences(known, manifest):
-                listing = "\n  ".join(changes)
+            elif (changes := differences(known, manifest)) and given and set(changes) == {GIVEN_IMAGES}:
+                self._take_more(known, manifest, given)
+            elif changes:
+                listing = "\n  ".join(f"{name}: {change}" for name, change in changes.items())
                 raise RunError(
                     f"{folder} holds another run of {self.method!r}; it differs in\n  {listing}\n"
                     "start with --fresh to remove that run, or give another --out"
                 )
             self.samples = remembered(self._read()[0].values())
+
+    def _take_more(self, known: Manifest, manifest: Manifest, given: Callable[[str, Image.Image], bool]) -> None:
+        """Makes this the run of a folder that has gained images. Raises RunError where one that was scored changed."""
+        self.samples = remembered(self._read()[0].values())
+        made = [sample_id for sample_id in sorted(self.samples) if not self.to_make(sample_id)]
+        if changed := [sample_id for sample_id in made if not given(sample_id, self.read_image(sample_id))]:
+            shown = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
+            raise RunError(
+                f"{self.folder} has scores of {len(made)} images, of which {len(changed)} are gone or others now "
+                f"({shown}); start with --fresh to score the whole folder again, or give another --out"
+            )
+        settings, fingerprint = manifest.method_settings, manifest.fingerprint
+        _write_manifest(self.folder, replace(known, method_settings=settings, fingerprint=fingerprint, finished=None))
 
     def reload(self) -> None:
         """Takes up what other processes have recorded since the directory was opened."""

@@ -5,6 +5,7 @@ define a value there is the reason instead, never 0 and never NaN:
 
 - a mask that covers everything leaves no background: no PSNR, LPIPS, MSE, SSIM (the released evaluator's "nan");
 - an empty mask leaves no edited part: no edited CLIP (likewise);
+- without a mask nothing is known of background and edited part: neither their columns;
 - identical backgrounds have an infinite PSNR. The released evaluator writes `inf`, and the column's mean becomes
   infinite; here that value is undefined and the mean is over the others. MSE 0, SSIM 1 and LPIPS 0 stand.
 """
@@ -25,6 +26,7 @@ PIE_BENCH_COLUMNS = ("structure_distance", "psnr", "lpips", "mse", "ssim", "clip
 BACKGROUND_COLUMNS = ("psnr", "lpips", "mse", "ssim")
 
 NO_BACKGROUND = "the mask covers the whole image: no background"
+NO_MASK = "the record has no mask"
 NO_EDITED_PART = "the mask is empty: no edited part"
 INFINITE_PSNR = "identical background (infinite PSNR)"
 
@@ -45,25 +47,31 @@ class PieBenchScorer:
 
     @torch.inference_mode()
     def score(
-        self, sources: Tensor, masks: Tensor, target_prompts: Sequence[str], edited: Mapping[str, Tensor]
+        self,
+        sources: Tensor,
+        masks: Tensor,
+        target_prompts: Sequence[str],
+        edited: Mapping[str, Tensor],
+        masked: Sequence[bool] | None = None,
     ) -> dict[str, list[Scores]]:
         """The columns of every method in `edited` (name to images), image by image: CLIP as a cosine floored at 0, PSNR
         in dB.
 
         sources and edited: (B, 3, H, W) in [0, 1], 8-bit images divided by 255; masks: (B, 1, H, W) bool, True where
-        edited; target_prompts: B texts without brackets. All tensors on one device.
+        edited; target_prompts: B texts without brackets. masked: which images have a mask, None for all; the others'
+        masks have to be empty. All tensors on one device.
         Raises ValueError for shapes or ranges that don't fit and for scores that are not finite.
         """
         _check(sources, masks, target_prompts, edited)
         images = torch.stack(list(edited.values()))
+        known = [True] * len(sources) if masked is None else list(masked)
         table = self._structure(sources, images)
-        table |= self._background(sources, masks, images)
+        table |= self._background(sources, masks, images, known)
         table |= self._clip(masks, target_prompts, images)
         values = {column: table[column].tolist() for column in PIE_BENCH_COLUMNS}
-        covered = masks.flatten(1).all(1).tolist()
-        empty = (~masks.flatten(1).any(1)).tolist()
+        missing = [_reasons(mask, has_mask) for mask, has_mask in zip(masks, known, strict=True)]
         return {
-            name: _scores(name, {column: rows[m] for column, rows in values.items()}, covered, empty)
+            name: _scores(name, {column: rows[m] for column, rows in values.items()}, missing)
             for m, name in enumerate(edited)
         }
 
@@ -88,10 +96,12 @@ class PieBenchScorer:
                 distances[m, b] = structure_distance(self_similarity(own[None]), source[None])[0]
         return {"structure_distance": distances}
 
-    def _background(self, sources: Tensor, masks: Tensor, images: Tensor) -> dict[str, Tensor]:
+    def _background(self, sources: Tensor, masks: Tensor, images: Tensor, known: list[bool]) -> dict[str, Tensor]:
         """Image by image: full-size feature maps of a whole batch would take gigabytes."""
         table = {name: torch.full(images.shape[:2], torch.nan, dtype=torch.float64) for name in BACKGROUND_COLUMNS}
         for b in (~masks.flatten(1).all(1)).nonzero()[:, 0].tolist():
+            if not known[b]:
+                continue
             source = background.outside(sources[b : b + 1], masks[b : b + 1])
             edits = background.outside(images[:, b], masks[b : b + 1])
             errors = background.mse(edits, source)
@@ -127,17 +137,25 @@ class PieBenchScorer:
         return table
 
 
-def _scores(method: str, rows: Mapping[str, list[float]], covered: list[bool], empty: list[bool]) -> list[Scores]:
-    """NaN and infinity become the reason; a value that should be finite and isn't is an error."""
-    images: list[Scores] = [{} for _ in covered]
+def _reasons(mask: Tensor, has_mask: bool) -> dict[str, str]:
+    """The columns that an image's mask leaves undefined, and why."""
+    if not has_mask:
+        return dict.fromkeys((*BACKGROUND_COLUMNS, "clip_edited"), NO_MASK)
+    if mask.all():
+        return dict.fromkeys(BACKGROUND_COLUMNS, NO_BACKGROUND)
+    return {} if mask.any() else {"clip_edited": NO_EDITED_PART}
+
+
+def _scores(method: str, rows: Mapping[str, list[float]], missing: Sequence[Mapping[str, str]]) -> list[Scores]:
+    """NaN and infinity become the reason, from `missing` of each image; a value that should be finite and isn't is an
+    error."""
+    images: list[Scores] = [{} for _ in missing]
     for column, values in rows.items():
         for i, value in enumerate(values):
             if math.isfinite(value):
                 images[i][column] = value
-            elif column in BACKGROUND_COLUMNS and covered[i]:
-                images[i][column] = NO_BACKGROUND
-            elif column == "clip_edited" and empty[i]:
-                images[i][column] = NO_EDITED_PART
+            elif column in missing[i]:
+                images[i][column] = missing[i][column]
             elif column == "psnr":
                 images[i][column] = INFINITE_PSNR
             else:

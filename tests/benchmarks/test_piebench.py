@@ -1,6 +1,7 @@
 """`benchmarks.piebench` from data to table, with small scoring networks."""
 
 import json
+import shutil
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from baselines.method import MethodContext
 from baselines.references import CopySource
 from benchmarks.datasets.faults import DatasetError
 from benchmarks.piebench import Arguments, evaluate, main
+from benchmarks.runs.schema import RunError
 from benchmarks.suites import SUITES, Suite
 from reports.runs import ReportError
 from tests.benchmarks import standins
 from tests.benchmarks.sharded import TINY
-from tests.benchmarks.tiny import SIDE, entry, picture, write_piebench
+from tests.benchmarks.tiny import SIDE, entry, picture, write_mapping, write_piebench
 from tests.sheets import tops
 
 PARITY = Path(__file__).parents[1] / "parity" / "pie_bench"
@@ -231,6 +233,61 @@ def test_what_is_wrong_with_finished_edits_is_told_at_once(data: Path, tmp_path:
         evaluate(Arguments(**{**vars(args), "limit": 1}), TINY)
     assert evaluate(Arguments(**{**vars(args), "allow_partial": True}), TINY)
     assert rows(tmp_path / "out", "mine")["status"].tolist() == ["failed"] * 4 + ["done"] * 2
+
+
+def test_a_folder_that_gains_images_is_scored_on_and_one_that_changes_is_refused(data: Path, tmp_path: Path) -> None:
+    folder, whole = tmp_path / "edits", tmp_path / "whole"
+    write_edits(folder, ".png", panels=1)
+    shutil.copytree(folder, whole)
+    late = [folder / entry(number)["image_path"] for number in (0, 4)]
+    for path in late:
+        path.unlink()
+    args = Arguments(data=data, out=tmp_path / "out", images=folder, label="mine", allow_partial=True)
+    assert evaluate(args, TINY)
+    first = rows(args.out, "mine")
+    assert first["status"].tolist() == ["failed", *["done"] * 3, "failed", "done"]
+
+    for path in late:
+        shutil.copy(whole / path.relative_to(folder), path)
+    assert evaluate(replace(args, allow_partial=False), TINY)
+    second = rows(args.out, "mine")
+    assert second["status"].eq("done").all()
+    assert second["seconds"][first["status"] == "done"].equals(first["seconds"][first["status"] == "done"])
+    assert evaluate(Arguments(data=data, out=tmp_path / "at once", images=whole, label="mine"), TINY)
+    drop = ["seconds"]
+    pd.testing.assert_frame_equal(second.drop(columns=drop), rows(tmp_path / "at once", "mine").drop(columns=drop))
+    ours, theirs = (out / "tiny" / "piebench" / "mine" / "manifest.json" for out in (args.out, tmp_path / "at once"))
+    assert json.loads(ours.read_text())["fingerprint"] == json.loads(theirs.read_text())["fingerprint"]
+
+    picture(999).save(folder / entry(2)["image_path"])
+    with pytest.raises(RunError, match=r"of which 1 are gone or others now \(000000000002\); start with --fresh"):
+        evaluate(args, TINY)
+
+
+def test_records_without_masks_have_the_columns_that_need_none(tmp_path: Path) -> None:
+    entries = write_piebench(tmp_path / "data", 4)
+    ids = list(entries)
+    entries[ids[0]]["mask"] = []
+    entries[ids[1]]["mask"] = None
+    del entries[ids[2]]["mask"]
+    write_mapping(tmp_path / "data", entries)
+    args = Arguments(data=tmp_path / "data", methods=("copy-source",), out=tmp_path / "out")
+    files = evaluate(args, TINY)
+    table = rows(args.out, "copy-source")
+    for column in COLUMNS:
+        without = column in ("psnr", "lpips", "mse", "ssim", "clip_edited")
+        assert table[column].isna().tolist() == [without] * 3 + [column == "psnr"]
+    assert json.loads(table["undefined"][ids[0]])["lpips"] == "the record has no mask"
+    [page] = [path for path in files if path.name == "piebench.md"]
+    assert "undefined for 3 samples: the record has no mask" in page.read_text()
+
+
+def test_a_whole_data_set_without_masks_is_a_table_all_the_same(tmp_path: Path) -> None:
+    entries = write_piebench(tmp_path / "data", 3)
+    write_mapping(tmp_path / "data", {name: {**record, "mask": []} for name, record in entries.items()})
+    args = Arguments(data=tmp_path / "data", methods=("copy-source",), out=tmp_path / "out")
+    [page] = [path for path in evaluate(args, TINY) if path.name == "piebench.md"]
+    assert "undefined for all 3 samples: the record has no mask" in page.read_text()
 
 
 def test_the_official_layout_of_finished_edits(tmp_path: Path) -> None:

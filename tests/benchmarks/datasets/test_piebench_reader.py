@@ -114,7 +114,7 @@ def test_a_faulty_field_is_named(root: Path, field: str, value: Any) -> None:
     assert str(root / "mapping_file.json") in message
 
 
-@pytest.mark.parametrize("field", sorted(entry(0)))
+@pytest.mark.parametrize("field", sorted(entry(0).keys() - {"mask"}))
 def test_a_missing_field_is_named(root: Path, field: str) -> None:
     record = entry(0)
     del record[field]

@@ -13,6 +13,7 @@ from metrics.protocols.pie_bench import (
     INFINITE_PSNR,
     NO_BACKGROUND,
     NO_EDITED_PART,
+    NO_MASK,
     PIE_BENCH_COLUMNS,
     PieBenchScorer,
 )
@@ -83,6 +84,17 @@ def test_an_empty_mask_leaves_no_edited_part(backbones: Backbones) -> None:
     score = PieBenchScorer(backbones).score(pixels(1, 0), ~half(1) & half(1), ["x"], {"a": pixels(1, 1)})["a"]
     assert reasons(score) == [{"clip_edited": NO_EDITED_PART}]
     assert values(score, "clip_edited") == [None]
+
+
+def test_an_image_without_a_mask_has_the_columns_that_need_none(backbones: Backbones) -> None:
+    masks = half(2)
+    masks[1] = False
+    arguments = (pixels(2, 0), masks, ["x", "y"], {"a": pixels(2, 1)})
+    score = PieBenchScorer(backbones).score(*arguments, masked=[True, False])["a"]
+    assert reasons(score) == [{}, dict.fromkeys((*BACKGROUND_COLUMNS, "clip_edited"), NO_MASK)]
+    empty = PieBenchScorer(backbones).score(*arguments)["a"]
+    for column in ("structure_distance", "clip_whole"):
+        assert values(score, column) == values(empty, column)
 
 
 def test_an_identical_background_has_no_finite_psnr(backbones: Backbones) -> None:
