@@ -73,7 +73,8 @@ class EditARMethod:
 
         files = read_model(weights_folder(self.context))
         sampling = self._sampling(files.sampling)
-        return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
+        taken = {"taken": files.taken()} if files.taken() else {}
+        return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests(), **taken}
 
     def requirements(self) -> Requirements:
         from editar.config import SamplingConfig

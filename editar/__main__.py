@@ -87,9 +87,11 @@ class ModelFlags:
         from editar.model.checkpoint import read_model
         from editar.pipeline import miniature_weights
 
+        files = read_model(self.weights or miniature_weights(), self.text)
         return {
             "weights": str(self.weights) if self.weights else "miniature",
-            "files": read_model(self.weights or miniature_weights(), self.text).digests(),
+            "files": files.digests(),
+            "taken": files.taken(),
             "dtype": self.dtype,
             "int8": self.int8,
             "device": str(model.device),

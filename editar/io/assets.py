@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from editar.io.atomic import replacing
 from editar.io.digests import file_digest
+from editar.io.foreign import what_it_is
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without an answer
@@ -149,14 +150,17 @@ class Asset:
             raise NotFetched(str(error)) from error
 
     def used_files(self, place: Path) -> list[Path]:
-        """What is loaded of the copy at `place`. Raises FileNotFoundError that names everything that is missing."""
+        """What is loaded of the copy at `place`. Raises FileNotFoundError that names everything that is
+        missing, and ValueError for what was fetched in the place of a file: see `what_it_is`."""
         if not self.files:
             self._require_all(place)
+            _refuse_foreign([place])
             return [place]
         demanded = (file for file in self.files if not self._may_lack(file, place))
         self._refuse(place, [file for file in demanded if _first(place / file) is None])
         files = (_first(place / file) for file in self.files if not file.startswith(_TOKENIZER))
         found = [path for path in files if path is not None]
+        _refuse_foreign(found)
         return found + sorted(path for path in (place / _TOKENIZER).glob("*") if path.is_file())
 
     def main_file(self, place: Path) -> Path:
@@ -334,6 +338,12 @@ def locate(assets: Iterable[Asset], weights: Path | None) -> tuple[AssetFile, ..
 def digests(assets: Iterable[Asset], weights: Path | None) -> dict[str, str]:
     """The SHA-256 of every file that is loaded of several assets, which are found or fetched, see `Asset.digests`."""
     return {name: digest for asset in assets for name, digest in asset.digests(asset.find(weights)).items()}
+
+
+def _refuse_foreign(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_file() and (what := what_it_is(path)):
+            raise ValueError(f"{path}: {what}")
 
 
 def _first(path: Path) -> Path | None:

@@ -7,7 +7,7 @@ however large the file and whatever its dtypes.
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,21 +18,34 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from editar.io.atomic import replacing
+from editar.io.foreign import what_it_is
 
-NESTED_UNDER = ("model", "module", "state_dict")
+# Under which names training code keeps the weights, those that it trains before their moving average.
+NESTED_UNDER = (
+    "model", "module", "state_dict", "model_state_dict", "ema", "ema_state_dict", "model_ema", "ema_model",
+)  # fmt: skip
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 GROUP_BYTES = 2**28  # read from a file before it is mapped anew
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 State = Mapping[str, Tensor]
 
 
+class Weights(dict[str, Tensor]):
+    """The tensors of a file by name. taken: where in the file they lie, and what is dropped of their names: "ema",
+    "model, without module."; "" where they lie plainly in it."""
+
+    taken = ""
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is refused; the message names the file, what is wrong and what was expected."""
 
 
-def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def map_pickle(path: Path) -> tuple[Weights, dict[str, Any]]:
     """A .pt file -> its state dict and its training arguments ({} if it has none).
 
+    The state dict may lie under some of NESTED_UNDER, and where all names begin with one of WRAPPERS, that is dropped.
     The tensors are the file's own: mapped from it, not copied, and of its dtypes. Only tensors, plain containers and
     argparse.Namespace are accepted: a pickle that would run code is refused, and so is one that says more than it
     holds: members of the archive that are compressed, tensors of more numbers than are stored.
@@ -46,6 +59,7 @@ def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        _refuse_other_files(path, error)
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and argparse.Namespace, and loading it could run "
             "code. Use the file as the authors released it"
@@ -53,14 +67,17 @@ def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file raises any kind: RuntimeError, EOFError, KeyError, AttributeError ...
+        _refuse_other_files(path, error)
         raise CheckpointError(f"{path}: not a readable PyTorch checkpoint (an incomplete download?)") from error
     arguments = content.get("args") if isinstance(content, dict) else None
     if isinstance(arguments, argparse.Namespace):
         arguments = vars(arguments)
-    state = content
+    state, place = content, []
     for _ in NESTED_UNDER:  # a pickle may hold itself, and would be searched for ever
         inner = [key for key in NESTED_UNDER if isinstance(state, dict) and isinstance(state.get(key), dict)]
-        state = state[inner[0]] if inner else state
+        if inner:
+            state = state[inner[0]]
+            place.append(inner[0])
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
             f"{path}: no state dict found; expected one at the top or under {', '.join(NESTED_UNDER)}"
@@ -71,7 +88,27 @@ def map_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{path}: refused, because {name!r} is no plain tensor of which the file holds every number. Use the "
                 "file as the authors released it"
             )
-    return state, arguments if isinstance(arguments, dict) else {}
+    return _unwrapped(state, place), arguments if isinstance(arguments, dict) else {}
+
+
+def _refuse_other_files(path: Path, error: Exception) -> None:
+    if what := what_it_is(path):
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, {what}") from error
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head.startswith((b"\x80", b"PK")):  # a pickle, a zip archive
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, it begins with {head!r}") from error
+
+
+def _unwrapped(state: Mapping[str, Tensor], place: Sequence[str] = ()) -> Weights:
+    """The tensors without the wrappers' part of their names. place: the keys under which they lay."""
+    dropped = ""
+    while state and (found := next((each for each in WRAPPERS if all(name.startswith(each) for name in state)), "")):
+        state = {name.removeprefix(found): tensor for name, tensor in state.items()}
+        dropped += found
+    weights = Weights(state)
+    weights.taken = ", ".join(filter(None, (".".join(place), dropped and f"without {dropped}")))
+    return weights
 
 
 def _check_archive(path: Path) -> None:
@@ -92,18 +129,20 @@ def _is_stored(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def map_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A safetensors file -> its tensors, mapped from it and of its dtypes, and its metadata."""
+def map_safetensors(path: Path) -> tuple[Weights, dict[str, str]]:
+    """A safetensors file -> its tensors, mapped from it and of its dtypes, and its metadata. WRAPPERS are dropped."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _unwrapped(tensors), file.metadata() or {}
     except FileNotFoundError:
         raise
     except Exception as error:  # SafetensorError, OSError, and for types that PyTorch lacks any other
-        raise CheckpointError(f"{path}: not a readable safetensors file (an incomplete download?)") from error
+        why = f", {what}" if (what := what_it_is(path)) else " (an incomplete download?)"
+        raise CheckpointError(f"{path}: not a readable safetensors file{why}") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> Weights:
     """The state dict of a safetensors file, or of a pickle as `map_pickle` reads it. Raises CheckpointError."""
     return map_safetensors(path)[0] if path.suffix == ".safetensors" else map_pickle(path)[0]
 
@@ -170,7 +209,15 @@ def check_state(module: nn.Module, state: State, path: Path, *, may_lack: frozen
         if name in state and state[name].shape != tensor.shape
     ]
     if faults:
+        if shared := _shared_prefix(state):
+            faults.insert(0, f"every name in the file begins with {shared!r}, which it should not")
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: " + "; ".join(faults))
+
+
+def _shared_prefix(state: State) -> str:
+    """The first part of a name, such as "model.", that all names have; "" where there is none."""
+    first = {name.partition(".")[0] for name in state}
+    return f"{first.pop()}." if len(first) == 1 and all("." in name for name in state) else ""
 
 
 class Uninitialised(TorchFunctionMode):

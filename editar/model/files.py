@@ -9,7 +9,7 @@ import torch
 
 from editar.config import SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
 from editar.io.digests import file_digest
-from editar.io.tensors import CheckpointError, State, fill
+from editar.io.tensors import CheckpointError, Weights, fill
 from editar.model.t5 import T5TextEncoder, used_files
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
@@ -39,7 +39,7 @@ class Part(Generic[ConfigT, NetworkT]):
     path: Path
     config: ConfigT
     network: Callable[[ConfigT], NetworkT]
-    mapped: Callable[[], State]
+    mapped: Callable[[], Weights]
 
     def load(self, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> NetworkT:
         return fill(lambda: self.network(self.config), self.mapped, self.path, dtype=dtype, device=device)
@@ -75,6 +75,12 @@ class ModelFiles:
             text=self.text.load(device=device) if isinstance(self.text, Part) else self.text.to(device, dtype),
             sampling=self.sampling,
         )
+
+    def taken(self) -> dict[str, str]:
+        """Which weights of a file are taken, by its name, for files that do not hold them plainly: "ema", say."""
+        parts = (self.vq, self.transformer, self.text)
+        named = {part.path.name: part.mapped().taken for part in parts if isinstance(part, Part)}
+        return {name: taken for name, taken in named.items() if taken}
 
     def digests(self) -> dict[str, str]:
         """sha256 of every file that the model is made of, by its place in the folder; where that is elsewhere, by its

@@ -136,7 +136,7 @@ class T5TextEncoder:
 
     def _mapped(self) -> dict[str, Tensor]:
         """The encoder's tensors, mapped from its files, which may hold a decoder too."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for path in self.weights:
             state.update(map_safetensors(path)[0] if path.suffix == ".safetensors" else map_pickle(path)[0])
         return {

@@ -161,3 +161,13 @@ def test_only_weights_are_demanded_of_a_users_folder_where_they_are_named(tmp_pa
     (folder / "config.json").unlink()
     assert net.main_file(net.find(tmp_path)).name == "pytorch_model.bin"
     assert [file.name for file in net.locate(tmp_path)] == ["net/model.safetensors"]
+
+
+def test_a_file_that_was_not_fetched_as_it_should_be_is_said_to_be_so(tmp_path: Path) -> None:
+    folder = tmp_path / CONTROL.name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    path = folder / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 123\n")
+    with pytest.raises(ValueError, match="it is a pointer of Git LFS"):
+        CONTROL.find(tmp_path)

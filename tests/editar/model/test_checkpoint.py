@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -46,6 +47,18 @@ def test_official_files_are_found_under_every_nesting(tmp_path, small_vq, nested
     loaded = official_vq(tmp_path / "vq.pt", small_vq.config).load()
     for name, tensor in small_vq.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_which_weights_were_taken_is_known(official_folder, tmp_path):
+    folder = tmp_path / "released"
+    shutil.copytree(official_folder, folder)
+    state, arguments = map_pickle(folder / "editar_release.pt")
+    wrapped = {f"module.{name}": tensor.clone() for name, tensor in state.items()}
+    torch.save({"ema": wrapped, "args": argparse.Namespace(**arguments)}, folder / "editar_release.pt")
+    files = read_model(folder)
+    assert files.taken() == {"editar_release.pt": "ema, without module.", "vq_ds16_t2i.pt": "model"}
+    was, now = (read.transformer.load().state_dict() for read in (read_model(official_folder), files))
+    assert all(torch.equal(now[name], tensor) for name, tensor in was.items())
 
 
 def test_half_precision_files_come_back_as_float32(tmp_path, small_vq):
