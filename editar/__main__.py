@@ -57,8 +57,11 @@ class ModelFlags:
 
     @property
     def seeds(self) -> range:
+        from editar.config import SEEDS, require_seed
+
         if self.samples < 1:
             raise ValueError(f"--samples is {self.samples}; it must be at least 1")
+        require_seed(self.seed, "--seed", SEEDS - self.samples)
         return range(self.seed, self.seed + self.samples)
 
     def load(self, images: int) -> "EditAR":

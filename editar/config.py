@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
+SEEDS = 2**63  # a seed is a whole number from 0 up to this
 MOST = 2**20  # of any size: settings are read from files, and an absurd one would be built for ever
 MOST_LAYERS = 1000
 
@@ -19,6 +21,11 @@ def _require_sizes(config: object, *names: str, most: int = MOST) -> None:
             type(value) is int and 1 <= value <= most,
             f"{type(config).__name__}.{name} is {value}; it must be a whole number, at least 1 and at most {most}",
         )
+
+
+def require_seed(seed: int, name: str = "seed", end: int = SEEDS) -> None:
+    """Raise ValueError for a seed that is not from 0 to end - 1."""
+    _require(0 <= seed < end, f"{name} is {seed}; it must be from 0 to {end - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +175,12 @@ class SamplingConfig:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.guidance >= 0, f"guidance is {self.guidance}; it must be 0 or more")
-        _require(self.temperature >= 0, f"temperature is {self.temperature}; it must be 0 or more (0 is greedy)")
+        for name, of in (("guidance", Real), ("temperature", Real), ("top_k", Integral), ("top_p", Real)):
+            value = getattr(self, name)
+            kind = "a whole number" if of is Integral else "a number"
+            _require(isinstance(value, of) and not isinstance(value, bool), f"{name} is {value!r}; it must be {kind}")
+        _require(0 <= self.guidance < math.inf, f"guidance is {self.guidance}; it must be finite, 0 or more")
+        _require(0 <= self.temperature < math.inf, f"temperature is {self.temperature}; it must be finite, 0 or more")
         _require(self.top_k >= 0, f"top_k is {self.top_k}; it must be 0 (off) or more")
         _require(0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be in (0, 1] (1 is off)")
 

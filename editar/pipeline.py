@@ -194,3 +194,9 @@ def _check_settings(device: str | torch.device, dtype: str, width: int, int8: bo
         require_int8(device)
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device is {str(device)!r}, but PyTorch finds no CUDA GPU here; use cpu (--device cpu)")
+    try:
+        usable = torch.ones(1, device=device).tolist() == [1]
+    except (RuntimeError, NotImplementedError, AssertionError):  # no such chip, or no support for it in this PyTorch
+        usable = False
+    if not usable:
+        raise ValueError(f"device is {str(device)!r}, which PyTorch can't use here; use cpu or cuda (--device)")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from benchmarks.runs.execute import Shard
+from editar.config import require_seed
 
 DEFAULT_OUT = Path("runs")
 
@@ -38,6 +39,7 @@ class RunArguments:
         for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{flag} is {value}; it must be at least 1")
+        require_seed(self.seed, "--seed")
         shard = Shard.parse(self.shard)
         if self.fresh and shard.count > 1:
             raise ValueError(

@@ -54,7 +54,7 @@ class Decoder:
         width: images decoded together. Every block is filled up to it (the last by repeats, cut off again), because
         matrix products round differently for different batch sizes: so an image's tokens depend on its inputs and
         its seed alone, not on how many came with it or in which order. progress: called after each token of a block;
-        on a CUDA device the tokens may come later.
+        on a CUDA device the tokens may come later. Raises FloatingPointError where the model's logits are not finite.
         """
         count = condition_BN.shape[0]
         if not count == text_BLE.shape[0] == len(seeds):
@@ -67,6 +67,7 @@ class Decoder:
                 chosen = torch.arange(start, start + width).clamp(max=count - 1).to(condition_BN.device)
                 batch.start(condition_BN[chosen], text_BLE[chosen], uniforms_BN[chosen])
                 batch.finish(progress)
+                batch.require_finite()
                 blocks.append(batch.tokens_BN[: count - start].clone())
         return torch.cat(blocks)
 
@@ -96,6 +97,7 @@ class Batch:
         self.uniforms_BN = torch.zeros(self.tokens_BN.shape, device=device)
         self._fed_R = torch.zeros(width * rows_each, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(1, dtype=torch.int64, device=device)
+        self._finite = torch.ones((), dtype=torch.bool, device=device)  # all logits since the start
         self.graphs: dict[int, torch.cuda.CUDAGraph] | None = None
         if cuda:
             compile_blocks(self.model, self._fed_R)
@@ -109,6 +111,7 @@ class Batch:
             null_text = torch.arange(len(text_BLE), device=text_BLE.device) % 2 == 1
         self.uniforms_BN.copy_(uniforms_BN)
         self._drawn.zero_()
+        self._finite.fill_(True)
         self._draw(self.model.prefill(condition_BN, text_BLE, null_text))
 
     def finish(self, progress: Callable[[], object] | None = None) -> None:
@@ -118,6 +121,14 @@ class Batch:
                 self.advance(fed=token - 1)
             if progress is not None:
                 progress()
+
+    def require_finite(self) -> None:
+        """Raise FloatingPointError if a logit was NaN or infinite: its token would look like any other."""
+        if not self._finite:
+            raise FloatingPointError(
+                "the transformer's logits are not finite: its weights are damaged or overflow in this dtype, or "
+                "guidance or 1 / temperature is too large"
+            )
 
     def advance(self, fed: int) -> None:
         """Draw the token that follows `fed` fed ones and the last drawn one."""
@@ -133,6 +144,7 @@ class Batch:
 
     def _draw(self, logits_RV: Tensor) -> None:
         guided = guide(logits_RV, self.settings.guidance) if self.settings.guided else logits_RV
+        self._finite.logical_and_((guided.abs().amax() / (self.settings.temperature or 1.0)).isfinite())
         tokens_B = sample(guided, self.uniforms_BN.index_select(1, self._drawn)[:, 0], self.settings)
         self.tokens_BN.index_copy_(1, self._drawn, tokens_B[:, None])
         self._fed_R.copy_(tokens_B.repeat_interleave(self.model.rows_each))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from editar.config import SamplingConfig
+from editar.config import SamplingConfig, require_seed
 
 
 def guide(logits_RV: Tensor, guidance: float) -> Tensor:
@@ -64,13 +64,15 @@ def keep_top_p(logits_BV: Tensor, p: float, finite: int = 0) -> Tensor:
 
 
 def draw_uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """One generator per seed on the CPU -> uniforms in [0, 1), (B, count) float32.
+    """One generator per seed on the CPU -> uniforms in [0, 1), (B, count) float32. ValueError for seeds out of range.
 
     >>> draw_uniforms([7, 8], 1000).shape
     torch.Size([2, 1000])
     >>> bool((draw_uniforms([7, 8], 1000)[1] == draw_uniforms([8], 1000)[0]).all())
     True
     """
+    for seed in seeds:
+        require_seed(seed)
     rows = [torch.rand(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from editar.config import require_seed
 from editar.training.checkpoints import FileStore, Run, Store
 from editar.training.distributed import Group, add_up_gradients, full
 from editar.training.log import Log, Work, forget_after
@@ -65,6 +66,7 @@ class TrainConfig:
             raise ValueError(f"batch_size {self.batch_size} can't be computed in {self.accumulate} equal parts")
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(f"warmup_steps + decay_steps is more than steps ({self.steps})")
+        require_seed(self.seed, end=2**31)  # the step's number comes below it
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}, but must be in [0, 1)")
 

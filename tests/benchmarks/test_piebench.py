@@ -333,6 +333,7 @@ def test_what_a_user_can_mend_is_told_in_one_message(
         (["--label", "x"], "--images"),
         (["--images", "x", "--label", "../x"], "--label"),
         (["--limit", "0"], "--limit is 0"),
+        (["--seed", "12345678901234567890"], "--seed is 12345678901234567890"),
         (["--batch-size", "-1"], "--batch-size is -1"),
         (["--shard", "2/2"], "--shard"),
         (["--fresh", "--shard", "0/2"], "--fresh"),

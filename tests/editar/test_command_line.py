@@ -173,6 +173,17 @@ def test_what_an_instruction_loses_is_told(edit, tmp_path, small_folder, photo, 
             "int8 weights need a CPU and a C++ compiler",
         ),
         (
+            ["edit", "{photo}", "red", "--seed", "12345678901234567890"],
+            "--seed is 12345678901234567890; it must be from 0",
+        ),
+        (["edit", "{photo}", "red", "--guidance", "inf"], "guidance is inf; it must be finite"),
+        (["edit", "{photo}", "red", "--device", "meta"], "device is 'meta', which PyTorch can't use here"),
+        pytest.param(
+            ["edit", "{photo}", "red", "--device", "mps"],
+            "device is 'mps', which PyTorch can't use here",
+            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="is for machines without Apple's GPUs"),
+        ),
+        (
             ["edit", "{photo}", "red", "--device", "gpu"],
             "device is 'gpu', which PyTorch does not know",
         ),

@@ -20,6 +20,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
+from editar.config import require_seed
 from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.rows import KINDS, Example, Prepare, Row, RowFault
 
@@ -90,6 +91,7 @@ class DataConfig:
         for name, least in (("workers", 0), ("block", 1), ("open_shards", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"data.{name} is {getattr(self, name)}; it must be at least {least}")
+        require_seed(self.seed, "data.seed")
         if not 0 <= self.fault_rate < 1:
             raise ValueError(f"data.fault_rate is {self.fault_rate}; it must be in [0, 1)")
 

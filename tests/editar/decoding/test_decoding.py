@@ -206,6 +206,32 @@ def test_progress_is_told_of_each_token_of_each_block(tiny, three):
     assert len(calls) == 2 * 64
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"guidance": 1.0}])
+def test_logits_that_are_not_finite_are_an_error(tiny_config, tiny, three, value, options):
+    model = type(tiny)(tiny_config).eval()
+    model.load_state_dict(tiny.state_dict())
+    with torch.no_grad():
+        model.output.weight[5] = value
+    condition, text, seeds = three
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Decoder(model).generate(condition, text, seeds, SamplingConfig(**options))
+    Decoder(tiny).generate(condition, text, seeds, SamplingConfig(**options))
+
+
+@pytest.mark.parametrize("options", [{"guidance": 1e38}, {"temperature": 1e-40}])
+def test_settings_that_make_logits_overflow_are_an_error(tiny, three, options):
+    with pytest.raises(FloatingPointError, match="guidance or 1 / temperature"):
+        Decoder(tiny).generate(*three, SamplingConfig(**options))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**19])
+def test_seeds_out_of_range_are_refused(tiny, three, seed):
+    condition, text, _ = three
+    with pytest.raises(ValueError, match=f"seed is {seed}"):
+        Decoder(tiny).generate(condition[:1], text[:1], [seed], SamplingConfig())
+
+
 def test_another_seed_gives_other_tokens(tiny, three):
     condition, text, _ = three
     pair = condition[:1].repeat(2, 1), text[:1].repeat(2, 1, 1)

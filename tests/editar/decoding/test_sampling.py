@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -85,8 +87,13 @@ def test_uniforms_depend_on_the_seed_alone():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("guidance", -1.0), ("temperature", -0.1), ("top_k", -1), ("top_p", 0.0), ("top_p", 1.5)]
-)
+    ("field", "value"),
+    [
+        ("guidance", -1.0), ("guidance", math.inf), ("guidance", math.nan), ("guidance", "3"), ("temperature", -0.1),
+        ("temperature", math.inf), ("temperature", True), ("top_k", -1), ("top_k", 2.5), ("top_k", True),
+        ("top_p", 0.0), ("top_p", 1.5), ("top_p", math.nan),
+    ],
+)  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(ValueError, match=f"{field} is {value}"):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}"):
         SamplingConfig(**{field: value})
