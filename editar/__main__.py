@@ -116,8 +116,26 @@ class ModelFlags:
         return [*given, "--int8"] if self.int8 else given
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageFlags:
+    """How images come in and go out."""
+
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How an image is made square: crop keeps its centre, pad all of it on white, stretch all of it out of shape."""
+    paste_back: Annotated[bool, FlagCreatePairsOff] = False
+    """Put each result into a copy of its image, at the image's size."""
+    recursive: Annotated[bool, FlagCreatePairsOff] = False
+    """Of a folder, take the images in subfolders too."""
+
+    def words(self) -> list[str]:
+        """The flags that repeat one image."""
+        return ["--fit", self.fit] * (self.fit != "crop") + ["--paste-back"] * self.paste_back
+
+
 Flags = Annotated[ModelFlags, OmitArgPrefixes]
 DEFAULTS = ModelFlags()
+Images = Annotated[ImageFlags, OmitArgPrefixes]
+AS_THEY_ARE = ImageFlags()
 
 
 def edit(
@@ -126,6 +144,7 @@ def edit(
     /,
     *,
     out: Path | None = None,
+    images: Images = AS_THEY_ARE,
     model: Flags = DEFAULTS,
 ) -> None:
     """Example: python -m editar edit photo.jpg "make it snow" --out out.png
@@ -139,7 +158,7 @@ def edit(
             beside each result tells how to make it again.
     """
     request = {"kind": "edit", "instruction": instruction, "prompt": instruction}
-    _run(image, out or Path("edited" if image.is_dir() else "edited.png"), model, request, [instruction])
+    _run(image, out or Path("edited" if image.is_dir() else "edited.png"), images, model, request, [instruction])
 
 
 def translate(
@@ -150,6 +169,7 @@ def translate(
     task: Literal["depth", "canny", "segmentation"],
     out: Path | None = None,
     template: Literal["released", "paper"] = "released",
+    images: Images = AS_THEY_ARE,
     model: Flags = DEFAULTS,
 ) -> None:
     """Example: python -m editar translate map.png "a red square" --task depth
@@ -169,31 +189,43 @@ def translate(
     request = {"kind": "translate", "task": task, "template": template, "caption": caption}
     request["prompt"] = translation_prompt(task, caption, template)
     out = out or Path("translated" if condition.is_dir() else "translated.png")
-    _run(condition, out, model, request, [caption, "--task", task, "--template", template])
+    _run(condition, out, images, model, request, [caption, "--task", task, "--template", template])
 
 
-def _run(image: Path, out: Path, flags: ModelFlags, request: Mapping[str, Any], words: Sequence[str]) -> None:
+def _run(
+    image: Path,
+    out: Path,
+    images: ImageFlags,
+    flags: ModelFlags,
+    request: Mapping[str, Any],
+    words: Sequence[str],
+) -> None:
     """request: as in the sidecar. words: what follows the image on the command line."""
-    from editar.jobs import make, plan
+    from editar.jobs import make, plan, tell_of_sizes
 
     if not words[0].strip():
         raise ValueError("the text is empty; say what to change, or what the image shows")
-    pictures = plan(image, out, flags.seeds)
+    pictures = plan(image, out, flags.seeds, recursive=images.recursive)
     model = flags.load(len(pictures) * flags.samples)
+    sampling = flags.sampling(model.sampling)
+    tell_of_sizes(pictures, model.side, images.fit, images.paste_back)
     cut = model.text.cut_off(request["prompt"])
     if cut:
         print(
             f"note: the text is too long for the encoder's {model.text.length} positions; cut off: {cut!r}",
             file=sys.stderr,
         )
+    files = [*images.words(), *flags.words(model)]
     make(
         pictures,
         model,
         request["prompt"],
-        flags.sampling(model.sampling),
-        request={**request, "cut_off": cut},
+        sampling,
+        fit=images.fit,
+        pasted=images.paste_back,
+        request={**request, "fit": images.fit, "paste_back": images.paste_back, "cut_off": cut},
         about_model=lambda: flags.describe(model),
-        command=lambda source: ["python", "-m", "editar", request["kind"], str(source), *words, *flags.words(model)],
+        command=lambda source: ["python", "-m", "editar", request["kind"], str(source), *words, *files],
     )
 
 

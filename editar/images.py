@@ -6,6 +6,7 @@ Tensors are (B, 3, side, side), RGB float32 in [-1, 1].
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from editar.io import image_files
 from editar.io.image_modes import ImageError, to_rgb
 
+Fit = Literal["crop", "pad", "stretch"]
 SHOWN = 500  # characters of a path that errors show
 
 
@@ -53,14 +55,54 @@ def square(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def to_tensor(image: Image.Image, side: int) -> Tensor:
-    """Any PIL image -> (3, side, side) float32 in [-1, 1].
+def fitted(image: Image.Image, side: int, fit: Fit = "crop") -> Image.Image:
+    """RGB of side x side pixels: "crop" as `square` does it, "pad" the whole image on white, "stretch" both sides.
+
+    >>> fitted(Image.new("RGB", (640, 320), "red"), 64, "pad").getpixel((32, 8))
+    (255, 255, 255)
+    """
+    if fit == "crop":
+        return square(image, side)
+    image = to_rgb(image)
+    left, top, right, bottom = _content(image.size, side) if fit == "pad" else (0, 0, side, side)
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(image.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
+    return canvas
+
+
+def paste_back(result: Image.Image, source: Image.Image, fit: Fit = "crop") -> Image.Image:
+    """RGB of the source's size: what was made of `fitted(source, ...)`, resized (Lanczos) and put where it came from.
+
+    >>> paste_back(Image.new("RGB", (64, 64), "red"), Image.new("RGB", (640, 320))).getpixel((100, 100))
+    (0, 0, 0)
+    """
+    side = result.width
+    if fit == "pad":
+        result = result.crop(_content(source.size, side))
+    if fit != "crop":
+        return result.resize(source.size, Image.Resampling.LANCZOS)
+    short = min(source.size)
+    left, top = (round((max(side, round(length * side / short)) - side) // 2 * short / side) for length in source.size)
+    whole = to_rgb(source).copy()
+    whole.paste(result.resize((short, short), Image.Resampling.LANCZOS), (left, top))
+    return whole
+
+
+def _content(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Where an image of `size` lies when it is padded to side x side."""
+    width, height = (max(1, round(length * side / max(size))) for length in size)
+    left, top = (side - width) // 2, (side - height) // 2
+    return left, top, left + width, top + height
+
+
+def to_tensor(image: Image.Image, side: int, fit: Fit = "crop") -> Tensor:
+    """Any PIL image -> (3, side, side) float32 in [-1, 1]. fit: see `fitted`.
 
     >>> tensor = to_tensor(Image.new("RGB", (640, 480), "red"), 64)
     >>> tensor.shape, tensor[:, 0, 0].tolist()
     (torch.Size([3, 64, 64]), [1.0, -1.0, -1.0])
     """
-    pixels = torch.from_numpy(np.array(square(image, side)))
+    pixels = torch.from_numpy(np.array(fitted(image, side, fit)))
     return pixels.permute(2, 0, 1).float() / 127.5 - 1
 
 

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from editar import __version__
 from editar.config import SamplingConfig
-from editar.images import ImageError, contact_sheet, open_image, square
+from editar.images import Fit, ImageError, contact_sheet, fitted, open_image, paste_back
 from editar.io.atomic import replacing, write_text
 from editar.io.digests import file_digest
-from editar.io.image_files import FORMATS
+from editar.io.image_files import image_size
+from editar.io.image_names import is_image_name, is_leftover, leftovers_note
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
@@ -42,29 +43,69 @@ class Picture:
         return [*self.results.values(), *([self.sheet] if self.sheet else [])]
 
 
-def plan(image: Path, out: Path, seeds: Sequence[int]) -> list[Picture]:
+def plan(image: Path, out: Path, seeds: Sequence[int], *, recursive: bool = False) -> list[Picture]:
     """What an image, or a folder of images, is turned into. Raises ImageError for images that cannot be read.
 
     out: a file for one image, a folder for a folder. With several seeds it, or <name>.png in the folder, is the
-    contact sheet, and the results are beside it, with their seed behind the name.
+    contact sheet, and the results are beside it, with their seed behind the name. recursive: the images in subfolders
+    too, with their results in subfolders of the same names. What is left out is told on standard error.
     """
     if not image.is_dir():
         _check_suffix(out)
         pictures = [_picture(image, out, seeds)]
     else:
-        sources = sorted(path for path in image.iterdir() if _format(path) in FORMATS)
+        sources = find_images(image, out, recursive)
         if not sources:
             raise ImageError(f"{image}: no images in this folder")
-        names = [path.stem for path in sources]
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        results = [out / path.relative_to(image).with_suffix(".png") for path in sources]
+        twice = [path.stem for path in dict.fromkeys(results) if results.count(path) > 1]
         if twice:
             raise ImageError(f"{image}: several images are called {twice[0]}, and would be written to one file")
-        pictures = [_picture(path, out / f"{path.stem}.png", seeds) for path in sources]
+        pictures = [_picture(path, result, seeds) for path, result in zip(sources, results, strict=True)]
     sources = [picture.source for picture in pictures]
     if over := {path.resolve() for path in sources} & {path.resolve() for each in pictures for path in each.files}:
         raise ImageError(f"{over.pop()} would be overwritten by its own result; choose another --out")
     _check_readable(sources)
     return pictures
+
+
+def find_images(folder: Path, out: Path, recursive: bool) -> list[Path]:
+    """The images in a folder, sorted; in its subfolders too if `recursive`, `out` left out. Says what is skipped."""
+    root, made = folder.resolve(), out.resolve()
+    within = {path: path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    if made != root:
+        within = {path: name for path, name in within.items() if not (root / name).is_relative_to(made)}
+    leftovers = [path for path, name in within.items() if any(map(is_leftover, (name, *name.parents)))]
+    files = sorted(within.keys() - set(leftovers))
+    images = [path for path in files if is_image_name(path)]
+    nested = [] if recursive else [path for path in images if len(within[path].parts) > 1]
+    others = [path for path in files if not is_image_name(path) and (recursive or len(within[path].parts) == 1)]
+    if nested:
+        _note(f"images in subfolders of {folder} are skipped ({len(nested)}); --recursive takes them too")
+    if leftovers:
+        _note(leftovers_note(leftovers))
+    if others:
+        names = ", ".join(path.name for path in others[:SHOWN_FAULTS]) + " ..." * (len(others) > SHOWN_FAULTS)
+        _note(f"files without the suffix of an image that is read are skipped ({len(others)}): {names}")
+    return sorted(set(images) - set(nested))
+
+
+def tell_of_sizes(pictures: Sequence[Picture], side: int, fit: Fit, pasted: bool) -> None:
+    """Say once what making images square leaves out, and that results are of another size."""
+    sizes = {picture.source: image_size(picture.source) for picture in pictures}
+    cut = [path for path, (width, height) in sizes.items() if width != height] if fit == "crop" else []
+    resized = [path for path, size in sizes.items() if size != (side, side)]
+    if cut:
+        width, height = sizes[cut[0]]
+        centre = f"{min(width, height)}x{min(width, height)} of {width}x{height} pixels"
+        subject = f"of {cut[0]}" if len(cut) == 1 else f"of {len(cut)} images that are not square, such as {cut[0]},"
+        _note(f"{subject} only the centre is taken ({centre}); --fit pad or --fit stretch takes all of it")
+    if resized and not pasted:
+        _note(f"results are {side}x{side} pixels; --paste-back puts them into copies of the images, at their size")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def make(
@@ -73,15 +114,18 @@ def make(
     prompt: str,
     sampling: SamplingConfig,
     *,
+    fit: Fit = "crop",
+    pasted: bool = False,
     request: Mapping[str, Any],
     about_model: Callable[[], Mapping[str, Any]],
     command: Callable[[Path], list[str]],
 ) -> None:
     """Make all results, printing each path when its files are written. What they were made of goes to their sidecars.
 
-    request: what was asked (kind, text, the prompt that the encoder got, what was cut off of it). about_model: where
-    the weights are, the digests of their files, dtype, device, images at a time; takes its time, so it runs beside the
-    decoding. command: of a source, repeats one image, its own `--out` and `--seed` left out.
+    fit: how images are made square. pasted: results are put into copies of their images (see `paste_back`). request:
+    what was asked (kind, text, the prompt that the encoder got, what was cut off of it). about_model: where the weights
+    are, the digests of their files, dtype, device, images at a time; takes its time, so it runs beside the decoding.
+    command: of a source, repeats one image, its own `--out` and `--seed` left out.
     """
     jobs = [(picture, seed) for picture in pictures for seed in picture.results]
     batches = [jobs[start : start + model.width] for start in range(0, len(jobs), model.width)]
@@ -91,10 +135,12 @@ def make(
         for batch in batches:
             images = [open_image(picture.source) for picture, _ in batch]
             seeds = [seed for _, seed in batch]
-            made = model.edit(images, [prompt] * len(batch), seeds=seeds, sampling=sampling, progress=bar.update)
-            for (picture, seed), image in zip(batch, made, strict=True):
+            made = model.edit(
+                images, [prompt] * len(batch), seeds=seeds, sampling=sampling, fit=fit, progress=bar.update
+            )
+            for (picture, seed), source, image in zip(batch, images, made, strict=True):
                 result = picture.results[seed]
-                _save(image, result)
+                _save(paste_back(image, source, fit) if pasted else image, result)
                 content = {
                     "format": SIDECAR_FORMAT,
                     "command": _repeat(command(picture.source), result, seed, sampling),
@@ -109,7 +155,7 @@ def make(
                 }  # fmt: skip
                 write_text(result.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
                 bar.write(str(result), file=sys.stdout)
-    for sheet in _sheets(pictures, model.side):
+    for sheet in _sheets(pictures, None if pasted else model.side, fit):
         print(sheet)
 
 
@@ -131,11 +177,13 @@ def _software() -> dict[str, str | int]:
     }
 
 
-def _sheets(pictures: Sequence[Picture], side: int) -> Iterator[Path]:
+def _sheets(pictures: Sequence[Picture], side: int | None, fit: Fit) -> Iterator[Path]:
+    """side: of the results; None where they have their image's size."""
     for picture in pictures:
         if picture.sheet is not None:
             made = [open_image(result) for result in picture.results.values()]
-            _save(contact_sheet([square(open_image(picture.source), side), *made]), picture.sheet)
+            source = open_image(picture.source)
+            _save(contact_sheet([fitted(source, side, fit) if side else source, *made]), picture.sheet)
             yield picture.sheet
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from editar.config import SamplingConfig
 from editar.decoding.cpu.linear import Int8Linear, can_pack, pack, require_int8
 from editar.decoding.decoder import Decoder
-from editar.images import to_image, to_tensor
+from editar.images import Fit, to_image, to_tensor
 from editar.io.tensors import CheckpointError
 from editar.memory import require_memory
 from editar.model.checkpoint import FILES, read_model
@@ -107,12 +107,15 @@ class EditAR:
         guidance: float | None = None,
         seeds: Sequence[int] | None = None,
         sampling: SamplingConfig | None = None,
+        fit: Fit = "crop",
         progress: Callable[[], object] | None = None,
     ) -> list[Image.Image]:
         """Edit each image as its instruction says.
 
         guidance: eta of the paper's equation 5; sampling: all settings; None takes the checkpoint's own.
-        seeds: one per image, 0 for all if None. progress: called after each token that up to `width` images get.
+        seeds: one per image, 0 for all if None. fit: how images are made square, see `editar.images.fitted`; its
+        `paste_back` gives a result the size of its image. progress: called after each token that up to `width` images
+        get.
         """
         count = len(images)
         if len(instructions) != count:
@@ -126,7 +129,7 @@ class EditAR:
             settings = dataclasses.replace(settings, guidance=guidance)
         with torch.no_grad():
             text = self._embed(instructions)
-            condition = torch.cat([self._encode(image) for image in images])
+            condition = torch.cat([self._encode(image, fit) for image in images])
         seeds = [0] * count if seeds is None else seeds
         tokens = self.decoder.generate(condition, text, seeds, settings, width=self.width, progress=progress)
         return self._decode(tokens)
@@ -160,8 +163,8 @@ class EditAR:
             return self.text(texts)
         return torch.cat([self.text([text]) for text in texts])
 
-    def _encode(self, image: Image.Image) -> Tensor:
-        return self.vq.encode(to_tensor(image, self.side)[None].to(self.device))
+    def _encode(self, image: Image.Image, fit: Fit = "crop") -> Tensor:
+        return self.vq.encode(to_tensor(image, self.side, fit)[None].to(self.device))
 
     @torch.no_grad()
     def _decode(self, tokens_BN: Tensor) -> list[Image.Image]:

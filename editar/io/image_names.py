@@ -1,6 +1,6 @@
 """Names of image files as people have them: suffixes in any spelling, and what operating systems leave beside them."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 # Of image_files.FORMATS.
@@ -23,13 +23,10 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not is_leftover(path)
 
 
-def leftovers_note(paths: Iterable[Path]) -> str | None:
-    """What to tell of the leftovers among these files; None where there are none."""
-    names = [path.name for path in paths if is_leftover(path)]
-    if not names:
-        return None
-    shown = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
-    return f"skipped what macOS or Windows left beside the images: {shown} ({len(names)} in all)"
+def leftovers_note(leftovers: Sequence[Path]) -> str:
+    """What to tell of the leftovers that were found."""
+    shown = ", ".join(path.name for path in leftovers[:SHOWN]) + (" ..." if len(leftovers) > SHOWN else "")
+    return f"skipped what macOS or Windows left beside the files: {shown} ({len(leftovers)} in all)"
 
 
 class ImageNames:

@@ -3,6 +3,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,50 @@ def test_a_file_is_edited_as_its_upright_8_bit_twin_is(edit, tmp_path):
         Image.fromarray(twin).save(folder / f"{name}-twin.png")
     made = {path.stem: path.read_bytes() for path in edit("--out", tmp_path / "made", image=folder)}
     assert all(made[name] == made[f"{name}-twin"] for name in files)
+
+
+def test_a_wide_photo_is_cropped_padded_or_stretched_and_pasted_back(edit, tmp_path, capsys):
+    wide = tmp_path / "wide.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 192, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(wide)
+    made = {}
+    for fit in ("crop", "pad", "stretch"):
+        [small] = edit("--out", tmp_path / f"{fit}.png", "--fit", fit, image=wide)
+        [whole] = edit("--out", tmp_path / f"{fit}-whole.png", "--fit", fit, "--paste-back", image=wide)
+        made[fit] = np.asarray(Image.open(whole)), Image.open(small)
+        assert made[fit][0].shape == pixels.shape and made[fit][1].size == (32, 32)
+        assert main(shlex.split(told(whole)["command"])[3:]) == 0 and capsys.readouterr().out
+        assert np.array_equal(np.asarray(Image.open(whole)), made[fit][0])
+    whole, small = made["crop"]
+    assert np.array_equal(np.delete(whole, np.s_[64:128], 1), np.delete(pixels, np.s_[64:128], 1))
+    assert np.array_equal(whole[:, 64:128], np.asarray(small.resize((64, 64), Image.Resampling.LANCZOS)))
+    whole, small = made["stretch"]
+    assert np.array_equal(whole, np.asarray(small.resize((192, 64), Image.Resampling.LANCZOS)))
+    whole, small = made["pad"]
+    content = small.crop((0, 10, 32, 21))  # a third of 32 rows
+    assert np.array_equal(whole, np.asarray(content.resize((192, 64), Image.Resampling.LANCZOS)))
+
+
+def test_what_is_cut_off_and_left_out_is_told_once(edit, photo, small_folder, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    for name in ("a.jpg", "b.JPEG", "trip/c.jpg", "trip/a.jpg", "__MACOSX/d.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(photo).save(folder / name, "JPEG")
+    for name in ("._a.jpg", "Thumbs.db", ".DS_Store", "desktop.ini", "e.heic"):
+        (folder / name).write_bytes(b"no image")
+    arguments = ["edit", str(folder), "make it red", "--weights", str(small_folder), "--out", str(folder / "made")]
+    assert main(arguments) == 0
+    done = capsys.readouterr()
+    assert [Path(line).name for line in done.out.splitlines()] == ["a.png", "b.png"]
+    notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+    for told_once in (
+        "images in subfolders of", "left beside the files: .DS_Store, ._a.jpg", "(5 in all)", "are skipped (1): e.heic",
+        "of 2 images that are not square, such as", "results are 32x32 pixels; --paste-back",
+    ):  # fmt: skip
+        assert sum(told_once in note for note in notes) == 1
+    assert main([*arguments, "--recursive"]) == 0
+    found = [Path(line).relative_to(folder / "made") for line in capsys.readouterr().out.splitlines()]
+    assert sorted(map(str, found)) == ["a.png", "b.png", "trip/a.png", "trip/c.png"]
 
 
 @pytest.mark.parametrize("numbers", [("--dtype", "bfloat16"), pytest.param(("--int8",), marks=COMPILER)], ids=str)

@@ -104,7 +104,7 @@ def test_pairs_named_as_on_windows_beside_what_a_mac_left(tmp_path, capsys):
     lines.write_text(lines.read_text().replace("images/", "images\\\\"))
     (tmp_path / "._pairs.jsonl").write_bytes(b"\0\5\x16\7")
     assert [row["target"] for row in read_lines(find_lines("pairs", tmp_path))] == plain
-    assert "skipped what macOS or Windows left beside the images: ._pairs.jsonl" in capsys.readouterr().err
+    assert "skipped what macOS or Windows left beside the files: ._pairs.jsonl" in capsys.readouterr().err
 
 
 def test_links_among_pairs_lead_where_the_user_says(tmp_path):
