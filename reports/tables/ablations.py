@@ -13,16 +13,18 @@ from reports.runs import ReportError, Run, read_runs
 from reports.tables import piebench
 from reports.tables.comparison import (
     conditions,
+    corrected_rows,
     facts,
     mean_of,
     measured_row,
     read_published,
+    tests_note,
     undefined_notes,
     with_networks,
 )
 from reports.tables.model import Block, Column, Row, Table
 from reports.tables.report import write_report
-from reports.tables.statistics import LEVEL, Estimate, jackknife_interval, mean_interval
+from reports.tables.statistics import LEVEL, Estimate, jackknife_interval, mean_difference
 
 PUBLISHED_ETA = 3.0
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, network="miniature-perception-features")
@@ -79,9 +81,12 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
     swept = sorted((run for run in runs if not run.is_reference), key=_eta)
     rows = _reference_rows(runs, piebench.COLUMNS)
     rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], piebench.COLUMNS) for run in swept]
-    differences = [
-        _difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], piebench.COLUMNS) for run in swept[1:]
-    ]
+    differences = corrected_rows(
+        [
+            _difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], piebench.COLUMNS)
+            for run in swept[1:]
+        ]
+    )
     label = f"Row minus eta {_eta(swept[0]):g}"
     figure_6 = "The published figure 6 is of this sweep at full size; it has no numbers to stand beside these."
     return [
@@ -97,7 +102,7 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
             runs[0],
             piebench.COLUMNS,
             {label: differences},
-            (NO_DIFFERENCE,),
+            (NO_DIFFERENCE, tests_note(len(differences), "rows")),
         ),
     ]
 
@@ -125,12 +130,13 @@ def distillation_tables(runs: Sequence[Run]) -> list[Table]:
         {"Measured, all seeds": means, "Measured, seed by seed": single},
         (*_training_notes(by_teacher["dinov2"][0]), *undefined_notes(runs, DISTILLATION_COLUMNS)),
     )
+    rows = corrected_rows(_teacher_differences(by_teacher))
     differences = _table(
         f"Differences to the model without distillation, paired by seed and sample. {conditions(first)}",
         first,
         WITH_FID,
-        {"Row minus no distillation": _teacher_differences(by_teacher)},
-        (NO_DIFFERENCE,),
+        {"Row minus no distillation": rows},
+        (NO_DIFFERENCE, tests_note(len(rows), "rows")),
     )
     return [measured, differences, _published()]
 
@@ -190,7 +196,8 @@ def _training_notes(run: Run) -> list[str]:
         "The teachers are parts of the network that also gives FID, attributes and image-text similarity, which may "
         "flatter what was distilled from it; PSNR, SSIM and the error in the mask look at pixels alone.",
         "Intervals are over edits, as if there were no other seeds than these: what a seed changes is seen in the rows "
-        f"of single ones. FID's are {LEVEL:.0%} normal intervals by the jackknife, over pairs of edit and true result.",
+        f"of single ones. FID's are Student's {LEVEL:.0%} intervals with the jackknife's error, over pairs of edit and "
+        "true result.",
     ]
 
 
@@ -217,7 +224,7 @@ def _difference_row(label: str, kind: str, pairs: Sequence[tuple[Run, Run]], col
         differences = (
             (run.samples[column.key] - base.samples[column.key]).loc[run.samples.index] for run, base in pairs
         )
-        return mean_interval(pd.concat(differences), sources)
+        return mean_difference(pd.concat(differences), sources)
 
     return _counted(label, kind, [run for run, _ in pairs], columns, [estimate(column) for column in columns])
 

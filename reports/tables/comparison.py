@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import combinations
@@ -13,7 +13,8 @@ import pandas as pd
 
 from reports.runs import Run
 from reports.tables.model import SIGNIFICANT, Block, Column, Row, Table
-from reports.tables.statistics import LEVEL, REPLICATES, TEST_REPLICATES, Estimate, holm, mean_interval
+from reports.tables.significance import FLIPS, holm
+from reports.tables.statistics import LEVEL, REPLICATES, Estimate, mean_interval
 
 
 def with_networks(run: Run, columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -75,7 +76,7 @@ def conditions(run: Run, counted: str = "records") -> str:
     return (
         f"Protocol {known['protocol']}, suite {known['suite']}, scoring networks in {known['precision']}, "
         f"seed {known['seed']}, {run.expected} {counted} of data set {str(known['dataset_digest'])[:12]}. "
-        f"Means with {LEVEL:.0%} bootstrap intervals, clustered by source image, {REPLICATES} replicates."
+        f"Means with {LEVEL:.0%} bootstrap-t intervals, clustered by source image, {REPLICATES} replicates."
     )
 
 
@@ -98,7 +99,6 @@ def undefined_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]
     ]
 
 
-MARKS = "Bold is best and underlined second best within a block, references left out."
 EXACT = "Published values are taken as exact: the paper gives no intervals. The intervals are the measured."
 PUBLISHED = Path(__file__).parents[1] / "published"
 
@@ -109,13 +109,62 @@ def read_published(name: str) -> list[dict[str, Any]]:
     return pd.read_csv(PUBLISHED / name).to_dict("records")
 
 
+# Of two methods, the difference of the first from the second in each column.
+Pairs = Mapping[tuple[str, str], Sequence[Estimate]]
+
+
+def all_pairs(
+    runs: Sequence[Run], columns: Sequence[Column], difference: Callable[[Run, Run, Column], Estimate]
+) -> Pairs:
+    """By the names of the methods, in the order of the runs; p-values of a column are corrected for all pairs.
+
+    difference: of the first run minus the second, in raw units, with its p-value where there is one.
+    """
+    pairs = list(combinations(runs, 2))
+    tested = [corrected([difference(*pair, column) for pair in pairs]) for column in columns]
+    names = [(first.method, second.method) for first, second in pairs]
+    return dict(zip(names, zip(*tested, strict=True), strict=True))
+
+
+def corrected(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """With `p_holm` for tests that stand beside each other."""
+    p_values = holm([estimate.p for estimate in estimates])
+    return [replace(estimate, p_holm=p) for estimate, p in zip(estimates, p_values, strict=True)]
+
+
+def corrected_rows(rows: Sequence[Row]) -> list[Row]:
+    """With `p_holm` for the tests of each column."""
+    columns = zip(*(row.estimates for row in rows), strict=True)
+    estimates = zip(*map(corrected, columns), strict=True)
+    return [replace(row, estimates=each) for row, each in zip(rows, estimates, strict=True)]
+
+
+def tested_against_best(rows: Sequence[Row], columns: Sequence[Column], pairs: Pairs) -> tuple[Row, ...]:
+    """The rows, those that compete with `p_best` in the columns that have tests."""
+    estimates = [list(row.estimates) for row in rows]
+    for c, column in enumerate(columns):
+        means = {
+            r: e.mean for r, row in enumerate(rows) if not row.reference and (e := row.estimates[c]).mean is not None
+        }
+        if not means:
+            continue
+        best = (max if column.higher_is_better else min)(means, key=lambda r: means[r])
+        for r in means:
+            names = (rows[best].label, rows[r].label)
+            pair = pairs.get(names) or pairs.get(names[::-1])
+            estimates[r][c] = replace(estimates[r][c], p_best=pair[c].p_holm if pair else None)
+        if any(estimates[r][c].p_best is not None for r in means):
+            estimates[best][c] = replace(estimates[best][c], p_best=1.0)
+    return tuple(replace(row, estimates=tuple(each)) for row, each in zip(rows, estimates, strict=True))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Rows of one benchmark. columns: as published; the measured ones say which networks they are of.
 
     run: one of the measured, whose conditions are those of all. protocol, records: what the published numbers are of.
-    source: of these. counted: what the run's samples are. notes: go below the measured rows. unlike_published: more
-    of what makes the measured rows unlike the published ones.
+    source: of these. pairs: of the measured methods that compete. counted: what the run's samples are. notes: go below
+    the measured rows. unlike_published: more of what makes the measured rows unlike the published ones.
     """
 
     title: str
@@ -126,6 +175,7 @@ class Comparison:
     source: str
     protocol: str
     records: int
+    pairs: Pairs
     counted: str = "records"
     notes: tuple[str, ...] = ()
     unlike_published: tuple[str, ...] = ()
@@ -144,7 +194,8 @@ class Comparison:
 
     @property
     def measured_block(self) -> Block:
-        return Block(label="Measured", rows=self.measured, facts=facts(self.run))
+        rows = tested_against_best(self.measured, self.columns, self.pairs)
+        return Block(label="Measured", rows=rows, facts=facts(self.run))
 
     @cached_property
     def differences(self) -> list[str]:
@@ -170,11 +221,11 @@ class Comparison:
         )
         return [
             self._measured_table(f"{self.title}, measured. {self.conditions}", self.measured_block),
-            Table(caption=caption, columns=self.columns, blocks=(self.published_block,), notes=(MARKS,)),
+            Table(caption=caption, columns=self.columns, blocks=(self.published_block,)),
         ]
 
     def _measured_table(self, caption: str, *blocks: Block) -> Table:
-        return Table(caption=caption, columns=self.measured_columns, blocks=blocks, notes=(MARKS, *self.notes))
+        return Table(caption=caption, columns=self.measured_columns, blocks=blocks, notes=self.notes)
 
     def deviations(self) -> list[Table]:
         """Measured minus published, of the rows that the paper has; none where the columns mean different things.
@@ -199,27 +250,16 @@ class Comparison:
             )
         ]
 
-    def pairwise(
-        self, runs: Sequence[Run], kind: Callable[[Run], str], difference: Callable[[Run, Run, Column], Estimate]
-    ) -> list[Table]:
-        """A block for each method but the last, and a row for each method after it; no table for fewer than two.
-
-        difference: of the first run minus the second, in raw units, with its p-value where there is one. The p-values
-        of a column are corrected for the number of pairs.
-        """
+    def pairwise(self, runs: Sequence[Run], kind: Callable[[Run], str]) -> list[Table]:
+        """A block for each method but the last, and a row for each method after it; no table for fewer than two."""
         if len(runs) < 2:
             return []
-        pairs = list(combinations(runs, 2))
-        columns = []
-        for column in self.columns:
-            estimates = [difference(first, second, column) for first, second in pairs]
-            corrected = holm([estimate.p for estimate in estimates])
-            columns.append([replace(e, p_holm=p) for e, p in zip(estimates, corrected, strict=True)])
         rows: dict[str, list[Row]] = {}
-        for (first, second), of_pair in zip(pairs, zip(*columns, strict=True), strict=True):
+        for first, second in combinations(runs, 2):
             done = len(first.samples.index.intersection(second.samples.index))
+            estimates = self.pairs[first.method, second.method]
             row = measured_row(
-                second.method, of_pair, self.columns, kind=kind(second), done=done, expected=first.expected
+                second.method, estimates, self.columns, kind=kind(second), done=done, expected=first.expected
             )
             rows.setdefault(f"{first.method} minus the row", []).append(row)
         return [
@@ -227,7 +267,7 @@ class Comparison:
                 caption=f"{self.title}, all pairs of methods, paired by sample. {conditions(runs[0], self.counted)}",
                 columns=self.measured_columns,
                 blocks=tuple(Block(label=each, rows=tuple(rows[each]), facts=facts(runs[0])) for each in rows),
-                notes=(_pairs_note(len(pairs)),),
+                notes=(tests_note(len(self.pairs), "pairs"),),
                 marked=False,
             )
         ]
@@ -237,14 +277,16 @@ def _deviation(measured: Estimate, published: Estimate) -> Estimate:
     if measured.mean is None or published.mean is None:
         return replace(measured, mean=None, low=None, high=None, note=measured.note or "not published")
     by = published.mean
-    moved = {name: None if (x := getattr(measured, name)) is None else x - by for name in ("mean", "low", "high")}
-    return replace(measured, **moved, note="; ".join(filter(None, [f"published {by:g}", measured.note])))
+    mean, low, high = (None if x is None else x - by for x in (measured.mean, measured.low, measured.high))
+    note = "; ".join(filter(None, [f"published {by:g}", measured.note]))
+    return replace(measured, mean=mean, low=low, high=high, note=note)
 
 
-def _pairs_note(pairs: int) -> str:
-    tests = f"the {pairs} pairs of a column" if pairs > 1 else "one pair a column, which needs no correction"
+def tests_note(tests: int, what: str) -> str:
+    """tests: of a column. what: these are of, in the plural."""
+    of = f"the {tests} {what} of a column" if tests > 1 else "one test a column, which needs no correction"
     return (
-        f"p is two-sided, of a paired bootstrap clustered by source image with {TEST_REPLICATES} replicates, after "
-        f"Holm's correction for {tests}; bold where it is below {SIGNIFICANT}. Columns are not corrected for one "
-        "another."
+        f"p is two-sided, of a test by sign flips of source images (all flips where few differ, else {FLIPS} random "
+        f"ones), after Holm's correction for {of}; bold where it is below {SIGNIFICANT}. Columns are not corrected for "
+        "one another."
     )

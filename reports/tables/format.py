@@ -76,7 +76,7 @@ def html_text(text: str) -> str:
 CSV_FACTS = ("source", "suite", "protocol", "precision", "seed", "dataset_digest", "edit_type")
 CSV_FIELDS = (
     *("block", "method", "published_as", "kind", "done", "expected", "column", "direction", "scale"),
-    *("mean", "low", "high", "n", "p", "p_holm", "note"),
+    *("mean", "low", "high", "n", "p", "p_holm", "p_best", "note"),
     *CSV_FACTS,
 )
 CSV_DIGITS = 9  # what comes after them differs from processor to processor
@@ -136,7 +136,7 @@ def to_markdown(table: Table) -> str:
         for row, cells in MARKDOWN.rows(table, block):
             texts = (" ".join([mean, *more]) for mean, more in cells)
             rows.append([markdown_text(row.label), markdown_text(row.kind), *texts, row.samples])
-    notes = "".join(f"- {markdown_text(note)}\n" for note in table.notes)
+    notes = "".join(f"- {markdown_text(note)}\n" for note in table.legend)
     lines = markdown_table(head, rows, numbers=range(2, len(head)))
     return f"{markdown_text(table.caption)}\n\n{lines}\n" + (f"\n{notes}" if notes else "")
 
@@ -152,7 +152,7 @@ def to_latex(table: Table) -> str:
     if len(table.blocks) > 1 and sum(len(block.rows) + 1 for block in table.blocks) > PAGE_ROWS:
         pages = (replace(table, blocks=(block,), caption=f"{block.label}: {table.caption}") for block in table.blocks)
         return "\n".join(map(to_latex, pages))
-    caption = " ".join([table.caption, *table.notes])
+    caption = " ".join([table.caption, *table.legend])
     return _template("table.tex.jinja").render(table=table, caption=caption, rows=LATEX.rows)
 
 
@@ -182,7 +182,7 @@ def _csv(table: Table, block: Block, row: Row) -> Iterator[dict[str, object]]:
             **{"done": row.done, "expected": row.expected, "column": column.full_title},
             "direction": "higher is better" if column.higher_is_better else "lower is better",
             "scale": 10**column.power,
-            **{name: _rounded(getattr(estimate, name)) for name in ("mean", "low", "high", "p", "p_holm")},
+            **{name: _rounded(getattr(estimate, name)) for name in ("mean", "low", "high", "p", "p_holm", "p_best")},
             **{"n": estimate.n, "note": estimate.note},
             **block.facts,
         }

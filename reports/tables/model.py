@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reports.tables.statistics import Estimate
+from reports.tables.statistics import TOO_FEW, Estimate
 
 Mark = Literal["best", "second", "clear"]
 
@@ -58,7 +58,7 @@ class Block:
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """marked: whether rows compete for the best value of a column. Differences don't; where they are tested, those that
-    stay significant after the correction are marked as clear."""
+    stay significant after the correction are marked as clear. notes: what to know besides the `legend`."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -67,7 +67,11 @@ class Table:
     marked: bool = True
 
     def marks(self, block: Block) -> dict[tuple[int, int], Mark]:
-        """(row, column) -> mark within one block. Ties as printed share a mark; a row alone is the best of nothing."""
+        """(row, column) -> mark within one block; a row alone is the best of nothing.
+
+        Of measured rows, those that are not significantly worse than the best share its mark, and where that is all of
+        them or nothing is tested, none has it. Of published ones, best and second best are marked as printed.
+        """
         marks: dict[tuple[int, int], Mark] = {
             (r, c): "clear"
             for r, row in enumerate(block.rows)
@@ -82,15 +86,38 @@ class Table:
             }
             if not self.marked or len(printed) < 2:
                 continue
+            compared = {r: block.rows[r].estimates[c] for r in printed}
+            if any(estimate.n is not None for estimate in compared.values()):
+                worse = [r for r, e in compared.items() if e.p_best is not None and e.p_best < SIGNIFICANT]
+                marks |= {(r, c): "best" for r in printed if worse and r not in worse}
+                continue
             ranking = sorted(set(printed.values()), reverse=column.higher_is_better)
             for r, value in printed.items():
                 if value in ranking[:2]:
                     marks[r, c] = "best" if value == ranking[0] else "second"
         return marks
 
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What marks mean and why intervals are missing, then the notes."""
+        estimates = [estimate for block in self.blocks for row in block.rows for estimate in row.estimates]
+        published = any("second" in self.marks(block).values() for block in self.blocks)
+        return (
+            *([TIED] if any(estimate.p_best is not None for estimate in estimates) else []),
+            *([RANKED] if published else []),
+            *([TOO_FEW] if any(estimate.too_few for estimate in estimates) else []),
+            *self.notes,
+        )
+
 
 DIGITS = 2
 SIGNIFICANT = 0.05
+TIED = (
+    "Measured values in bold are the best of their column or not significantly worse "
+    f"(p of {SIGNIFICANT} or more in the paired test by sign flips, after Holm's correction for all pairs of methods); "
+    "no bold where that is every row, and none for references."
+)
+RANKED = "Published values are not tested: bold is best and underlined second best of their block."
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

@@ -1,30 +1,42 @@
-"""Means with bootstrap intervals, and tests of differences. Samples that share a source image are resampled together,
-never one by one."""
+"""Means with intervals, and tests of differences. Samples that share a source image are taken together, never one by
+one: they are a cluster. How often the intervals cover and the tests err: reports/coverage.md."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from reports.tables.significance import sign_flip_test
+
 REPLICATES = 2000
-TEST_REPLICATES = 10_000  # p-values of many pairs are multiplied by their number, so they have to reach further down
 ROWS = 250  # replicates drawn at once
 LEVEL = 0.95
 SEED = 0
+# With fewer clusters the intervals cover less than 93% in simulation: of the distributions in reports/coverage.md, or
+# of a column of the miniature's committed rows whose images are drawn again.
+FEWEST = 60
+FEWEST_YES_NO = 10  # of means of 0 and 1; and of differences of those, how many have to differ
+FEWEST_MEAN_IOU = 240  # whose classes may hang on few images each
+YES_NO = (-1, 0, 1)
+TOO_FEW = (
+    f"No interval for fewer than {FEWEST} source images ({FEWEST_YES_NO} for a mean of yes or no, {FEWEST_MEAN_IOU} "
+    f"for mIoU), nor for a difference where the methods differ in fewer than {FEWEST} of them ({FEWEST_YES_NO}), nor "
+    "where all values are equal: it would cover the true mean too seldom (reports/coverage.md)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over `n` defined values; `low` and `high` are None where resampling can say nothing.
+    """A mean over `n` defined values; `low` and `high` are None where there is no interval.
 
     `mean` is None where it is undefined, `n` is None for a published number. p: two-sided, of the mean being 0, and
-    p_holm the same after Holm's correction for the other tests beside it; both are None where nothing is tested.
-    note: what has to be known to read the value, such as why others are undefined.
+    p_holm the same after Holm's correction for the other tests beside it; p_best: p_holm of the difference from the
+    best mean of its column, 1 for the best itself. All are None where nothing is tested. too_few: whether too few
+    clusters are the reason that there is no interval. note: what has to be known to read the value, such as why others
+    are undefined.
     """
 
     mean: float | None
@@ -33,11 +45,17 @@ class Estimate:
     n: int | None = None
     p: float | None = None
     p_holm: float | None = None
+    p_best: float | None = None
+    too_few: bool = False
     note: str = ""
 
     def scaled(self, factor: float) -> "Estimate":
         mean, low, high = (None if x is None else x * factor for x in (self.mean, self.low, self.high))
         return replace(self, mean=mean, low=low, high=high)
+
+
+# From how often each replicate draws each cluster (R, K) to a statistic and its standard error, (R,) each.
+Statistic = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def mean_interval(
@@ -47,14 +65,16 @@ def mean_interval(
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = SEED,
-    test: bool = False,
+    fewest: int | None = None,
+    differences: bool = False,
 ) -> Estimate:
-    """Mean of the values that are defined (not NaN), with a percentile interval of the cluster bootstrap.
+    """Mean of the values that are defined (not NaN), with the interval of `studentized`.
 
     `values` and `clusters` are (n,). A replicate draws as many clusters as there are, with replacement, and takes the
-    mean of all their values, so a cluster weighs by its number of values. Fewer than two clusters, or an infinite value
-    (the PSNR of two equal images), give no interval. The order of the values has no influence. test: give the p-value
-    too, see `p_value`.
+    mean of all their values, so a cluster weighs by its number of values. There is no interval for fewer than `fewest`
+    clusters, by default as the constants say, for values that are all equal, and for infinite ones (the PSNR of two
+    equal images). differences: the values are differences of two methods, and as many clusters have to have one other
+    than 0. The order of the values has no influence.
     """
     x, groups = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if x.ndim != 1 or x.shape != groups.shape:
@@ -68,70 +88,81 @@ def mean_interval(
     if not np.isfinite(mean):
         return Estimate(mean=None if np.isnan(mean) else mean, n=len(x))  # +inf and -inf together have no mean
     names, member = np.unique(groups, return_inverse=True)
-    totals = np.stack([np.bincount(member, weights=x), np.bincount(member)], axis=1)
-
-    def means(chosen: np.ndarray) -> np.ndarray:
-        sums, sizes = (chosen @ totals).T
-        return sums / sizes
-
-    return _bootstrapped(
-        Estimate(mean=mean, n=len(x)), means, len(names), level=level, replicates=replicates, seed=seed, test=test
+    totals, sizes = np.bincount(member, weights=x), np.bincount(member)
+    estimate = Estimate(mean=mean, n=len(x))
+    yes_no = np.isin(x, YES_NO).all()
+    needed = fewest or (FEWEST_YES_NO if yes_no and not differences else FEWEST)
+    differing = fewest or (FEWEST_YES_NO if yes_no else FEWEST)
+    few = len(names) < max(needed, 2) or (differences and len(np.unique(member[x != 0])) < differing)
+    if few or x.min() == x.max():
+        return replace(estimate, too_few=True)
+    return studentized(
+        estimate, _mean_statistic(mean, totals, sizes), len(names), level=level, replicates=replicates, seed=seed
     )
 
 
-def _bootstrapped(
+def _mean_statistic(mean: float, totals: np.ndarray, sizes: np.ndarray) -> Statistic:
+    """The mean as a ratio of sums over clusters, with the standard error of its linearization.
+
+    A replicate's error is of the residuals around its own mean, which differ from those around `mean`, whose sums are
+    taken, by a multiple of the sizes.
+    """
+    around = totals - mean * sizes
+    products = np.stack([around, sizes, around**2, around * sizes, sizes**2], axis=1)
+    clusters = len(sizes)
+
+    def statistic(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        off, weight, squares, mixed, weights = (chosen @ products).T
+        by = off / weight
+        variance = np.maximum(squares - 2 * by * mixed + by**2 * weights, 0) / weight**2
+        return mean + by, np.sqrt(variance * (clusters / (clusters - 1)))
+
+    return statistic
+
+
+def studentized(
     estimate: Estimate,
-    statistic: Callable[[np.ndarray], np.ndarray],
+    statistic: Statistic,
     clusters: int,
     *,
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = SEED,
-    test: bool = False,
 ) -> Estimate:
-    """With a percentile interval, and a p-value if `test`; as it is where there are fewer than two clusters.
+    """`estimate` with the wider, on either side, of the bootstrap-t interval and Student's t interval.
 
-    statistic: from how often each replicate draws each cluster (R, K) to its values (R,).
+    Bootstrap-t (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5): quantiles of the
+    replicates' distances from the mean in their own standard errors take the place of Student's, so the interval
+    reaches further on the side where a few large values may be missing. Student's with clusters - 1 degrees of freedom
+    is the correction for few clusters. No interval where the replicates give no bound, or where nothing varies.
     """
-    if clusters < 2:
-        return estimate
-    values = statistic(times(clusters, TEST_REPLICATES if test else replicates, seed))
-    low, high = np.nanquantile(values[:replicates], [(1 - level) / 2, (1 + level) / 2])
-    return replace(estimate, low=float(low), high=float(high), p=p_value(values) if test else None)
+    from scipy.special import stdtrit
+
+    [value], [error] = statistic(np.ones((1, clusters)))
+    if not error > 0:
+        return replace(estimate, too_few=True)
+    values, errors = statistic(times(clusters, replicates, seed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distances = np.where(errors > 1e-9 * error, (values - value) / errors, np.inf * np.sign(values - value))
+    distances = distances[~np.isnan(distances)]
+    tail, margin = (1 - level) / 2, float(stdtrit(clusters - 1, (1 + level) / 2))
+    below = max(np.quantile(distances, 1 - tail, method="higher"), margin) * error
+    above = max(-np.quantile(distances, tail, method="lower"), margin) * error
+    if not np.isfinite(below + above):
+        return replace(estimate, too_few=True)
+    return replace(estimate, low=float(value - below), high=float(value + above))
 
 
-def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series, *, test: bool = False) -> Estimate:
-    """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id.
-
-    test: give the p-value too, see `p_value`.
-    """
+def paired_difference(first: pd.Series, second: pd.Series, clusters: pd.Series) -> Estimate:
+    """Mean of `first - second` over the samples where both are defined; all three are indexed by sample id."""
     difference = (first - second).dropna()
-    return mean_interval(difference, clusters.loc[difference.index], test=test)
+    return mean_difference(difference, clusters.loc[difference.index])
 
 
-def p_value(replicates: np.ndarray) -> float:
-    """Two-sided p-value of a difference being 0, from its bootstrap replicates (R,).
-
-    It is the level at which the percentile interval begins to leave 0 out, so that table and test agree. The observed
-    value counts as one replicate on either side (Davison and Hinkley, Bootstrap Methods and their Application, 1997,
-    section 4.2), so it never is 0.
-    """
-    tail = min((replicates <= 0).sum(), (replicates >= 0).sum())
-    return min(1.0, 2 * (float(tail) + 1) / (len(replicates) + 1))
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment (1979): rejecting those below a level keeps the chance of any false one below it.
-
-    None are no tests: they stay and count for nothing.
-    """
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        adjusted[i] = largest
-    return adjusted
+def mean_difference(differences: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """Mean of differences that are already taken, (n,) as the clusters, with the p-value of `sign_flip_test`."""
+    estimate = mean_interval(differences, clusters, differences=True)
+    return replace(estimate, p=sign_flip_test(differences, clusters))
 
 
 @lru_cache(maxsize=2)
@@ -147,76 +178,16 @@ def times(clusters: int, replicates: int, seed: int) -> np.ndarray:
     return counts
 
 
-def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVEL) -> Estimate:
-    """`value` with a normal interval, of whose standard error the jackknife is the measure.
+def jackknife_interval(value: float, left_out: ArrayLike, *, level: float = LEVEL, fewest: int = FEWEST) -> Estimate:
+    """`value` with Student's interval, of whose standard error the jackknife is the measure.
 
-    left_out (n,): the value without each of the n clusters in turn; fewer than two give no interval.
+    left_out (n,): the value without each of the n clusters in turn; fewer than `fewest` give no interval.
     """
+    from scipy.special import stdtrit
+
     x = np.asarray(left_out, dtype=np.float64)
-    if len(x) < 2:
-        return Estimate(mean=value, n=len(x))
+    if len(x) < max(fewest, 2):
+        return Estimate(mean=value, n=len(x), too_few=True)
     error = float(np.sqrt(np.square(x - x.mean()).sum() * (len(x) - 1) / len(x)))
-    margin = NormalDist().inv_cdf((1 + level) / 2) * error
+    margin = float(stdtrit(len(x) - 1, (1 + level) / 2)) * error
     return Estimate(mean=value, low=value - margin, high=value + margin, n=len(x))
-
-
-def mean_iou_interval(
-    counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike, *, replicates: int = REPLICATES
-) -> Estimate:
-    """Mean IoU of all images together, with a percentile interval of the cluster bootstrap.
-
-    counts (n, 3, C): of each image, the pixels of each class in both maps, in the prediction, in the label. IoU of a
-    class is that of all pixels; the mean is over the classes that occur, then over the draws. draws, clusters: (n,). A
-    replicate draws clusters as in `mean_interval`, and takes the mean IoU of their images.
-    """
-    sums = _by_cluster(counts, draws, clusters)
-    return _of_all_images(lambda chosen: _mean_iou(sums, chosen), counts, clusters, replicates=replicates)
-
-
-def mean_iou_difference(first: np.ndarray, second: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> Estimate:
-    """Mean IoU of `first` minus that of `second`, counts as in `mean_iou_interval` of the same images in their order.
-
-    Interval and p-value are of replicates that draw the same clusters for both.
-    """
-    one, other = (_by_cluster(counts, draws, clusters) for counts in (first, second))
-    return _of_all_images(lambda chosen: _mean_iou(one, chosen) - _mean_iou(other, chosen), first, clusters, test=True)
-
-
-def _of_all_images(
-    statistic: Callable[[np.ndarray], np.ndarray], counts: np.ndarray, clusters: ArrayLike, **how: Any
-) -> Estimate:
-    """None where no class occurs. statistic, how: see `_bootstrapped`."""
-    if not len(counts):
-        return Estimate(mean=None, n=0)
-    number = len(np.unique(np.asarray(clusters)))
-    mean = float(statistic(np.ones((1, number)))[0])
-    if np.isnan(mean):
-        return Estimate(mean=None, n=len(counts))
-    return _bootstrapped(Estimate(mean=mean, n=len(counts)), statistic, number, **how)
-
-
-def _by_cluster(counts: np.ndarray, draws: ArrayLike, clusters: ArrayLike) -> list[np.ndarray]:
-    """Of each draw, the counts summed by cluster (K, 3, C)."""
-    which, groups = np.asarray(draws), np.asarray(clusters)
-    names, member = np.unique(groups, return_inverse=True)
-    sums = []
-    for draw in np.unique(which):
-        by_cluster = np.zeros((len(names), *counts.shape[1:]))
-        np.add.at(by_cluster, member[which == draw], counts[which == draw])
-        sums.append(by_cluster)
-    return sums
-
-
-def _mean_iou(sums: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
-    """(R,) of each draw's sums by cluster (K, 3, C), each cluster taken as often as `chosen` (R, K) says; NaN where no
-    class occurs."""
-    return np.mean([mean_iou(np.tensordot(chosen, by_cluster, 1)) for by_cluster in sums], axis=0)
-
-
-def mean_iou(counts: np.ndarray) -> np.ndarray:
-    """(n,) of counts (n, 3, C), float, as in `mean_iou_interval`: over the classes that occur, NaN where none does."""
-    both, predicted, labelled = np.moveaxis(counts, 1, 0)
-    union = predicted + labelled - both
-    iou = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
-    present = (union > 0).sum(1)
-    return np.divide(iou.sum(1), present, out=np.full(len(iou), np.nan), where=present > 0)

@@ -16,10 +16,11 @@ from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
 from reports.plots.bars import draw_bars
 from reports.runs import ReportError, Run, read_runs
-from reports.tables.comparison import Comparison, mean_of, measured_row, read_published, undefined_notes
+from reports.tables.comparison import Comparison, all_pairs, mean_of, measured_row, read_published, undefined_notes
+from reports.tables.mean_iou import mean_iou_difference, mean_iou_interval
 from reports.tables.model import Column, Row
 from reports.tables.report import write_report
-from reports.tables.statistics import Estimate, mean_iou_difference, mean_iou_interval, paired_difference
+from reports.tables.statistics import Estimate, paired_difference
 
 FID = Column(key="fid", title="FID", power=0, higher_is_better=False, backbone="features")
 COLUMNS = {
@@ -92,6 +93,7 @@ def render(
         source=SOURCE,
         protocol=PROTOCOL,
         records=RECORDS,
+        pairs=all_pairs(runs, columns, partial(_paired, fids)),
         counted="images",
         notes=_notes(task, runs, fids),
         unlike_published=(f"FID against {file}",) if file else (),
@@ -99,7 +101,7 @@ def render(
     pages = {
         name: whole.tables(),
         f"{name}-deviation": whole.deviations(),
-        f"{name}-pairwise": whole.pairwise(runs, _kind, partial(_paired, fids)),
+        f"{name}-pairwise": whole.pairwise(runs, _kind),
     }
     beside = None if whole.differences else whole.published_block
     bars = draw_bars(whole.title, whole.measured_columns, whole.measured_block, beside) if plots else None
@@ -120,7 +122,7 @@ def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) ->
             mean=mean, n=len(samples), note=f"{column.title} is one number of all images: no interval and no test"
         )
     if column.key != "mean_iou":
-        return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"], test=True)
+        return paired_difference(samples[column.key], second.samples[column.key], samples["source_id"])
     both = samples.index.intersection(second.samples.index)
     one, other = (class_counts(run, both) for run in (first, second))
     classes = max(one.shape[2], other.shape[2])

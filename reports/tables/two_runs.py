@@ -13,8 +13,9 @@ from reports.runs import ReportError, Run, read_run
 from reports.tables import translation
 from reports.tables.comparison import with_networks
 from reports.tables.format import markdown_table, markdown_text
-from reports.tables.model import Column, number
-from reports.tables.statistics import LEVEL, REPLICATES, Estimate, mean_iou, paired_difference
+from reports.tables.mean_iou import mean_iou
+from reports.tables.model import SIGNIFICANT, Column, number
+from reports.tables.statistics import LEVEL, REPLICATES, TOO_FEW, Estimate, paired_difference
 
 LISTED = 10  # samples at most, of a column or of one run alone
 LONGEST = 80  # characters of a setting
@@ -150,18 +151,21 @@ def _samples(pair: Pair) -> str:
 
 
 def _differences(pair: Pair) -> Iterator[str]:
-    rows = []
+    rows, too_few = [], False
     for column in pair.columns:
         values = pair.values(column)
         sources = pair.first.attempted["source_id"]
         difference = paired_difference(values["b"], values["a"], sources)
+        too_few |= difference.too_few
         means = (_number(values[side].mean()) if len(values) else "–" for side in "ab")
-        rows.append((_title(column), str(len(values)), *means, _interval(difference), _verdict(difference, column)))
-    yield markdown_table(("Column", "pairs", "A", "B", "B - A", "better"), rows)
+        p = "–" if difference.p is None else f"{difference.p:.4f}"
+        rows.append((_title(column), str(len(values)), *means, _interval(difference), p, _verdict(difference, column)))
+    yield markdown_table(("Column", "pairs", "A", "B", "B - A", "p", "better"), rows)
     yield (
-        f"Means over the samples that are defined in both. B - A is paired by sample, with {LEVEL:.0%} bootstrap "
-        f"intervals clustered by source image ({REPLICATES} replicates); better is who the whole interval is in favour "
-        "of, and nobody where it holds 0."
+        f"Means over the samples that are defined in both. B - A is paired by sample, with {LEVEL:.0%} bootstrap-t "
+        f"intervals clustered by source image ({REPLICATES} replicates); p is two-sided, of a test by sign flips of "
+        f"source images, each column by itself, and better is the run that it favours where p is below {SIGNIFICANT}."
+        f"{' ' * too_few}{TOO_FEW * too_few}"
     )
     fids = [_fid(run) for run in (pair.first, pair.second)]
     if any(each is not None for each in fids):
@@ -184,9 +188,9 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _verdict(difference: Estimate, column: Column) -> str:
-    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+    if difference.mean is None or difference.p is None or difference.p >= SIGNIFICANT:
         return "–"
-    return "B" if (difference.low > 0) == column.higher_is_better else "A"
+    return "B" if (difference.mean > 0) == column.higher_is_better else "A"
 
 
 def _moved(pair: Pair, column: Column, prompts: Mapping[str, str]) -> str:

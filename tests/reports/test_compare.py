@@ -48,11 +48,20 @@ def test_numbers_are_paired_by_sample(write_run: Write, frame: Frame) -> None:
     second = first.assign(psnr=first["psnr"] + 2).iloc[2:]
     second.loc[second.index[0], "psnr"] = np.nan
     text = compare(write_run("a", samples=first), write_run("b", samples=second))
-    assert line(text, "PSNR")[1] == "9" and line(text, "PSNR")[-2:] == ["2.00 [2.00, 2.00]", "B"]
-    assert line(text, "SSIM")[-2:] == ["0.00 [0.00, 0.00]", "–"]
+    assert line(text, "PSNR")[1] == "9" and line(text, "PSNR")[-3:] == ["2.00", "0.0625", "–"]
+    assert line(text, "SSIM")[-3:] == ["0.00", "1.0000", "–"]
     assert "- done in both: 10" in text
     assert "- done in A only: 2: 000000000000, 000000000001" in text and "- done in B only: 0\n" in text
     assert "- images whose files differ: 0 of 10" in text
+
+
+def test_the_better_run_is_the_one_that_the_test_favours(write_run: Write, frame: Frame) -> None:
+    first = frame(140, 0)
+    second = first.assign(psnr=first["psnr"] + np.linspace(1, 3, 140), mse=first["mse"] + np.linspace(-1, 1, 140))
+    text = compare(write_run("a", samples=first, count=140), write_run("b", samples=second, count=140))
+    assert line(text, "PSNR")[-3:] == ["2.00 [1.86, 2.14]", "0.0001", "B"] and line(text, "MSE")[-1] == "–"
+    turned = compare(write_run("c", samples=second, count=140), write_run("d", samples=first, count=140))
+    assert line(turned, "PSNR")[-3:] == ["-2.00 [-2.14, -1.86]", "0.0001", "A"] and "No interval for" in turned
 
 
 def test_the_ten_samples_that_moved_most_are_shown_with_their_prompts(write_run: Write, frame: Frame) -> None:
@@ -75,7 +84,7 @@ def test_an_infinite_value_and_a_failed_sample(write_run: Write, frame: Frame) -
     second.loc[0, "psnr"] = 30.0
     second.loc[3, "status"] = "failed"
     text = compare(write_run("a", samples=first), write_run("b", samples=second), columns=["psnr"])
-    assert line(text, "PSNR")[-2:] == ["-∞", "–"] and "- done in A only: 1: 000000000003" in text
+    assert line(text, "PSNR")[-3:] == ["-∞", "–", "–"] and "- done in A only: 1: 000000000003" in text
     assert "| 000000000000 | ∞ | 30.00 | -∞ | – |" in text
 
 

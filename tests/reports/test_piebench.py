@@ -64,16 +64,16 @@ def test_published_and_measured_rows_share_a_name_in_the_csv(write_run, tmp_path
 
 
 def test_means_are_scaled_and_counted(write_run, frame, tmp_path):
-    run = write_run("editar", count=12, seed=3)
+    run = write_run("editar", count=140, seed=3)
     render([run], tmp_path)
-    samples = frame(12, 3)
+    samples = frame(140, 3)
     scales = {"Structure distance (miniature-perception)": 1e3, "PSNR": 1, "MSE": 1e4, "SSIM": 1e2}
     keys = ("structure_distance", "psnr", "mse", "ssim")
     for (title, scale), key in zip(scales.items(), keys, strict=True):
         row = cell(tmp_path, "editar", title)
         assert row["mean"] == pytest.approx(samples[key].mean() * scale)
         assert row["low"] < row["mean"] < row["high"]
-        assert (row["scale"], row["n"], row["done"], row["expected"]) == (scale, 12, 12, 12)
+        assert (row["scale"], row["n"], row["done"], row["expected"]) == (scale, 140, 140, 140)
 
 
 def test_published_rows_are_those_of_the_paper(write_run, tmp_path):
@@ -132,19 +132,49 @@ def test_table_1_has_its_rows(write_run, tmp_path):
 
 
 def test_all_pairs_are_tested_and_corrected(write_run, frame, tmp_path):
-    samples = frame(40, 2)
-    better = samples.assign(psnr=samples["psnr"] + 0.25)
-    runs = [write_run("masactrl", samples=better, count=40), write_run("editar", samples=samples, count=40)]
-    runs.append(write_run("mine", count=40))
-    render([*runs, write_run("copy-source", count=40, seed=4)], tmp_path)
+    samples = frame(140, 2)
+    better = samples.assign(psnr=samples["psnr"] + np.linspace(0.2, 0.3, 140))
+    runs = [write_run("masactrl", samples=better, count=140), write_run("editar", samples=samples, count=140)]
+    runs.append(write_run("mine", count=140))
+    render([*runs, write_run("copy-source", count=140, seed=4)], tmp_path)
     table = read(tmp_path, "piebench-pairwise").query("column == 'PSNR'").set_index(["block", "method"])
     pairs = [("editar", "masactrl"), ("editar", "mine"), ("masactrl", "mine")]
     assert list(table.index) == [(f"{first} minus the row", second) for first, second in pairs]
     clear = table.loc[("editar minus the row", "masactrl")]
-    assert clear[["mean", "low", "high"]].tolist() == pytest.approx([-0.25] * 3)
-    assert clear["p"] == pytest.approx(2 / 10_001) and clear["p_holm"] == pytest.approx(6 / 10_001)
+    assert clear[["mean", "low", "high"]].tolist() == pytest.approx([-0.25, -0.257, -0.243], abs=0.001)
+    assert clear["p"] == pytest.approx(1 / 10_000) and clear["p_holm"] == pytest.approx(3 / 10_000)
     assert ((table["p"] < 0.05) == (table["low"] * table["high"] > 0)).all() and (table["p_holm"] >= table["p"]).all()
-    assert "**-0.25** [-0.25, -0.25] p=0.0006" in (tmp_path / "piebench-pairwise.md").read_text()
+    assert "**-0.25** [-0.26, -0.24] p=0.0003" in (tmp_path / "piebench-pairwise.md").read_text()
+
+
+def test_bold_rows_are_those_that_the_test_of_all_pairs_does_not_find_worse(write_run, frame, tmp_path):
+    """a is best; b is worse by noise, c clearly; a reference is better than all."""
+    samples, noise = frame(140, 2), np.random.default_rng(0).normal(0, 0.05, 140)
+    noise -= noise.mean()
+    methods = {"a": 0.1, "b": 0.099 + noise, "c": noise / 9, "copy-source": 9.0}
+    runs = [
+        write_run(name, samples=samples.assign(psnr=samples["psnr"] + by), count=140) for name, by in methods.items()
+    ]
+    render(runs, tmp_path)
+    table = read(tmp_path).query("column == 'PSNR' and source == 'measured'").set_index("method")
+    pairs = read(tmp_path, "piebench-pairwise").query("column == 'PSNR'").set_index(["block", "method"])
+    assert table.loc["a", "p_best"] == 1 and np.isnan(table.loc["copy-source", "p_best"])
+    for worse in "bc":
+        assert table.loc[worse, "p_best"] == pairs.loc[("a minus the row", worse), "p_holm"]
+    assert table.loc["b", "p_best"] > 0.05 > table.loc["c", "p_best"]
+    text = (tmp_path / "piebench.md").read_text()
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert [f"**{table.loc[name, 'mean']:.2f}**" in lines[name] for name in table.index] == [
+        name in "ab" for name in table.index
+    ]
+
+
+def test_few_source_images_have_no_interval_and_the_table_says_why(write_run, tmp_path):
+    render([write_run("editar"), write_run("masactrl", seed=1)], tmp_path)
+    for name in FILES:
+        assert read(tmp_path, name).query("source == 'measured'")[["low", "high"]].isna().all(axis=None)
+        assert "No interval for fewer than 60 source images" in (tmp_path / f"{name}.md").read_text()
+        assert "No interval for fewer than 60 source images" in (tmp_path / f"{name}.html").read_text()
 
 
 def test_plots_have_the_same_bytes_and_go_with_the_tables(write_run, tmp_path):
@@ -206,7 +236,7 @@ def test_differences_are_to_editar_and_paired(write_run, frame, tmp_path):
     better = samples.assign(psnr=samples["psnr"] + 0.25)
     render([write_run("better", samples=better), write_run("editar", samples=samples)], tmp_path)
     row = cell(tmp_path, "better", "PSNR", "piebench-differences")
-    assert row[["mean", "low", "high"]].tolist() == pytest.approx([0.25] * 3)
+    assert row["mean"] == pytest.approx(0.25) and row["p"] == 2 / 2**6  # six source images, all better
     assert read(tmp_path, "piebench-differences")["method"].unique().tolist() == ["better"]
 
 

@@ -15,7 +15,7 @@ from baselines import TRANSLATORS
 from reports.__main__ import main
 from reports.runs import ReportError
 from reports.tables.comparison import PUBLISHED as FOLDER
-from reports.tables.statistics import mean_iou_interval
+from reports.tables.mean_iou import mean_iou_interval
 from reports.tables.translation import PUBLISHED, render
 from reports.tables.two_runs import compare
 from tests.reports.conftest import base_manifest, facts_of_method, merged, write_manifest
@@ -100,27 +100,27 @@ def cell(out: Path, task: str, method: str, column: str) -> pd.Series:
 
 
 def test_per_image_scores_have_intervals_and_fid_has_its_n(write_run: Write, tmp_path: Path) -> None:
-    written = render([write_run("canny", "editar")], tmp_path, task="canny")
+    written = render([write_run("canny", "editar", count=140)], tmp_path, task="canny")
     assert {path.name for path in written} == {f"translation-canny.{kind}" for kind in ("md", "tex", "csv", "html")} | {
         "tables.tex"
     }
-    frame = samples_frame("canny", 12)
+    frame = samples_frame("canny", 140)
     for title, key in (("MS-SSIM", "ms_ssim"), ("SSIM", "ssim"), ("F1", "f1")):
         row = cell(tmp_path, "canny", "editar", title)
         assert row["mean"] == pytest.approx(100 * frame[key].mean()) and row["low"] < row["mean"] < row["high"]
     fid = cell(tmp_path, "canny", "editar", "FID")
-    assert (fid["mean"], fid["n"]) == (12.5, 12) and np.isnan(fid["low"])
-    assert fid["note"] == "against 70 real images of digest fedcba987654, in 112 features; 12 images are few"
+    assert (fid["mean"], fid["n"]) == (12.5, 140) and np.isnan(fid["low"])
+    assert fid["note"] == "against 70 real images of digest fedcba987654, in 112 features; 140 images are few"
     text = (tmp_path / "translation-canny.md").read_text()
     assert "against 70 real images of digest fedcba987654, in 112 features" in text
-    assert "FID of editar: 12 images are few." in text
+    assert "FID of editar: 140 images are few." in text
     assert "FID (miniature-perception) ↓" in text and "| editar | unified |" in text
 
 
 def test_mean_iou_is_of_all_pixels(write_run: Write, tmp_path: Path) -> None:
-    render([write_run("segmentation", "editar")], tmp_path, task="segmentation")
+    render([write_run("segmentation", "editar", count=500)], tmp_path, task="segmentation")
     pixels: dict[str, np.ndarray] = {}
-    for text in samples_frame("segmentation", 12)["counts"]:
+    for text in samples_frame("segmentation", 500)["counts"]:
         for name, counts in json.loads(text).items():
             pixels[name] = pixels.get(name, np.zeros(3)) + counts
     expected = np.mean([both / (predicted + labelled - both) for both, predicted, labelled in pixels.values()])
@@ -129,23 +129,28 @@ def test_mean_iou_is_of_all_pixels(write_run: Write, tmp_path: Path) -> None:
 
 
 def test_the_interval_of_mean_iou_is_that_of_a_loop_over_replicates() -> None:
+    """Standard errors of the loop are the jackknife's: the mean IoU without each cluster in turn."""
     rng = np.random.default_rng(0)
-    both = rng.integers(0, 50, (40, 4))
-    counts = np.stack([both, both + rng.integers(0, 30, (40, 4)), both + rng.integers(0, 30, (40, 4))], axis=1)
-    clusters = np.array([i // 2 for i in range(40)])
+    both = rng.integers(0, 50, (80, 4))
+    counts = np.stack([both, both + rng.integers(0, 30, (80, 4)), both + rng.integers(0, 30, (80, 4))], axis=1)
+    sums = counts.reshape(40, 2, 3, 4).sum(1)
 
-    def mean_iou(chosen: list[int]) -> float:
-        both, predicted, labelled = counts[chosen].sum(0)
-        return float((both / (predicted + labelled - both)).mean())
+    def value_and_error(chosen: np.ndarray) -> tuple[float, float]:
+        total = sums[chosen].sum(0)
+        every = np.concatenate([total[None], total - sums[chosen]])  # the whole, then without each
+        means = (every[:, 0] / (every[:, 1] + every[:, 2] - every[:, 0])).mean(1)
+        return means[0], np.sqrt(np.square(means[1:] - means[1:].mean()).sum() * 39 / 40)
 
-    means = [
-        mean_iou([i for cluster in rng.integers(20, size=20) for i in (2 * cluster, 2 * cluster + 1)])
-        for _ in range(4000)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    estimate = mean_iou_interval(counts, ["0"] * 40, clusters, replicates=8000)
-    assert estimate.mean == pytest.approx(mean_iou(list(range(40)))) and estimate.n == 40
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+    mean, error = value_and_error(np.arange(40))
+    replicates = (value_and_error(rng.integers(40, size=40)) for _ in range(4000))
+    low, high = np.quantile([(m - mean) / e for m, e in replicates], [0.025, 0.975])
+    student = 2.022691  # of 39 degrees of freedom
+    expected = mean - max(high, student) * error, mean - min(low, -student) * error
+    estimate = mean_iou_interval(counts, ["0"] * 80, np.arange(80) // 2, replicates=8000, fewest=40)
+    assert estimate.mean == pytest.approx(mean) and estimate.n == 80
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.05 * (expected[1] - expected[0]))
+    few = mean_iou_interval(counts, ["0"] * 80, np.arange(80) // 2)
+    assert (few.mean, few.low, few.too_few) == (estimate.mean, None, True)
 
 
 def test_mean_iou_of_several_draws_is_their_mean() -> None:

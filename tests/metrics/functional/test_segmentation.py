@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from metrics.functional.segmentation import IGNORED, check_labels, class_counts
-from reports.tables.statistics import mean_iou_interval
+from reports.tables.mean_iou import mean_iou_interval
 
 
 def maps(seed: int, batch: int = 6, classes: int = 9, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
