@@ -80,6 +80,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
 
     networks = suite.backbones(args.weights, device, args.precision, args.clip)
     benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device)
+    print_notes(benchmark.notes)
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
     merged = run_methods(args, NAME, suite.name, benchmark, facts, methods, device, sample_ids, METHODS)
     if not merged:

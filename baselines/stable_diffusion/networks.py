@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x of diffusers' modules: images to latents and back, prompts to embeddings, predicted noise."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class StableDiffusion:
         device: str,
         dtype: str,
     ) -> None:
+        self._told = False  # that a prompt was cut
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.tokenizer, self.scheduler_config = tokenizer, scheduler_config
         self.unet, self.vae, self.text_encoder = (
@@ -78,9 +80,17 @@ class StableDiffusion:
         """How many tokens a prompt is padded or cut to."""
         return self.tokenizer.model_max_length
 
+    def _tell_of_cut(self, prompts: Sequence[str]) -> None:
+        for prompt, ids in zip(prompts, self.tokenizer(list(prompts), verbose=False).input_ids, strict=True):
+            if len(ids) > self.tokens and not self._told:
+                self._told = True
+                what = f"a prompt of {len(ids)} tokens is cut to the {self.tokens} that the text encoder reads"
+                print(f"note: {what}, and so is every other that is too long: {prompt!r}", file=sys.stderr)
+
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """(B, tokens, dim) of the last hidden layer; longer prompts are cut, as in the published runs."""
+        self._tell_of_cut(prompts)
         ids = self.tokenizer(
             list(prompts), padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt"
         ).input_ids

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from baselines.method import EditRequest
+from benchmarks.datasets.notes import listed
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
 from benchmarks.runs.execute import Images, sample_seed
-from benchmarks.runs.schema import Facts, Network, Sample, Scoring
+from benchmarks.runs.schema import CUT_PROMPTS, Facts, Network, Sample, Scoring
 from metrics.networks.backbones import Backbone, Backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from reports.sheets.pictures import SampleView
@@ -31,6 +32,16 @@ class EditBenchmark:
         self.precision = precision
         self.backbones = backbones
         self.scorer = PieBenchScorer(backbones, precision=precision)
+        cut = backbones.clip.too_long([record.target_prompt for record in dataset.records])
+        self.cut_prompts = [record.sample_id for record, is_cut in zip(dataset.records, cut, strict=True) if is_cut]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the scores."""
+        if not self.cut_prompts:
+            return ()
+        which = f"{listed(self.cut_prompts)} are too long for {self.backbones.clip.name}"
+        return (f"the target prompts of {which}, which scores their beginning",)
 
     @property
     def facts(self) -> Facts:
@@ -46,7 +57,11 @@ class EditBenchmark:
 
     def scoring(self) -> Scoring:
         networks = {name: getattr(self.backbones, name) for name in ("structure", "perceptual", "clip")}
-        return Scoring(precision=self.precision, backbones={name: facts_of(each) for name, each in networks.items()})
+        return Scoring(
+            precision=self.precision,
+            backbones={name: facts_of(each) for name, each in networks.items()},
+            options={CUT_PROMPTS: self.cut_prompts} if self.cut_prompts else None,
+        )
 
     def request(self, sample_id: str) -> EditRequest:
         record = self.records[sample_id]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 MANIFEST, SAMPLES, FID, IMAGES = "manifest.json", "samples.parquet", "fid.json", "images"
+CUT_PROMPTS = "cut_prompts"
 LAST = 10**6  # position of a method that no registry has
 SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # becomes the name of a file, on any file system
 
@@ -64,7 +65,8 @@ class Network(Finite):
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Finite):
     """How images are scored. backbones: by part; PIE-Bench's are structure, perceptual and clip, a translation's
-    features (for FID) and depth or segmentation. options: those of a translation protocol."""
+    features (for FID) and depth or segmentation. options: those of a translation protocol; of PIE-Bench, under
+    CUT_PROMPTS, the records whose target prompts are longer than CLIP reads, where there are some."""
 
     precision: str
     backbones: Mapping[str, Network]

@@ -49,6 +49,10 @@ class ClipBackbone(Backbone, Protocol):
         """Texts to unit vectors (B, D)."""
         ...
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has more tokens than the network reads, so that its end is cut off."""
+        ...
+
 
 class DepthBackbone(Backbone, Protocol):
     def depth(self, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """CLIP ViT-L/14 (Radford et al. 2021) for CLIP similarity, from a folder in transformers' format."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,18 +12,34 @@ from editar.io.tensors import Uninitialised, read_tensors
 from metrics.networks.official import Found, OfficialNetwork
 from metrics.networks.vit import ClassTokenHead, VisionTransformer, ViTConfig, batch_size, fold_constants, load
 
+NAME = "clip-vit-large-patch14"
+# Of its config.json: all that decides what is computed with the weights.
+PUBLISHED = {
+    "vision_config": {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "patch_size": 14, "image_size": 224, "layer_norm_eps": 1e-5,
+    },
+    "text_config": {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "max_position_embeddings": 77, "layer_norm_eps": 1e-5,
+    },
+}  # fmt: skip
+
 
 class OfficialClip(OfficialNetwork):
     """Embeddings equal to those that torchmetrics' CLIPScore gets from transformers.
 
-    The text tower is transformers' own, float32 in either precision: it runs once a prompt for all methods.
+    The text tower is transformers' own, float32 in either precision: it runs once a prompt for all methods. A folder
+    with another CLIP in it (patch 16, say) is named by its configuration, and is not official.
     """
 
     def __init__(self, weights: Found, *, device: str = "cpu", precision: str = "float32") -> None:
         from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer
 
-        super().__init__(weights, "clip-vit-large-patch14", device)
         config: Any = CLIPConfig.from_pretrained(weights.folder)
+        name = _name(config)
+        official = weights.official and name == NAME
+        super().__init__(replace(weights, official=official), name, device)
         state = read_tensors(weights.path)
         try:
             self.projection = state["visual_projection.weight"].float().to(device)
@@ -52,9 +69,25 @@ class OfficialClip(OfficialNetwork):
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Texts to unit vectors (B, 768). A text is cut off at 77 tokens, its end token too: torchmetrics does that."""
-        tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"]
+        # Not verbose: `too_long` tells of what is cut off.
+        tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt", verbose=False)["input_ids"]
         tokens = tokens[:, : self.text_tower.config.max_position_embeddings].to(self.device)
         return F.normalize(self.text_tower(tokens).text_embeds, dim=-1)
+
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has more than 77 tokens, the start and end token counted."""
+        most = self.text_tower.config.max_position_embeddings
+        return [len(ids) > most for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
+def _name(config: Any) -> str:
+    """The published name for the published configuration, else what tells CLIP's models apart."""
+    parts = {part: getattr(config, part) for part in PUBLISHED}
+    if all(getattr(parts[part], name) == value for part, facts in PUBLISHED.items() for name, value in facts.items()):
+        return NAME
+    vision = parts["vision_config"]
+    size = f"patch{vision.patch_size}-width{vision.hidden_size}-layers{vision.num_hidden_layers}"
+    return f"clip-{size}-{vision.image_size}px"
 
 
 def _vision_config(official: Any) -> ViTConfig:

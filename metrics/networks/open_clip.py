@@ -55,6 +55,13 @@ class OpenClip:
         """Texts to unit vectors (B, D). One that is too long is cut off, but keeps its end token."""
         return self.model.encode_text(self.tokenizer(list(texts)).to(self.device), normalize=True).float()
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text has more tokens than the model reads, the start and end token counted."""
+        most = self.tokenizer.context_length
+        if hasattr(self.tokenizer, "encode"):  # CLIP's own tokenizer, which leaves the two tokens out
+            return [len(self.tokenizer.encode(text)) + 2 > most for text in texts]
+        return [len(self.tokenizer.tokenizer(text).input_ids) > most for text in texts]
+
     def _embedding(self, pixels: np.ndarray) -> Tensor:
         prepared = torch.stack([self.prepare(Image.fromarray(each)) for each in pixels]).to(self.device)
         bfloat16 = self.precision == "bfloat16"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.runs.schema import CUT_PROMPTS
 from reports.plots.bars import draw_bars
 from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import Run, read_runs
@@ -197,4 +198,13 @@ def _tested(first: Run, second: Run, column: Column) -> Estimate:
 
 def _notes(runs: Sequence[Run]) -> tuple[str, ...]:
     notes = (f"{run.method} is a reference: {run.manifest.card.note}." for run in runs if run.is_reference)
-    return (*notes, *undefined_notes(runs, COLUMNS))
+    return (*notes, *_cut_notes(runs[0]), *undefined_notes(runs, COLUMNS))
+
+
+def _cut_notes(run: Run) -> tuple[str, ...]:
+    """Whose target prompts are longer than CLIP reads: all runs of a table are scored with the same."""
+    cut = (run.manifest.scoring.options or {}).get(CUT_PROMPTS, ())
+    if not cut:
+        return ()
+    which = ", ".join(cut[:3]) + (" ..." if len(cut) > 3 else "")
+    return (f"CLIP columns: target prompts that are longer than the network reads are cut off, {len(cut)} ({which}).",)

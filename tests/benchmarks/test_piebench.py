@@ -290,6 +290,18 @@ def test_a_whole_data_set_without_masks_is_a_table_all_the_same(tmp_path: Path) 
     assert "undefined for all 3 samples: the record has no mask" in page.read_text()
 
 
+def test_prompts_that_are_cut_are_told_once_and_in_the_columns_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = write_piebench(tmp_path / "data", 3)
+    entries["000000000001"]["editing_prompt"] = "a very " * 50 + "long prompt"
+    write_mapping(tmp_path / "data", entries)
+    args = Arguments(data=tmp_path / "data", methods=("copy-source",), out=tmp_path / "out")
+    [page] = [path for path in evaluate(args, TINY) if path.name == "piebench.md"]
+    assert capsys.readouterr().err.count("1 record (000000000001) are too long for tiny-clip") == 1
+    assert "longer than the network reads are cut off, 1 (000000000001)." in page.read_text()
+
+
 def test_the_official_layout_of_finished_edits(tmp_path: Path) -> None:
     suite = Suite(name="large", image_side=512, dataset=TINY.dataset, backbones=TINY.backbones)
     args = Arguments(data=PARITY, out=tmp_path, images=PARITY / "edited", label="parity")

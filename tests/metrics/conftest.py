@@ -50,6 +50,9 @@ class SmallNetwork:
     def image_embedding(self, images: Tensor) -> Tensor:
         return F.normalize(self._forward(images).mean((2, 3)), dim=-1)
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        return [False] * len(texts)
+
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         self.texts += len(texts)
         return F.normalize(torch.cat([random(1, 6, seed=sum(map(ord, text))) for text in texts]), dim=-1)

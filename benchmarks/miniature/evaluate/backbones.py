@@ -93,6 +93,9 @@ class _ImageText(_Backbone):
         with torch.autocast(self.kind, torch.bfloat16, enabled=self.bfloat16):
             return self.network.embed_texts(ids).float()
 
+    def too_long(self, texts: Sequence[str]) -> list[bool]:
+        return [bool(self.network.text.cut_off(text)) for text in texts]
+
 
 class _Depth(_Backbone):
     def depth(self, images: Tensor) -> Tensor:

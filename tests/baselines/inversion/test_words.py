@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from baselines.inversion.words import Prompt, WordError, find_word, read_prompt, refinement, replacement
+from baselines.stable_diffusion.networks import StableDiffusion
 
 TOKENS = 20
 
@@ -119,3 +120,11 @@ def test_replacing_shifts_what_stands_between_exchanged_words(read):
 def test_replacing_needs_as_many_words(read):
     with pytest.raises(WordError):
         replacement(read("a cat"), read("a red cat"), TOKENS)
+
+
+def test_a_prompt_that_is_cut_is_told_once(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = StableDiffusion.from_folder(weights / "diffusion", "cpu", "float32")
+    for _ in range(2):
+        model.embed(["a cat", "a cat " * 20, "a dog " * 20])
+    told = capsys.readouterr().err
+    assert told.count("note: ") == 1 and "cut to the 20 that the text encoder reads" in told and "a cat a cat" in told

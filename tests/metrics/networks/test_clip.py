@@ -71,6 +71,17 @@ def test_text_embeddings_equal_transformers(folder: Path, tmp_path: Path, end_to
     torch.testing.assert_close(OfficialClip(found(copy)).text_embedding(TEXTS), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_which_texts_are_cut_is_known(folder: Path) -> None:
+    clip = OfficialClip(found(folder))
+    fits = next(text for n in range(77, 0, -1) if len(clip.tokenizer(text := "a " * n)["input_ids"]) <= 77)
+    assert clip.too_long([*TEXTS, fits, fits + "a"]) == [False, False, False, True, False, True]
+
+
+def test_another_clip_in_the_folder_is_named_by_its_configuration(folder: Path) -> None:
+    clip = OfficialClip(found(folder))
+    assert (clip.name, clip.official) == ("clip-patch7-width32-layers3-28px@22222222", False)
+
+
 @torch.inference_mode()
 def test_more_images_than_one_batch_give_what_each_gives_alone(folder: Path) -> None:
     clip = OfficialClip(found(folder))

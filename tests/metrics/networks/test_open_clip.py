@@ -143,3 +143,10 @@ def test_a_model_that_cannot_be_fetched_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="--clip DIR"):
         OpenClip("laion2b_s34b_b79k/ViT-B-32")
+
+
+def test_which_texts_are_cut_is_known(folder: Path) -> None:
+    clip = OpenClip(str(folder))
+    assert clip.too_long([*TEXTS, "many words " * 60]) == [False, False, False, True]
+    fits = [n for n in range(60, 90) if not clip.too_long(["a " * n])[0]]
+    assert fits == list(range(60, 76))  # beside the two tokens at the ends
