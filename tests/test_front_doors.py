@@ -23,7 +23,7 @@ from benchmarks.speed.__main__ import COMMANDS
 from benchmarks.speed.__main__ import main as speed_main
 from benchmarks.tools import compare, figure, gallery, random_weights, small_run
 from editar.training.settings import parse
-from reports import drift
+from reports import coverage, drift
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +43,7 @@ ARGUMENTS: dict[str, Callable[..., Any]] = {
     "benchmarks.miniature.evaluate.diffusion": evaluate_diffusion.Arguments,
     "benchmarks.miniature.evaluate.instruct": evaluate_instruct.Arguments,
     "reports": reports_command.Settings,
+    "reports.coverage": coverage.Settings,
     "reports.drift": drift.Settings,
     **{f"benchmarks.speed {name}": kind for name, kind in COMMANDS.items()},
     **{f"editar {name}": getattr(editar_command, name) for name in ("edit", "translate", "train", "convert")},

@@ -120,6 +120,8 @@ def all_pairs(
 
     difference: of the first run minus the second, in raw units, with its p-value where there is one.
     """
+    if len(runs) < 2:
+        return {}
     pairs = list(combinations(runs, 2))
     tested = [corrected([difference(*pair, column) for pair in pairs]) for column in columns]
     names = [(first.method, second.method) for first, second in pairs]
