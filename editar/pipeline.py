@@ -11,6 +11,7 @@ from torch import Tensor
 from editar.config import SamplingConfig
 from editar.decoding.cpu.linear import Int8Linear, can_pack, pack, require_int8
 from editar.decoding.decoder import Decoder
+from editar.devices import require_device
 from editar.images import Fit, to_image, to_tensor
 from editar.io.tensors import CheckpointError
 from editar.memory import require_memory
@@ -189,17 +190,6 @@ def _check_settings(device: str | torch.device, dtype: str, width: int, int8: bo
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     if width < 1:
         raise ValueError(f"width is {width}; it must be at least 1 (--batch-size)")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(f"device is {device!r}, which PyTorch does not know; use cpu or cuda (--device)") from error
     if int8:
         require_int8(device)
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {str(device)!r}, but PyTorch finds no CUDA GPU here; use cpu (--device cpu)")
-    try:
-        usable = torch.ones(1, device=device).tolist() == [1]
-    except (RuntimeError, NotImplementedError, AssertionError):  # no such chip, or no support for it in this PyTorch
-        usable = False
-    if not usable:
-        raise ValueError(f"device is {str(device)!r}, which PyTorch can't use here; use cpu or cuda (--device)")
+    require_device(device)

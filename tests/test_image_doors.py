@@ -167,6 +167,8 @@ CASES: dict[str, tuple[Any, ...]] = {
 REFUSED = {
     "I tiff": ("TIFF", encoded(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), "32-bit integers"),
     "F tiff": ("TIFF", encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "floating-point numbers"),
+    "git lfs": ("PNG", b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "a pointer of Git LFS"),
+    "html": ("JPEG", b"<!doctype html><title>Sign in</title>", "an HTML page"),
     "eps": ("EPS", encoded(PICTURE, "EPS"), "can't be read as an image"),
 }
 SUFFIX = {"JPEG": ".JPG", "PNG": ".png", "WEBP": ".webp", "GIF": ".GIF", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm",

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.datasets.faults import DatasetError, Fault
+from editar.io.foreign import what_it_is
 from editar.io.parquet import BATCH, BUFFER, CONTENTS, Content, column_fault
 
 KEPT = 4  # batches: what a few threads or a batch of a benchmark's records go back to
@@ -52,7 +53,8 @@ class Rows:
                     counts = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
                     faults += _size_faults(path, file.metadata, columns)
             except (OSError, pa.ArrowException) as error:
-                problem = f"it is cut off or no parquet file: {error}"
+                what = what_it_is(path) if path.is_file() else None
+                problem = what or f"it is cut off or no parquet file: {error}"
                 faults.append(Fault(file=path, problem=problem, remedy=_FETCH_AGAIN))
                 continue
             for number, count in enumerate(counts):

@@ -18,6 +18,7 @@ from benchmarks.datasets.masks import decode_mask, mask_fault
 from benchmarks.datasets.notes import turned_note
 from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.assets import AssetFile
+from editar.io.foreign import what_it_is
 from editar.io.image_files import ImageError, read_image, stored_orientation
 from editar.io.image_modes import turned
 from editar.io.safe_paths import ImagePaths, PathError
@@ -200,7 +201,7 @@ def _read_mapping(path: Path) -> _Object:
     except UnicodeDecodeError as error:
         raise fail(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
-        raise fail(f"it is cut off or no JSON: {error}") from error
+        raise fail(what_it_is(path) or f"it is cut off or no JSON: {error}") from error
     except ValueError as error:  # an integer of more digits than Python converts
         raise fail(f"a number in it is too long: {error}") from error
     except RecursionError as error:

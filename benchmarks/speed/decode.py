@@ -37,6 +37,7 @@ from editar.decoding.cpu.linear import Int8Linear, PackedLinear, can_pack, pack
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import guide
+from editar.devices import require_device
 from editar.model.transformer import EditARTransformer
 
 PUBLISHED = SamplingConfig()
@@ -68,6 +69,7 @@ class DecodeSpeed(SpeedSettings):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_device(self.device)
         if self.size not in SIZES:
             raise ValueError(f"--size is {self.size!r}; choose one of {', '.join(SIZES)}")
 

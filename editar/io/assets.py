@@ -343,7 +343,7 @@ def digests(assets: Iterable[Asset], weights: Path | None) -> dict[str, str]:
 def _refuse_foreign(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_file() and (what := what_it_is(path)):
-            raise ValueError(f"{path}: {what}")
+            raise ValueError(f"{path}: {what}; fetch it again")
 
 
 def _first(path: Path) -> Path | None:

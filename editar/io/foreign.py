@@ -11,24 +11,32 @@ _LENGTH = 8  # bytes: safetensors say first how long their header is
 
 
 def what_it_is(path: Path) -> str | None:
-    """Why a file of weights or data is not what its name says, and what to do; None where nothing of this is known.
+    """Why a file of weights or data is not what its name says; None where nothing of this is known.
 
-    Knows pointers of Git LFS, pages and error messages of servers, and files that are empty or cut off.
+    Knows what `what_begins` knows, and files that are cut off.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
+    if what := what_begins(head):
+        return what
+    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
+        return f"it is cut off after {path.stat().st_size} bytes"
+    return _cut_off(path, head) if path.suffix == ".safetensors" else None
+
+
+def what_begins(head: bytes) -> str | None:
+    """As `what_it_is`, of a file's first bytes: pointers of Git LFS, pages and messages of servers, nothing at all."""
+    head = head[:_HEAD]
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
-        return "it is empty; fetch it again"
+        return "it is empty, as a download that is cut off"
     if head.startswith(_LFS):
-        return "it is a pointer of Git LFS and not the file itself; run `git lfs pull` where it was cloned"
+        return "it is a pointer of Git LFS and not the file itself, which `git lfs pull` gets"
     if text.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page, such as one that asks to log in or to confirm; fetch the file itself"
+        return "it is an HTML page, such as one that asks to log in or to confirm, and not the file itself"
     if text.startswith((b"<?xml", b'{"error', b'{"message')):
-        return f"it is a server's message and not the file: {head[:80]!r}; fetch it again"
-    if head.startswith(_ZIP) and not zipfile.is_zipfile(path):
-        return f"it is cut off after {path.stat().st_size} bytes; fetch it again"
-    return _cut_off(path, head) if path.suffix == ".safetensors" else None
+        return f"it is a server's message and not the file itself: {head[:80]!r}"
+    return None
 
 
 def _cut_off(path: Path, head: bytes) -> str | None:
@@ -47,4 +55,4 @@ def _cut_off(path: Path, head: bytes) -> str | None:
             return None  # damaged in another way
     elif head[_LENGTH : _LENGTH + 1] != b"{":
         return None
-    return f"it is cut off: it has {size} of {end} bytes; fetch it again" if size < end else None
+    return f"it is cut off: it has {size} of {end} bytes" if size < end else None

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from editar.io.atomic import write_bytes
 from editar.io.digests import bytes_digest
+from editar.io.foreign import what_begins, what_it_is
 from editar.io.image_modes import MAX_PIXELS, SIXTEEN_BITS, ImageError, orientation_of, to_rgb, turned
 
 # Decoders of plain raster formats only: those of Pillow's others start programs (EPS) or are seldom fuzzed.
@@ -128,8 +129,17 @@ def _opened(source: bytes | Path, formats: tuple[str, ...]) -> Iterator[Image.Im
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"refused, more than {MAX_PIXELS} pixels; make it smaller") from error
     except Exception as error:  # Pillow raises many kinds (OSError, SyntaxError, struct.error ...) on a damaged file
+        if what := _what_it_is(source):
+            raise ImageError(f"it can't be read as an image, {what}") from error
         kinds = f"the formats are {', '.join(formats)}"
         raise ImageError(f"it can't be read as an image ({type(error).__name__}: {error}); {kinds}") from error
+
+
+def _what_it_is(source: bytes | Path) -> str | None:
+    try:
+        return what_begins(source) if isinstance(source, bytes) else what_it_is(source)
+    except OSError:
+        return None
 
 
 def _stored(image: Image.Image, max_pixels: int, size: tuple[int, int] | None) -> tuple[Image.Image, int]:

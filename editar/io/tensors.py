@@ -93,7 +93,7 @@ def map_pickle(path: Path) -> tuple[Weights, dict[str, Any]]:
 
 def _refuse_other_files(path: Path, error: Exception) -> None:
     if what := what_it_is(path):
-        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, {what}") from error
+        raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, {what}; fetch it again") from error
     with path.open("rb") as file:
         head = file.read(16)
     if not head.startswith((b"\x80", b"PK")):  # a pickle, a zip archive
@@ -138,7 +138,7 @@ def map_safetensors(path: Path) -> tuple[Weights, dict[str, str]]:
     except FileNotFoundError:
         raise
     except Exception as error:  # SafetensorError, OSError, and for types that PyTorch lacks any other
-        why = f", {what}" if (what := what_it_is(path)) else " (an incomplete download?)"
+        why = f", {what}; fetch it again" if (what := what_it_is(path)) else " (an incomplete download?)"
         raise CheckpointError(f"{path}: not a readable safetensors file{why}") from error
 
 

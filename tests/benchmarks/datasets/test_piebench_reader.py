@@ -173,6 +173,11 @@ def test_a_broken_mapping_file(root: Path, content: bytes, message: str) -> None
     assert places == [(None, None)] and message in text and "mapping_file.json" in text
 
 
+def test_a_mapping_that_git_lfs_did_not_fetch(root: Path) -> None:
+    (root / "mapping_file.json").write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    assert "a pointer of Git LFS" in faults(root)[1]
+
+
 def test_no_data_at_all(tmp_path: Path) -> None:
     assert "--data" in faults(tmp_path)[1]
     assert "no such folder" in faults(tmp_path / "absent")[1]
