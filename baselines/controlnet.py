@@ -25,7 +25,15 @@ import torch
 from PIL import Image
 
 from baselines.assets import ASSETS, weights_folder
-from baselines.method import MethodCard, MethodContext, NoAnswer, Requirements, TranslateRequest, Unsupported
+from baselines.method import (
+    MethodCard,
+    MethodContext,
+    NoAnswer,
+    Requirements,
+    TranslateRequest,
+    Unsupported,
+    in_blocks,
+)
 from baselines.stable_diffusion.networks import answer, check_dtype, noise
 from editar.io.assets import Asset, digests, locate
 
@@ -78,6 +86,7 @@ class ControlledDiffusion:
         check_dtype(dtype)
         self.card, self.control, self.task, self.dtype = control.card, control, task, dtype
         self.device, self.side = context.device, context.image_side
+        self.images_at_once = context.images_at_once
         self.base, self.network = BASES[context.suite], networks[task]
         self.negative_prompt = NEGATIVE_PROMPTS[context.suite]
         self.pipeline: Any = None  # of diffusers, after load()
@@ -104,6 +113,7 @@ class ControlledDiffusion:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline.to(self.device)
 
+    @in_blocks
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
         """Raises ValueError for requests of another task than the context's."""
         assert self.pipeline is not None, "call load() first"
@@ -136,6 +146,7 @@ class ControlledDiffusion:
             "negative_prompt": self.negative_prompt,
             "scheduler": {"class": type(scheduler).__name__, **config},
             "dtype": self.dtype,
+            "images_at_once": self.images_at_once,
             "safety_checker": "off",
             "weights": digests((self.base, self.network), self.weights),
         }

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.assets import ASSETS, weights_folder
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, refuse_miniature
+from baselines.method import (
+    EditRequest,
+    MethodCard,
+    MethodContext,
+    NoAnswer,
+    Requirements,
+    in_blocks,
+    refuse_miniature,
+)
 from baselines.stable_diffusion.networks import (
     LDM_SCHEDULE,
     StableDiffusion,
@@ -64,6 +72,7 @@ class InstructedDiffusion:
         self.weights = weights_folder(context, row.miniature.name if row.miniature else "")
         self.card = row.card
         self.row, self.suite, self.device, self.dtype = row, context.suite, context.device, dtype
+        self.images_at_once = context.images_at_once
         self._model: StableDiffusion | None = None
 
     def load(self) -> None:
@@ -95,6 +104,7 @@ class InstructedDiffusion:
         assert self._model is not None, "call load() first"
         return self._model
 
+    @in_blocks
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         from baselines.stable_diffusion.editing import embed
 
@@ -136,6 +146,7 @@ class InstructedDiffusion:
         scheduler = euler_ancestral(schedule)
         config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
         return {
+            "images_at_once": self.images_at_once,
             "steps": row.steps,
             "guidance": row.guidance,
             "text_guidance": row.by_text,

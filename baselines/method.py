@@ -4,10 +4,11 @@ A new method is one file with a class that has `edit` and `settings`, and one li
 `translate` has its line in `TRANSLATORS`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from PIL import Image
 
@@ -65,6 +66,7 @@ class TranslateRequest:
 
 
 Request = EditRequest | TranslateRequest
+AnyRequest = TypeVar("AnyRequest", EditRequest, TranslateRequest)
 
 
 def input_image(request: Request) -> Image.Image:
@@ -80,7 +82,7 @@ class MethodContext:
     device: a torch device string. image_side: pixels along one side of the square images. task: that of all requests
     to translate, None where the benchmark edits. cache: a folder for what methods can compute again, by its
     fingerprint; None: nothing is kept. samples: how many requests the whole data set makes, whichever of them this run
-    or this process is asked for; None where nobody counted them.
+    or this process is asked for; None where nobody counted them. images_at_once: see `in_blocks`.
     """
 
     suite: str
@@ -90,6 +92,7 @@ class MethodContext:
     task: str | None = None
     cache: Path | None = None
     samples: int | None = None
+    images_at_once: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,26 @@ def refuse_miniature(method: str, context: MethodContext) -> None:
 
 class NoAnswer(Exception):
     """Stands in the place of an image that a method could not make; its text is recorded with the sample."""
+
+
+Making = Callable[[Any, Sequence[AnyRequest]], list[Image.Image | NoAnswer]]
+
+
+def in_blocks(make: Making[AnyRequest]) -> Making[AnyRequest]:
+    """For an `edit` or `translate` whose networks round differently in batches of different sizes: it gets as many
+    requests at a time as its object's `images_at_once` says, the last one again and again where there are fewer. So an
+    image depends neither on the number of requests nor on the others; the number has to stand in `settings`."""
+
+    @wraps(make)
+    def made(self: Any, requests: Sequence[AnyRequest]) -> list[Image.Image | NoAnswer]:
+        size: int = self.images_at_once
+        answers: list[Image.Image | NoAnswer] = []
+        for start in range(0, len(requests), size):
+            block = list(requests[start : start + size])
+            answers += make(self, block + block[-1:] * (size - len(block)))[: len(block)]
+        return answers
+
+    return made
 
 
 class Method(Protocol):

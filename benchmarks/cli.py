@@ -65,6 +65,20 @@ def default_device() -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """PyTorch computes on `count` threads of the CPU in here: how many there are moves the last digits of sums, and
+    torchrun gives its processes one each."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code. An error that the user can fix becomes one message and code 2."""
     try:
@@ -180,13 +194,14 @@ def run_methods(
             scoring=benchmark.scoring(),
             seed=args.seed,
             device=device,
+            threads=args.threads,
         )
         given = method.has if isinstance(method, FinishedImages) else None
         runs[row] = RunDirectory(
             args.out / suite / name / row, manifest, benchmark.columns, fresh=args.fresh, given=given
         )
     shard = Shard.parse(args.shard)
-    with Share(runs, sample_ids, batch_size=args.batch_size, shard=shard) as share:
+    with cpu_threads(args.threads), Share(runs, sample_ids, batch_size=args.batch_size, shard=shard) as share:
         share.generate(benchmark, methods)
         share.score(benchmark)
     merged = [run.merge(sample_ids, benchmark.facts, allow_missing=args.allow_partial) for run in runs.values()]

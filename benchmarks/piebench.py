@@ -61,6 +61,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         weights=args.weights,
         device=device,
         image_side=suite.image_side,
+        images_at_once=args.images_at_once,
         cache=args.out / suite.name / "cache",
     )
     chosen = choose_methods(args, METHODS, QUICK)

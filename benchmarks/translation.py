@@ -70,7 +70,12 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     protocol = PROTOCOLS[args.protocol].variant(side=suite.image_side)
     source = protocol.dataset(args.task)
     context = MethodContext(
-        suite=suite.name, weights=args.weights, device=device, image_side=suite.image_side, task=args.task
+        suite=suite.name,
+        weights=args.weights,
+        device=device,
+        image_side=suite.image_side,
+        task=args.task,
+        images_at_once=args.images_at_once,
     )
     chosen = choose_methods(args, TRANSLATORS)
     name = f"translation-{args.task}"

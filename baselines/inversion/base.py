@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.assets import ASSETS, weights_folder
 from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
-from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements
+from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, in_blocks
 from baselines.stable_diffusion.networks import StableDiffusion, answer
 from editar.io.assets import Asset, digests, locate
 from editar.io.digests import bytes_digest
@@ -39,7 +39,7 @@ class InversionMethod(ABC):
         self.weights = weights_folder(context)
         own = self.miniature if context.suite == "miniature" else None
         self.config = config or own or self.published
-        self.device = context.device
+        self.device, self.images_at_once = context.device, context.images_at_once
         self._cache = context.cache / "inversions" if context.cache else None
         self._model: StableDiffusion | None = None
 
@@ -72,6 +72,7 @@ class InversionMethod(ABC):
     def requirements(self) -> Requirements:
         return Requirements(files=locate(self.assets, self.weights), passes=self.passes)
 
+    @in_blocks
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
         with reproducible(self.device):
             decoded = [self.model.decode(latent) for latent in self.latents(requests)[1]]
@@ -84,7 +85,11 @@ class InversionMethod(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
-        return {**asdict(self.config), "weights": digests((self.pipeline,), self.weights)}
+        return {
+            **asdict(self.config),
+            "images_at_once": self.images_at_once,
+            "weights": digests((self.pipeline,), self.weights),
+        }
 
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""

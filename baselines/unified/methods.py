@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from baselines.assets import ASSETS
-from baselines.method import MethodCard, MethodContext, Requirements, TranslateRequest, refuse_miniature
+from baselines.method import (
+    MethodCard,
+    MethodContext,
+    NoAnswer,
+    Requirements,
+    TranslateRequest,
+    in_blocks,
+    refuse_miniature,
+)
 from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
@@ -82,6 +90,7 @@ class UnifiedControl:
     def __init__(self, context: MethodContext, row: Unified) -> None:
         refuse_miniature(row.name, context)
         self.weights, self.device = context.weights, context.device
+        self.images_at_once = context.images_at_once
         self.card, self.row = row.card, row
         self._networks: tuple[StableDiffusion, Controls] | None = None
 
@@ -95,7 +104,8 @@ class UnifiedControl:
         controls = self.row.read(state, sizes, path, self.device)
         self._networks = read_stable_diffusion(state, sizes, path, tokenizer, self.device), controls
 
-    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image]:
+    @in_blocks
+    def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
         """Raises ValueError where UniControl's tasks are mixed."""
         import torch
 
@@ -111,7 +121,12 @@ class UnifiedControl:
     def settings(self) -> dict[str, Any]:
         """Finds the weights, and fetches what is missing of them: they are part of the settings."""
         weights = digests(self.row.assets, self.weights)
-        sampler = {"sampler": "DDIM, eta 0", **asdict(self.row.sampler), "dtype": "float32"}
+        sampler = {
+            "sampler": "DDIM, eta 0",
+            **asdict(self.row.sampler),
+            "dtype": "float32",
+            "images_at_once": self.images_at_once,
+        }
         return {**sampler, **self.row.facts, "weights": weights}
 
     def requirements(self) -> Requirements:

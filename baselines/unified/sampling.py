@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
-from baselines.method import TranslateRequest
+from baselines.method import NoAnswer, TranslateRequest
 from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, noise
 from baselines.unified.methods import SamplerSettings
 
@@ -40,7 +40,7 @@ def generate(
     text: Tensor,
     requests: Sequence[TranslateRequest],
     settings: SamplerSettings,
-) -> list[Image.Image]:
+) -> list[Image.Image | NoAnswer]:
     """One image for each request, of its condition's size. text: (2B, L, C), as of `guided_text`."""
 
     def predict(latents: Tensor, time: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def generate(
     return decode(model, sample(predict, start.to(model.device), settings))
 
 
-def decode(model: StableDiffusion, latents: Tensor) -> list[Image.Image]:
+def decode(model: StableDiffusion, latents: Tensor) -> list[Image.Image | NoAnswer]:
     """Latents (B, 4, S/8, S/8) to RGB images of S x S; both authors' scripts cut fractions off, not round."""
     pixels = model.vae.decode(latents / model.vae.config.scaling_factor).sample
     levels = (pixels * 127.5 + 127.5).clamp(0, 255).to(torch.uint8)

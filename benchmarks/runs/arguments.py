@@ -26,7 +26,10 @@ class RunArguments:
     seed: int = 0
     """All randomness comes from it."""
     batch_size: int = 8
-    """Images at a time."""
+    """Images at a time. No image depends on it."""
+    threads: int = 2
+    """Threads of each process on a CPU. Images depend on it in their last digits, so it is part of the run; more
+    processes (torchrun, --shard) change no image."""
     shard: str | None = None
     """i/n: this process does every n-th batch, from the i-th (0 to n-1). torchrun's processes share without it."""
     fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -36,7 +39,11 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         """Raises ValueError that names the flag."""
-        for flag, value in (("--limit", self.limit), ("--batch-size", self.batch_size)):
+        for flag, value in (
+            ("--limit", self.limit),
+            ("--batch-size", self.batch_size),
+            ("--threads", self.threads),
+        ):
             if value is not None and value < 1:
                 raise ValueError(f"{flag} is {value}; it must be at least 1")
         require_seed(self.seed, "--seed")
@@ -66,9 +73,14 @@ class BenchmarkArguments(RunArguments):
     """Score this folder of finished images."""
     label: str | None = None
     """The row's name for --images."""
+    images_at_once: int = 4
+    """Images that a diffusion network computes at once, whatever the batch size: part of the run, as rounding depends
+    on it. Fewer take less memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.images_at_once < 1:
+            raise ValueError(f"--images-at-once is {self.images_at_once}; it must be at least 1")
         if (self.images is None) != (self.label is None):
             raise ValueError("--images and --label go together: the folder, and the name of its row")
         if self.label is not None and not _LABEL.fullmatch(self.label):

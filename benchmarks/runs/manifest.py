@@ -15,15 +15,16 @@ from editar.io.digests import json_digest
 # Packages whose version can move a number; a method that depends on another one puts its version into its settings.
 PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
 
-# The part of the manifest that the fingerprint is taken over. Of the device only the type, of the data set the digest.
+# The part of the manifest that the fingerprint is taken over. Of the device not the name, of the data set the digest.
 IDENTITY = (
     "schema_version", "suite", "benchmark", "method", "protocol", "dataset.digest", "method_settings", "scoring",
-    "seed", "packages", "device.type",
+    "seed", "packages", "device.type", "device.threads",
 )  # fmt: skip
 
 
-def new_manifest(device: str, **asked: Any) -> Manifest:
-    """The manifest of a run that begins now. device: a torch device string. asked: the fields up to the seed.
+def new_manifest(device: str, threads: int, **asked: Any) -> Manifest:
+    """The manifest of a run that begins now. device: a torch device string. threads: that count on a CPU. asked: the
+    fields up to the seed.
 
     Raises RunError for settings that are no JSON.
     """
@@ -32,7 +33,7 @@ def new_manifest(device: str, **asked: Any) -> Manifest:
         packages=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=_device(device),
+        device=_device(device, threads),
         git=_git(Path(__file__).parent),
         started=utc_now(),
     )
@@ -78,14 +79,14 @@ def _versions() -> dict[str, str | None]:
     return versions
 
 
-def _device(device: str) -> Device:
+def _device(device: str, threads: int) -> Device:
     kind = device.partition(":")[0]
     name = platform.processor() or platform.machine()
     if kind == "cuda":
         import torch
 
         name = torch.cuda.get_device_name(device)
-    return Device(type=kind, name=name)
+    return Device(type=kind, name=name, threads=threads if kind == "cpu" else None)
 
 
 def _git(folder: Path) -> Revision | None:

@@ -75,10 +75,11 @@ class Scoring(Finite):
 
 @dataclass(frozen=True, kw_only=True)
 class Device(Finite):
-    """type: cpu or cuda."""
+    """type: cpu or cuda. threads: of each process on a CPU."""
 
     type: str | None = None
     name: str = ""
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

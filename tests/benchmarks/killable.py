@@ -103,7 +103,7 @@ def open_run(folder: Path, data: PieBench, method: str = "noise", fresh: bool = 
         **{"suite": "tiny", "benchmark": "pixels", "method": method, "protocol": "pixels/v1", "card": MethodCard()},
         "dataset": Dataset(name="tiny", digest=data.digest, records=len(data.records)),
         **{"method_settings": {"strength": 0.5}, "scoring": Scoring(precision="float32", backbones={})},
-        **{"seed": 0, "device": "cpu"},
+        **{"seed": 0, "device": "cpu", "threads": 2},
         **changes,
     }
     return RunDirectory(folder, new_manifest(**arguments), COLUMNS, fresh=fresh)

@@ -227,6 +227,7 @@ def test_the_limit_is_no_part_of_the_run(dataset: PieBench, tmp_path: Path) -> N
         ({"method_settings": {}}, "method_settings.strength: 0.5 -> absent"),
         ({"scoring": Scoring(precision="bfloat16", backbones={})}, 'scoring.precision: "float32" -> "bfloat16"'),
         ({"protocol": "pixels/v2"}, 'protocol: "pixels/v1" -> "pixels/v2"'),
+        ({"threads": 1}, "device.threads: 2 -> 1"),
         ({"dataset": {"name": "tiny", "digest": "0", "records": 1}}, "dataset.digest"),
     ],
 )
@@ -247,8 +248,9 @@ def test_what_moves_no_number_is_not_in_the_fingerprint(dataset: PieBench, tmp_p
     manifest = read_manifest(tmp_path)
     assert manifest is not None
     elsewhere = replace(manifest, git=None, platform="other", wall_seconds=5.0, python="3.12")
-    elsewhere = replace(elsewhere, device=Device(type="cpu", name="another processor"))
+    elsewhere = replace(elsewhere, device=Device(type="cpu", name="another processor", threads=2))
     assert fingerprint(elsewhere) == manifest.fingerprint
+    assert fingerprint(replace(elsewhere, device=Device(type="cpu", threads=1))) != manifest.fingerprint
     assert fingerprint(replace(manifest, packages={**manifest.packages, "torch": "0.1"})) != manifest.fingerprint
 
 
