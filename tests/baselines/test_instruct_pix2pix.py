@@ -143,7 +143,7 @@ def test_an_edit_depends_on_its_request_and_not_on_its_batch(weights: Path, meth
     asked = edits(3)
     together = pixels(method.edit(asked))
     alone = pixels([method.edit([request])[0] for request in reversed(asked)])[::-1]
-    assert abs(together - alone).max() <= 1  # convolutions may round otherwise in another batch
+    assert (together == alone).all()
     assert abs(together - by_hand(weights / FOLDERS["instruct-pix2pix"], asked, FEW)).max() <= 1
     changed = [
         replace(asked[0], seed=5),

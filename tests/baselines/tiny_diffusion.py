@@ -115,7 +115,7 @@ def write_adapter(folder: Path, seed: int, channels: int) -> Path:
 
 
 def context(weights: Path | None, task: str, suite: str = "paper") -> MethodContext:
-    return MethodContext(suite=suite, weights=weights, device="cpu", image_side=SIDE, task=task)
+    return MethodContext(suite=suite, weights=weights, device="cpu", image_side=SIDE, task=task, images_at_once=2)
 
 
 def requests(task: str, count: int = 3) -> list[TranslateRequest]:
