@@ -168,6 +168,7 @@ def test_settings_are_the_published_ones(weights: Path, name: str) -> None:
     assert settings == {
         "steps": {"instruct-pix2pix": 50, "magicbrush": 100}[name], "guidance": "instruct-pix2pix",
         "text_guidance": 7.5, "image_guidance": 1.5, "dtype": "float32", "safety_checker": "off", "ema": None,
+        "images_at_once": 1,
     }  # fmt: skip
 
 
