@@ -239,7 +239,7 @@ def test_settings_are_the_published_ones(context: MethodContext) -> None:
     )  # fmt: skip
     assert settings == {
         "steps": 50, "guidance": "instruct-diffusion", "text_guidance": 5.0, "image_guidance": 1.25,
-        "dtype": "float32", "safety_checker": "off", "ema": False,
+        "dtype": "float32", "safety_checker": "off", "ema": False, "images_at_once": 1,
     }  # fmt: skip
     published = MAGICBRUSH.checkpoint
     assert MAGICBRUSH.steps == 100 and published.repository.startswith("osunlp/")

@@ -130,7 +130,8 @@ def test_images_follow_seeds_captions_and_maps_and_not_batches(method: UnifiedCo
     assert min(changes) > 5, changes
 
 
-def test_tasks_are_not_mixed(method: UnifiedControl) -> None:
+def test_tasks_are_not_mixed(method: UnifiedControl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(method, "images_at_once", 2)
     with pytest.raises(ValueError):
         method.translate([*requests("depth", 1), *requests("canny", 1)])
 
@@ -192,7 +193,7 @@ def test_weights_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     method = TRANSLATORS["unicontrol"](nowhere)
     with pytest.raises(FileNotFoundError, match=r"unicontrol\.ckpt"):
         method.settings()
-    (tmp_path / "unicontrol.ckpt").touch()
+    torch.save({}, tmp_path / "unicontrol.ckpt")
     with pytest.raises(FileNotFoundError, match=r"merges\.txt, vocab\.json"):
         method.settings()
     with pytest.raises(Unsupported):
