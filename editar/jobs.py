@@ -4,6 +4,7 @@ import json
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -58,7 +59,7 @@ def plan(image: Path, out: Path, seeds: Sequence[int], *, recursive: bool = Fals
         if not sources:
             raise ImageError(f"{image}: no images in this folder")
         results = [out / path.relative_to(image).with_suffix(".png") for path in sources]
-        twice = [path.stem for path in dict.fromkeys(results) if results.count(path) > 1]
+        twice = [path.stem for path, count in Counter(results).items() if count > 1]
         if twice:
             raise ImageError(f"{image}: several images are called {twice[0]}, and would be written to one file")
         pictures = [_picture(path, result, seeds) for path, result in zip(sources, results, strict=True)]

@@ -145,6 +145,7 @@ class EditAR:
         guidance: float | None = None,
         seeds: Sequence[int] | None = None,
         sampling: SamplingConfig | None = None,
+        fit: Fit = "crop",
     ) -> list[Image.Image]:
         """Images from depth, canny or segmentation maps and captions.
 
@@ -152,7 +153,7 @@ class EditAR:
         `prompts.TEMPLATES`; the rest as in `edit`.
         """
         texts = [translation_prompt(task, caption, template) for caption in captions]
-        return self.edit(conditions, texts, guidance=guidance, seeds=seeds, sampling=sampling)
+        return self.edit(conditions, texts, guidance=guidance, seeds=seeds, sampling=sampling, fit=fit)
 
     def reconstruct(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """The images through the tokenizer and back: what an edit can keep at best."""
