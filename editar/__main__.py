@@ -61,7 +61,7 @@ class ModelFlags:
 
         if self.samples < 1:
             raise ValueError(f"--samples is {self.samples}; it must be at least 1")
-        require_seed(self.seed, "--seed", SEEDS - self.samples)
+        require_seed(self.seed, "--seed", SEEDS - self.samples + 1)
         return range(self.seed, self.seed + self.samples)
 
     def load(self, images: int) -> "EditAR":
@@ -251,7 +251,10 @@ def convert(
     from editar.model.checkpoint import read_model, save_folder
     from editar.pipeline import DTYPES
 
-    save_folder(out, read_model(folder, text), dtype=DTYPES[dtype])
+    model = read_model(folder, text)
+    for name, taken in model.taken().items():
+        print(f"note: of {name} the weights under {taken} are taken", file=sys.stderr)
+    save_folder(out, model, dtype=DTYPES[dtype])
     print(out)
 
 
