@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_a_file_is_edited_as_its_upright_8_bit_twin_is(edit, tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (32, 48), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    files = {
+    files: dict[str, Any] = {
         "deep": (Image.fromarray(grey * np.uint16(257)), {}, grey),
         "sideways": (Image.fromarray(grey), {"exif": exif}, np.rot90(grey, -1)),
     }

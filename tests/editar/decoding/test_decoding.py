@@ -221,8 +221,9 @@ def test_logits_that_are_not_finite_are_an_error(tiny_config, tiny, three, value
 
 @pytest.mark.parametrize("options", [{"guidance": 1e38}, {"temperature": 1e-40}])
 def test_settings_that_make_logits_overflow_are_an_error(tiny, three, options):
+    condition, text, seeds = three
     with pytest.raises(FloatingPointError, match="guidance or 1 / temperature"):
-        Decoder(tiny).generate(*three, SamplingConfig(**options))
+        Decoder(tiny).generate(condition, text, seeds, SamplingConfig(**options))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 10**19])
