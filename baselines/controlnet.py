@@ -36,6 +36,7 @@ from baselines.method import (
 )
 from baselines.stable_diffusion.networks import answer, check_dtype, noise
 from editar.io.assets import Asset, digests, locate
+from editar.io.tensors import check_archives
 
 BASES = {"paper": ASSETS["stable-diffusion-v1-5"], "miniature": ASSETS["diffusion"]}
 NEGATIVE_PROMPTS = {
@@ -98,6 +99,8 @@ class ControlledDiffusion:
         options = {"dtype": getattr(torch, self.dtype), "local_files_only": True, "low_cpu_mem_usage": False}
         base, folder = self.base.find(self.weights), self.network.find(self.weights)
         safetensors = any(path.suffix == ".safetensors" for path in self.network.used_files(folder))
+        for place in (base, folder):
+            check_archives(place)
         network = getattr(diffusers, self.control.network).from_pretrained(
             folder, use_safetensors=safetensors, **options
         )

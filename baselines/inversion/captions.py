@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from baselines.assets import ASSETS
+from editar.io.tensors import check_archives
 
 BLIP = ASSETS["blip-image-captioning-base"]
 PROMPT = "a picture of"
@@ -23,6 +24,7 @@ class Captioner:
         from transformers import BlipForConditionalGeneration, BlipProcessor
 
         self.device = device
+        check_archives(folder)
         self.processor = BlipProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         loaded: Any = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, output_loading_info=True

@@ -116,13 +116,13 @@ class MGIE:
 
     def _read(self, path: Path, request: Request) -> np.ndarray:
         """(tokens, hidden) of a file in NumPy's format."""
-        states = np.load(path, allow_pickle=False)
+        states = np.load(path, mmap_mode="r", allow_pickle=False)  # read once its shape is known
         wanted = tuple(self.head.image_tokens.shape)
         if states.shape != wanted or not np.issubdtype(states.dtype, np.floating):
             raise NoAnswer(f"answers/{path.name} is {states.dtype} {states.shape}; the edit head takes floats {wanted}")
         if not np.isfinite(states).all():
             raise NoAnswer(f"answers/{path.name} is not finite: LLaVA overflowed")
-        return states
+        return np.array(states)
 
 
 def _unfilled_recipe() -> Recipe:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.method import NoAnswer
+from editar.io.tensors import check_archives
 
 # What it was trained with; a checkpoint in LDM's layout has it as tables, if at all.
 LDM_SCHEDULE = {
@@ -120,6 +121,7 @@ class StableDiffusion:
 
 def _load(kind: Any, folder: Path, **options: Any) -> Any:
     safetensors = any(folder.glob("*.safetensors"))
+    check_archives(folder)
     network, report = kind.from_pretrained(
         folder, local_files_only=True, output_loading_info=True, use_safetensors=safetensors, **options
     )

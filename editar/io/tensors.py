@@ -6,7 +6,6 @@ however large the file and whatever its dtypes.
 
 import argparse
 import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ NESTED_UNDER = (
     "model", "module", "state_dict", "model_state_dict", "ema", "ema_state_dict", "model_ema", "ema_model",
 )  # fmt: skip
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
+ARCHIVES = (".bin", ".ckpt", ".pt", ".pth")
 GROUP_BYTES = 2**28  # read from a file before it is mapped anew
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -48,16 +48,14 @@ def map_pickle(path: Path) -> tuple[Weights, dict[str, Any]]:
     The state dict may lie under some of NESTED_UNDER, and where all names begin with one of WRAPPERS, that is dropped.
     The tensors are the file's own: mapped from it, not copied, and of its dtypes. Only tensors, plain containers and
     argparse.Namespace are accepted: a pickle that would run code is refused, and so is one that says more than it
-    holds: members of the archive that are compressed, tensors of more numbers than are stored.
+    holds: an archive that unfolds to more than the file has, tensors of more numbers than are stored.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
-        mapped = zipfile.is_zipfile(path)
-        if mapped:
-            _check_archive(path)
+        check_archives(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except pickle.UnpicklingError as error:
         _refuse_other_files(path, error)
         raise CheckpointError(
@@ -111,15 +109,33 @@ def _unwrapped(state: Mapping[str, Tensor], place: Sequence[str] = ()) -> Weight
     return weights
 
 
-def _check_archive(path: Path) -> None:
-    """Raises CheckpointError for what torch.save does not write: a compressed member could unfold to any size."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                raise CheckpointError(
-                    f"{path}: refused, because {member.filename!r} in it is compressed, to {member.compress_size} of "
-                    f"{member.file_size} bytes. Use the file as the authors released it"
-                )
+def check_archives(place: Path) -> None:
+    """Raises CheckpointError where an archive of PyTorch's, a file or those in a folder, unfolds to more than it has,
+    as a compressed member may to any size.
+
+    PyTorch's own reader is asked, since two readers can be made to find two archives in one file.
+    """
+    found = [place] if place.is_file() else [path for path in sorted(place.rglob("*")) if path.suffix in ARCHIVES]
+    for path in found:
+        if not path.is_file() or not _is_archive(path):
+            continue
+        try:
+            reader = torch._C.PyTorchFileReader(str(path))
+            unfolded = sum(map(reader.get_record_size, reader.get_all_records()))
+        except RuntimeError as error:
+            why = what_it_is(path) or str(error).splitlines()[0]
+            raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, {why}; fetch it again") from error
+        if unfolded > (size := path.stat().st_size):
+            raise CheckpointError(
+                f"{path}: refused, because it unfolds to {unfolded} bytes and has {size}. Use the file as the authors "
+                "released it"
+            )
+
+
+def _is_archive(path: Path) -> bool:
+    """As PyTorch tells it, which reads older files otherwise."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _is_stored(tensor: Tensor) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from editar.io.tensors import check_archives
 from metrics.networks.official import Found, OfficialNetwork
 
 # The first fusion layer has nothing to add and never uses this part, which the published file therefore lacks.
@@ -20,6 +21,7 @@ class OfficialDepth(OfficialNetwork):
         from transformers.utils import logging
 
         super().__init__(weights, "dpt-large", device)
+        check_archives(weights.path)
         # On PIL images, as when the numbers were published; transformers' newer tensor version differs in last bits.
         self.processor = DPTImageProcessorPil.from_pretrained(weights.folder)
         verbosity = logging.get_verbosity()

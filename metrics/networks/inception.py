@@ -1,8 +1,7 @@
 """The Inception network of FID, from its official TorchScript file, fed as clean-fid feeds it (Parmar et al. 2022)."""
 
 import ast
-import zipfile
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from metrics.networks.official import Found, OfficialNetwork
 
 SIDE = 299
-MAX_CODE = 16 * 2**20  # bytes of one file of a TorchScript archive; Inception's have some kilobytes
+MAX_CODE = 16 * 2**20  # bytes that compressed code may add to a TorchScript file; Inception's has some kilobytes
 # What a convolutional network consists of. Other operations of TorchScript write and read files.
 OPERATIONS = frozenset({
     "_convolution", "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "cat", "conv2d", "dropout",
@@ -35,11 +34,12 @@ class OfficialInception(OfficialNetwork):
         self.batch = 8 if device == "cpu" else 64
         try:
             # The file's own entry resizes in another way; its part `layers` expects images of 299 x 299 in [-1, 1).
+            content = weights.path.read_bytes()  # what is checked is what is loaded
             if not weights.official:
-                check_torchscript(weights.path)
-            self.layers = torch.jit.load(weights.path, map_location=device).eval().layers
+                check_torchscript(content)
+            self.layers = torch.jit.load(io.BytesIO(content), map_location=device).eval().layers
             self.dimension = self.features(torch.zeros(1, 3, SIDE, SIDE)).shape[1]
-        except (AttributeError, RuntimeError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+        except (AttributeError, RuntimeError, ValueError, SyntaxError) as error:
             raise ValueError(f"{weights.path} is not Inception's TorchScript file: {error}") from None
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -53,17 +53,21 @@ class OfficialInception(OfficialNetwork):
         return self.layers((prepared.to(self.device) - 128) / 128).flatten(1)
 
 
-def check_torchscript(path: Path) -> None:
+def check_torchscript(content: bytes) -> None:
     """Raises ValueError where the program in a TorchScript file is more than a network.
 
-    It runs without Python, but it runs, from the moment the file is loaded, and could write files.
+    It runs without Python, but it runs, from the moment the file is loaded, and could write files. The file is read by
+    PyTorch's own reader, which loads it too: Python's `zipfile` can be shown another program.
     """
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.filename.endswith(".py"):
-                if member.file_size > MAX_CODE:
-                    raise ValueError(f"{member.filename} in it has {member.file_size} bytes, more than {MAX_CODE}")
-                _check_code(archive.read(member).decode("utf-8"), member.filename)
+    if not content.startswith(b"PK\x03\x04") or content[4:8] == b"PTMF":  # PyTorch's other format of programs
+        raise ValueError("it is no archive")
+    reader = torch._C.PyTorchFileReader(io.BytesIO(content))
+    sizes = {name: reader.get_record_size(name) for name in reader.get_all_records()}
+    if sum(sizes.values()) > len(content) + MAX_CODE:
+        raise ValueError(f"it unfolds to {sum(sizes.values())} bytes and has {len(content)}")
+    for name in sizes:
+        if name.lower().endswith(".py"):  # the reader finds names in any case
+            _check_code(reader.get_record(name).decode("utf-8"), name)
 
 
 def _check_code(code: str, name: str) -> None:

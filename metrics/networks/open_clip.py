@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.io.digests import file_digest, list_digest
+from editar.io.tensors import check_archives
 
 
 class OpenClip:
@@ -29,6 +30,7 @@ class OpenClip:
         folder = Path(choice)
         options: dict[str, Any] = {}
         if folder.is_dir():
+            check_archives(folder)
             architecture = f"local-dir:{folder}"
             self.digest = list_digest(file_digest(path) for path in sorted(folder.iterdir()) if path.is_file())
             self.name = f"{folder.resolve().name}@{self.digest[:8]}"

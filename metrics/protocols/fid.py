@@ -5,13 +5,13 @@ clean-fid's format, an .npz file with mu and sigma, so that its published statis
 """
 
 import os
-import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -92,13 +92,12 @@ def read_statistics(path: Path) -> FeatureStatistics:
     Nothing in the file is executed: pickled objects are refused. Raises ValueError that names the file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if large := [each.filename for each in archive.infolist() if each.file_size > MAX_BYTES]:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            if large := [each.filename for each in content.zip.infolist() if each.file_size > MAX_BYTES]:
                 raise ValueError(f"{large[0]} in it is larger than {MAX_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as content:
             mean, covariance = (torch.from_numpy(content[name]).double() for name in ("mu", "sigma"))
             images = int(content["images"]) if "images" in content else None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError, BadZipFile) as error:
         raise ValueError(f"{path} can't be read as an .npz of statistics, mu and sigma: {error}") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} must be (D,) and (D, D)")

@@ -4,6 +4,9 @@ import ast
 import json
 import os
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from editar.io.tensors import CheckpointError, map_pickle, read_tensors
+from editar.io.tensors import CheckpointError, check_archives, map_pickle, read_tensors
 from editar.model.official import OFFICIAL_TRANSFORMER, OFFICIAL_VQ
 from editar.training.tensor_reader import METADATA, TensorReader
 from metrics.networks.inception import OfficialInception
@@ -276,9 +279,61 @@ def test_code_beside_a_tokenizer_is_neither_run_nor_asked_about(tmp_path: Path) 
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_checkpoint_that_says_more_than_it_holds_is_refused(tmp_path: Path) -> None:
-    import zipfile
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
+
+def two_in_one(shown: dict[str, bytes], loaded: dict[str, bytes]) -> bytes:
+    """An archive with two directories: of two end records of 64 bits, Python's `zipfile` takes the one in its usual
+    place, PyTorch's reader the one that the locator names."""
+    content, directories = b"", []
+    for members in (loaded, shown):
+        entries = []
+        for name, data in members.items():
+            method = 8 if len(data) > 2**20 else 0  # deflated, or stored
+            packed = zlib.compress(data)[2:-4] if method else data
+            about = struct.pack("<3H3L2H", method, 0, 0, zlib.crc32(data), len(packed), len(data), len(name), 0)
+            where = struct.pack("<3H2L", 0, 0, 0, 0, len(content))
+            entries.append(b"PK\1\2" + struct.pack("<3H", 20, 20, 0) + about + where + name.encode())
+            content += b"PK\3\4" + struct.pack("<2H", 20, 0) + about + name.encode() + packed
+        directories.append(b"".join(entries))
+    records = []
+    for directory, members in zip(directories, (loaded, shown), strict=True):
+        records.append(len(content) + len(directory))
+        size = (len(members), len(members), len(directory), len(content))
+        content += directory + b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, *size)
+    content += b"PK\6\7" + struct.pack("<LQL", 0, records[0], 1)
+    return content + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+
+
+def test_the_program_that_is_loaded_is_the_one_that_is_checked(tmp_path: Path) -> None:
+    path, shown, loaded = (tmp_path / name for name in ("inception-2015-12-05.pt", "shown.pt", "loaded.pt"))
+    torch.jit.script(nn.Conv2d(3, 2, 1)).save(shown)
+    torch.jit.script(Writes(str(tmp_path / "owned"))).save(loaded)
+    renamed = {f"shown/{name.partition('/')[2]}": data for name, data in members_of(loaded).items()}
+    path.write_bytes(two_in_one(members_of(shown), renamed))
+    assert not any(b"torch.save" in data for data in members_of(path).values())
+    torch.jit.load(path)(torch.zeros(1, 3, 4, 4))
+    (tmp_path / "owned").unlink()  # it would run
+    with pytest.raises(ValueError, match=r"torch\.save"):
+        OfficialInception(_found(path))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_archive_that_unfolds_in_the_loaders_eyes_only_is_refused(tmp_path: Path) -> None:
+    path, shown = tmp_path / "a.pt", tmp_path / "shown.pt"
+    torch.save({"w": torch.zeros(2)}, shown)
+    large = members_of(shown) | {"shown/data/0": bytes(4 * 2**20)}
+    path.write_bytes(two_in_one(members_of(shown), large))
+    assert sum(map(len, members_of(path).values())) < path.stat().st_size < 2**16
+    with pytest.raises(CheckpointError, match=r"a\.pt: refused, because it unfolds"):
+        read_tensors(path)
+    with pytest.raises(CheckpointError, match=r"a\.pt: refused, because it unfolds"):
+        check_archives(tmp_path)
+
+
+def test_a_checkpoint_that_says_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     path, small = tmp_path / "large.pt", tmp_path / "small.pt"
     torch.save({"w": torch.zeros(1).expand(10**6, 10**6)}, path)  # a file of a kilobyte, four terabytes when copied
     with pytest.raises(CheckpointError):
