@@ -11,13 +11,14 @@ from baselines.inversion.pix2pix_zero import Pix2PixZero
 from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.mgie.mgie import MGIE
-from baselines.references import CopySource, VQReconstruction
+from baselines.references import CopySource, VAEReconstruction, VQReconstruction
 from baselines.seed_x import SeedXEdit
 from baselines.unified.methods import uni_controlnet, unicontrol
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {
     "copy-source": CopySource,
     "vq-reconstruction": VQReconstruction,
+    "vae-reconstruction": VAEReconstruction,
     "editar": EditARMethod,
     "instruct-pix2pix": instruct_pix2pix,
     "magicbrush": magicbrush,
@@ -32,7 +33,7 @@ METHODS: dict[str, Callable[[MethodContext], Method]] = {
 }
 # Rows that `nox -s piebench` makes without being asked for more: the references, and what takes well below a second an
 # image in the miniature on two CPU cores. A row that the suite has no networks for is left out.
-QUICK = frozenset({"copy-source", "vq-reconstruction", "editar", "instruct-pix2pix"})
+QUICK = frozenset({"copy-source", "vq-reconstruction", "vae-reconstruction", "editar", "instruct-pix2pix"})
 # In the order of the paper's Table 2.
 TRANSLATORS: dict[str, Callable[[MethodContext], Translator]] = {
     "t2i-adapter": t2i_adapter,

@@ -64,7 +64,9 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         images_at_once=args.images_at_once,
         cache=args.out / suite.name / "cache",
     )
-    chosen = choose_methods(args, METHODS, QUICK)
+    own = args.data is None  # the suite's own data set
+    known = {**suite.references, **METHODS} if own else METHODS
+    chosen = choose_methods(args, known, QUICK | suite.references.keys())
     if args.dry_run:
         files = suite.files(args.data, args.weights)
         if args.clip not in (None, OFFICIAL_CLIP):
@@ -80,10 +82,10 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
     methods = build_methods(args, chosen, context, partial(edits_in, names=names, side=suite.image_side), sample_ids)
 
     networks = suite.backbones(args.weights, device, args.precision, args.clip)
-    benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device)
+    benchmark = EditBenchmark(dataset, networks, args.precision, args.seed, device, judge=suite.judge if own else None)
     print_notes(benchmark.notes)
     facts = Dataset(name="PIE-Bench", digest=dataset.digest, records=len(dataset.records))
-    merged = run_methods(args, NAME, suite.name, benchmark, facts, methods, device, sample_ids, METHODS)
+    merged = run_methods(args, NAME, suite.name, benchmark, facts, methods, device, sample_ids, known)
     if not merged:
         return []
     edits = [run for run in merged if run.card.kind != "reference"] or merged

@@ -1,17 +1,21 @@
 """The suites: the same benchmarks with other parts. Scores of one are never shown as the other's."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from baselines.method import MethodContext
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset, locate_hub_dataset
 from benchmarks.datasets.piebench import locate_piebench
 from benchmarks.datasets.translation import COCO_CLASSES
 from benchmarks.miniature.evaluate.backbones import load_backbones, load_translation_backbones
+from benchmarks.miniature.evaluate.pixel_judge import PixelJudge, TrueResult
 from benchmarks.miniature.world.embedded import COUNTS, ROWS, ensure_piebench, ensure_translation
 from benchmarks.miniature.world.render import CLASSES as MINIATURE_CLASSES
 from benchmarks.miniature.world.scene import SIDE as MINIATURE_SIDE
+from benchmarks.runs.edit_benchmark import Judge
+from benchmarks.runs.generate import AnyMethod
 from editar.io.assets import AssetFile, locate
 from editar.io.atomic import lock
 from metrics.networks.backbones import Backbones
@@ -36,7 +40,8 @@ class Suite:
     None for the hub. backbones: from (weights, device, precision, --clip or None), a translation's from (task, weights,
     device), to the networks to score with. files: from the folders of data and weights, a translation's from (task, set
     of the hub, data, weights), to the files that these two load. image_side: pixels. records: of the suite's own data
-    set. classes: of the segmentation.
+    set. classes: of the segmentation. judge: of the suite's own data set, where its true results are known.
+    references: rows of that data set besides those of every suite, by name.
     """
 
     name: str
@@ -46,6 +51,8 @@ class Suite:
     files: Callable[..., Sequence[AssetFile]] = lambda *_: ()
     records: int | None = None
     classes: int = COCO_CLASSES
+    judge: Judge | None = None
+    references: Mapping[str, Callable[[MethodContext], AnyMethod]] = field(default_factory=dict)
 
 
 def drawn(data: Path | None, draw: Callable[[Path], Path], folder: Path) -> Path:
@@ -97,6 +104,8 @@ SUITES = {
         backbones=_miniature_backbones,
         files=lambda data, weights: embedded(MINIATURE_DATA, data, weights),
         records=sum(COUNTS.values()),
+        judge=PixelJudge(),
+        references={"true-result": TrueResult},
     ),
     "paper": Suite(
         name="paper",

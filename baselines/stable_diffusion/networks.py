@@ -64,7 +64,7 @@ class StableDiffusion:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         def load(kind: Any, place: Path, **options: Any) -> Any:
-            return _load(kind, place, dtype=getattr(torch, dtype), **options)
+            return load_network(kind, place, dtype=getattr(torch, dtype), **options)
 
         return cls(
             unet=load(UNet2DConditionModel, unet or folder / "unet", low_cpu_mem_usage=False),
@@ -100,8 +100,7 @@ class StableDiffusion:
     @torch.no_grad()
     def encode(self, image: Image.Image, noise: torch.Generator | None = None) -> Tensor:
         """RGB -> (C, h, w): the mean of the posterior, or with a CPU generator a sample of it."""
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        posterior = self.vae.encode(pixels.to(self.device, self.dtype)).latent_dist
+        posterior = self.vae.encode(to_pixels(image).to(self.device, self.dtype)).latent_dist
         latent = posterior.mean.float()
         if noise is not None:
             latent = latent + posterior.std.float() * torch.randn(latent.shape, generator=noise).to(self.device)
@@ -119,7 +118,13 @@ class StableDiffusion:
         return predicted.sample.float()
 
 
-def _load(kind: Any, folder: Path, **options: Any) -> Any:
+def to_pixels(image: Image.Image) -> Tensor:
+    """RGB -> float32 (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def load_network(kind: Any, folder: Path, **options: Any) -> Any:
+    """A network of diffusers or transformers from its folder. Raises ValueError for missing and for foreign weights."""
     safetensors = any(folder.glob("*.safetensors"))
     check_archives(folder)
     network, report = kind.from_pretrained(

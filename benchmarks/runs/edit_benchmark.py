@@ -1,6 +1,7 @@
 """PIE-Bench for `benchmarks.runs.execute`: records become requests, images the seven columns."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,21 +18,43 @@ from reports.sheets.pictures import SampleView
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS
+FOLLOWED = "followed"
+
+
+class Judge(Protocol):
+    """Knows the true results. name: goes into the manifest."""
+
+    name: str
+
+    def followed(self, sample_id: str, image: np.ndarray) -> bool:
+        """Whether the edited image, uint8 (H, W, 3), is what the sample's instruction asks for."""
+        ...
 
 
 class EditBenchmark:
-    """device: a torch device string, where the backbones are."""
+    """device: a torch device string, where the backbones are. judge: for the column `followed`, 1 or 0."""
 
     protocol = PROTOCOL
     columns: tuple[str, ...] = COLUMNS
 
-    def __init__(self, dataset: PieBench, backbones: Backbones, precision: str, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        dataset: PieBench,
+        backbones: Backbones,
+        precision: str,
+        seed: int,
+        device: str,
+        judge: Judge | None = None,
+    ) -> None:
         self.records: dict[str, PieBenchRecord] = {record.sample_id: record for record in dataset.records}
         self.seed = seed
         self.device = device
         self.precision = precision
         self.backbones = backbones
         self.scorer = PieBenchScorer(backbones, precision=precision)
+        self.judge = judge
+        if judge:
+            self.columns = (*self.columns, FOLLOWED)
         cut = backbones.clip.too_long([record.target_prompt for record in dataset.records])
         self.cut_prompts = [record.sample_id for record, is_cut in zip(dataset.records, cut, strict=True) if is_cut]
 
@@ -60,8 +83,12 @@ class EditBenchmark:
         return Scoring(
             precision=self.precision,
             backbones={name: facts_of(each) for name, each in networks.items()},
-            options={CUT_PROMPTS: self.cut_prompts} if self.cut_prompts else None,
+            options=self._options() or None,
         )
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {CUT_PROMPTS: self.cut_prompts} if self.cut_prompts else {}
+        return options | ({FOLLOWED: self.judge.name} if self.judge else {})
 
     def request(self, sample_id: str) -> EditRequest:
         record = self.records[sample_id]
@@ -88,9 +115,15 @@ class EditBenchmark:
             masked=[record.mask_runs is not None for record in records],
         )
         return {
-            name: [sample.scored(each) for sample, each in zip(samples[name], scores, strict=True)]
+            name: [
+                sample.scored({**each, **self._truth(sample.sample_id, image)})
+                for sample, each, image in zip(samples[name], scores, images[name], strict=True)
+            ]
             for name, scores in results.items()
         }
+
+    def _truth(self, sample_id: str, image: Image.Image) -> dict[str, float]:
+        return {FOLLOWED: float(self.judge.followed(sample_id, np.asarray(image)))} if self.judge else {}
 
 
 def facts_of(network: Backbone) -> Network:
