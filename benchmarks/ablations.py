@@ -68,7 +68,8 @@ def guidance(args: Arguments) -> list[RunDirectory]:
     """The runs of the sweep on the embedded PIE-Bench."""
     device = default_device()
     dataset = read_piebench(SUITE.dataset(None), SUITE.image_side)
-    benchmark = EditBenchmark(dataset, SUITE.backbones(None, device, "float32", None), "float32", args.seed, device)
+    networks = SUITE.backbones(None, device, "float32", None)
+    benchmark = EditBenchmark(dataset, networks, "float32", args.seed, device, judge=SUITE.judge)
     context = _context(device)
     swept: Methods = {f"editar-eta-{eta:g}": partial(EditARMethod, context, eta) for eta in GUIDANCE}
     return _run(args, benchmark, dataset, _references(context) | swept, device)

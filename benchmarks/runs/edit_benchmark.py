@@ -11,14 +11,13 @@ from baselines.method import EditRequest
 from benchmarks.datasets.notes import listed
 from benchmarks.datasets.piebench import PieBench, PieBenchRecord
 from benchmarks.runs.execute import Images, sample_seed
-from benchmarks.runs.schema import CUT_PROMPTS, Facts, Network, Sample, Scoring
+from benchmarks.runs.schema import CUT_PROMPTS, FOLLOWED, Facts, Network, Sample, Scoring
 from metrics.networks.backbones import Backbone, Backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from reports.sheets.pictures import SampleView
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS
-FOLLOWED = "followed"
 
 
 class Judge(Protocol):

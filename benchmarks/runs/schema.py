@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MANIFEST, SAMPLES, FID, IMAGES = "manifest.json", "samples.parquet", "fid.json", "images"
 CUT_PROMPTS = "cut_prompts"
+FOLLOWED = "followed"
 LAST = 10**6  # position of a method that no registry has
 SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # becomes the name of a file, on any file system
 
@@ -66,7 +67,8 @@ class Network(Finite):
 class Scoring(Finite):
     """How images are scored. backbones: by part; PIE-Bench's are structure, perceptual and clip, a translation's
     features (for FID) and depth or segmentation. options: those of a translation protocol; of PIE-Bench, under
-    CUT_PROMPTS, the records whose target prompts are longer than CLIP reads, where there are some."""
+    CUT_PROMPTS, the records whose target prompts are longer than CLIP reads, where there are some, and under FOLLOWED
+    who judged whether instructions were followed, where somebody did; the score has that name too."""
 
     precision: str
     backbones: Mapping[str, Network]

@@ -78,14 +78,12 @@ def render(
 
 def guidance_tables(runs: Sequence[Run]) -> list[Table]:
     """A row for each strength, from the weakest to the strongest, below the references; differences to the weakest."""
+    columns = piebench.columns_of(runs)
     swept = sorted((run for run in runs if not run.is_reference), key=_eta)
-    rows = _reference_rows(runs, piebench.COLUMNS)
-    rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], piebench.COLUMNS) for run in swept]
+    rows = _reference_rows(runs, columns)
+    rows += [_row(f"eta {_eta(run):g}", _eta_kind(run), [run], columns) for run in swept]
     differences = corrected_rows(
-        [
-            _difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], piebench.COLUMNS)
-            for run in swept[1:]
-        ]
+        [_difference_row(f"eta {_eta(run):g}", _eta_kind(run), [(run, swept[0])], columns) for run in swept[1:]]
     )
     label = f"Row minus eta {_eta(swept[0]):g}"
     figure_6 = "The published figure 6 is of this sweep at full size; it has no numbers to stand beside these."
@@ -93,14 +91,14 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
         _table(
             f"EditAR at several strengths of guidance (eta), measured. {conditions(runs[0])}",
             runs[0],
-            piebench.COLUMNS,
+            columns,
             {"Measured": rows},
-            (figure_6, *undefined_notes(runs, piebench.COLUMNS)),
+            (figure_6, *undefined_notes(runs, columns)),
         ),
         _table(
             f"Differences between strengths of guidance ({label.lower()}), paired by sample. {conditions(runs[0])}",
             runs[0],
-            piebench.COLUMNS,
+            columns,
             {label: differences},
             (NO_DIFFERENCE, tests_note(len(differences), "rows")),
         ),

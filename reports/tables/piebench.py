@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.runs.schema import CUT_PROMPTS
+from benchmarks.runs.schema import CUT_PROMPTS, FOLLOWED
 from reports.plots.bars import draw_bars
 from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import Run, read_runs
@@ -36,6 +36,8 @@ COLUMNS = (
     Column(key="clip_whole", title="CLIP whole", power=2, higher_is_better=True, backbone="clip"),
     Column(key="clip_edited", title="CLIP edited", power=2, higher_is_better=True, backbone="clip"),
 )
+# Where the true results are known; the published table lacks it.
+FOLLOWED_COLUMN = Column(key=FOLLOWED, title="Instruction followed", power=2, higher_is_better=True)
 PUBLISHED = "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"
@@ -63,39 +65,48 @@ def render(
     """
     runs = read_runs(paths, [column.key for column in COLUMNS], FACTS, allow_partial=allow_partial)
     runs.sort(key=lambda run: run.manifest.position)
+    columns = columns_of(runs)
     rivals = [run for run in runs if not run.is_reference]
     whole = Comparison(
         title="PIE-Bench",
-        columns=COLUMNS,
-        published=tuple(_published_rows()),
-        measured=tuple(_mean_row(run, run.samples, run.expected) for run in runs),
+        columns=columns,
+        published=tuple(_published_rows(columns)),
+        measured=tuple(_mean_row(run, run.samples, run.expected, columns) for run in runs),
         run=runs[0],
         source=SOURCE,
         protocol=PROTOCOL,
         records=RECORDS,
-        pairs=all_pairs(rivals, COLUMNS, _paired),
-        notes=_notes(runs),
+        pairs=all_pairs(rivals, columns, _paired),
+        notes=_notes(runs, columns),
     )
     pages = {
         "piebench": whole.tables(),
         "piebench-table1": _table_1(whole).tables(),
         "piebench-deviation": whole.deviations(),
-        "piebench-by-type": [_by_type(runs)],
-        "piebench-differences": [_differences(runs)] if len(runs) > 1 else [],
+        "piebench-by-type": [_by_type(runs, columns)],
+        "piebench-differences": [_differences(runs, columns)] if len(runs) > 1 else [],
         "piebench-pairwise": whole.pairwise(rivals, _kind),
     }
     published = None if whole.differences else whole.published_block
-    columns, measured = whole.measured_columns, whole.measured_block
+    drawn_columns, measured = whole.measured_columns, whole.measured_block
     drawn = {
-        "piebench-bars": draw_bars(whole.title, columns, measured, published) if plots else None,
-        "piebench-tradeoff": draw_tradeoff(whole.title, columns, measured, TRADEOFFS) if plots else None,
+        "piebench-bars": draw_bars(whole.title, drawn_columns, measured, published) if plots else None,
+        "piebench-tradeoff": draw_tradeoff(whole.title, drawn_columns, measured, TRADEOFFS) if plots else None,
     }
     return write_report(runs, pages, drawn, out, notes)
 
 
-def _published_rows() -> Iterator[Row]:
+def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """The protocol's, and whether instructions were followed where one judge says so of all runs."""
+    judges = {(run.manifest.scoring.options or {}).get(FOLLOWED) for run in runs}
+    if len(judges) > 1 or None in judges:
+        return COLUMNS
+    return (*COLUMNS, replace(FOLLOWED_COLUMN, network=judges.pop()))
+
+
+def _published_rows(columns: Sequence[Column]) -> Iterator[Row]:
     for record in read_published(PUBLISHED):
-        names = (f"{column.key}_e{column.power}" if column.power else column.key for column in COLUMNS)
+        names = (f"{column.key}_e{column.power}" if column.power else column.key for column in columns)
         yield Row(
             label=record["method"],
             kind=f"{record['family']}, {record['t2i_model']}",
@@ -117,16 +128,16 @@ def _table_1(whole: Comparison) -> Comparison:
     )
 
 
-def _mean_row(run: Run, samples: pd.DataFrame, expected: int) -> Row:
+def _mean_row(run: Run, samples: pd.DataFrame, expected: int, columns: Sequence[Column]) -> Row:
     """`samples` are the run's own or some of them, `expected` counts how many there should be."""
-    return _row(run, (mean_of(samples, column.key) for column in COLUMNS), len(samples), expected)
+    return _row(run, [mean_of(samples, column.key) for column in columns], len(samples), expected, columns)
 
 
-def _row(run: Run, estimates: Iterable[Estimate], done: int, expected: int) -> Row:
+def _row(run: Run, estimates: Iterable[Estimate], done: int, expected: int, columns: Sequence[Column]) -> Row:
     return measured_row(
         run.method,
         estimates,
-        COLUMNS,
+        columns,
         kind=_kind(run),
         done=done,
         expected=expected,
@@ -139,48 +150,48 @@ def _kind(run: Run) -> str:
     return run.manifest.card.kind
 
 
-def _by_type(runs: Sequence[Run]) -> Table:
+def _by_type(runs: Sequence[Run], columns: Sequence[Column]) -> Table:
     """A block for each edit type; the type of a record is known as soon as one method has attempted it."""
     records = pd.concat([run.attempted[["edit_type", "edit_type_name"]] for run in runs])
     records = records[~records.index.duplicated()]
     blocks = []
     for (edit_type, name), of_type in records.groupby(["edit_type", "edit_type_name"]):
         some = [replace(run, attempted=run.attempted[run.attempted["edit_type"] == edit_type]) for run in runs]
-        rows = [_mean_row(run, run.samples, len(of_type)) for run in some]
-        pairs = all_pairs([run for run in some if not run.is_reference], COLUMNS, _tested)
+        rows = [_mean_row(run, run.samples, len(of_type), columns) for run in some]
+        pairs = all_pairs([run for run in some if not run.is_reference], columns, _tested)
         blocks.append(
             Block(
                 label=name,
-                rows=tested_against_best(rows, COLUMNS, pairs),
+                rows=tested_against_best(rows, columns, pairs),
                 facts={**facts(runs[0]), "edit_type": edit_type},
             )
         )
     unknown = runs[0].expected - len(records)
     return Table(
         caption=f"PIE-Bench by edit type, measured. {conditions(runs[0])}",
-        columns=with_networks(runs[0], COLUMNS),
+        columns=with_networks(runs[0], columns),
         blocks=tuple(blocks),
         notes=(
-            *_notes(runs),
+            *_notes(runs, columns),
             *([f"{unknown} records were reached by no method and are in no row here."] if unknown else []),
         ),
     )
 
 
-def _differences(runs: Sequence[Run]) -> Table:
+def _differences(runs: Sequence[Run], columns: Sequence[Column]) -> Table:
     baseline = next((run for run in runs if run.method == BASELINE), runs[0])
     rows = []
     for run in runs:
         if run is not baseline:
             pairs = len(run.samples.index.intersection(baseline.samples.index))
-            estimates = (_paired(run, baseline, column) for column in COLUMNS)
-            rows.append(_row(run, estimates, pairs, run.expected))
+            estimates = [_paired(run, baseline, column) for column in columns]
+            rows.append(_row(run, estimates, pairs, run.expected, columns))
     label = f"Row minus {baseline.method}"
     return Table(
         caption=f"PIE-Bench, differences between methods ({label.lower()}), paired by sample. {conditions(baseline)}",
-        columns=with_networks(baseline, COLUMNS),
+        columns=with_networks(baseline, columns),
         blocks=(Block(label=label, rows=tuple(rows), facts=facts(baseline)),),
-        notes=_notes(runs),
+        notes=_notes(runs, columns),
         marked=False,
     )
 
@@ -196,9 +207,9 @@ def _tested(first: Run, second: Run, column: Column) -> Estimate:
     return Estimate(mean=None, p=p)
 
 
-def _notes(runs: Sequence[Run]) -> tuple[str, ...]:
+def _notes(runs: Sequence[Run], columns: Sequence[Column]) -> tuple[str, ...]:
     notes = (f"{run.method} is a reference: {run.manifest.card.note}." for run in runs if run.is_reference)
-    return (*notes, *_cut_notes(runs[0]), *undefined_notes(runs, COLUMNS))
+    return (*notes, *_cut_notes(runs[0]), *undefined_notes(runs, columns))
 
 
 def _cut_notes(run: Run) -> tuple[str, ...]:
