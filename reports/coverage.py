@@ -80,6 +80,7 @@ SCORES = {
         mean=0.1,
         differences=True,
     ),
+    "rare": Scores(title="yes or no: 3% yes", score=lambda z, _: _yes(0.03, z), mean=0.03, fewest=FEWEST_YES_NO),
 }
 NO_DIFFERENCE = {
     "normal": Scores(title="normal", score=lambda z, _: z, mean=0),
@@ -197,8 +198,8 @@ def _page(covered: Cells, rejected: Cells, ious: dict[int, float], trials: int) 
     yield (
         f"In parentheses: tables give no such interval. They need {FEWEST} source images, {FEWEST_YES_NO} for a mean "
         "of yes or no, and of a difference that many in which it is not 0. Intervals are the wider, on either side, of "
-        f"bootstrap-t ({REPLICATES} replicates) and Student's. Other distributions may be covered less often: those "
-        "whose mean is decided by one image in a hundred.\n"
+        f"bootstrap-t ({REPLICATES} replicates) and Student's; of means of yes or no, Korn and Graubard's. Other "
+        "distributions may be covered less often: those whose mean is decided by one image in a hundred.\n"
     )
     yield "Mean IoU of maps whose classes hang on few images each:\n"
     texts = [_given(f"{100 * share:.1f}", clusters >= FEWEST_MEAN_IOU) for clusters, share in ious.items()]

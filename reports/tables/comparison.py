@@ -223,8 +223,14 @@ class Comparison:
         )
         return [
             self._measured_table(f"{self.title}, measured. {self.conditions}", self.measured_block),
-            Table(caption=caption, columns=self.columns, blocks=(self.published_block,)),
+            self._published_table(caption),
         ]
+
+    def _published_table(self, caption: str) -> Table:
+        kept = [c for c, column in enumerate(self.columns) if column.published]
+        rows = tuple(replace(row, estimates=tuple(row.estimates[c] for c in kept)) for row in self.published)
+        block = replace(self.published_block, rows=rows)
+        return Table(caption=caption, columns=tuple(self.columns[c] for c in kept), blocks=(block,))
 
     def _measured_table(self, caption: str, *blocks: Block) -> Table:
         return Table(caption=caption, columns=self.measured_columns, blocks=blocks, notes=self.notes)

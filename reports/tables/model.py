@@ -14,7 +14,7 @@ class Column:
     """A score, shown as value x 10^power.
 
     backbone: the network's part in `scoring.backbones` of the manifest. network: its name, where it is not the official
-    one and the column therefore has to say so.
+    one and the column therefore has to say so. published: whether the paper's table has the column.
     """
 
     key: str
@@ -23,6 +23,7 @@ class Column:
     higher_is_better: bool
     backbone: str | None = None
     network: str | None = None
+    published: bool = True
 
     @property
     def full_title(self) -> str:

@@ -24,7 +24,7 @@ YES_NO = (-1, 0, 1)
 TOO_FEW = (
     f"No interval for fewer than {FEWEST} source images ({FEWEST_YES_NO} for a mean of yes or no, {FEWEST_MEAN_IOU} "
     f"for mIoU), nor for a difference where the methods differ in fewer than {FEWEST} of them ({FEWEST_YES_NO}), nor "
-    "where all values are equal: it would cover the true mean too seldom (reports/coverage.md)."
+    "where all values are equal and no yes or no: it would cover the true mean too seldom (reports/coverage.md)."
 )
 
 
@@ -68,7 +68,8 @@ def mean_interval(
     fewest: int | None = None,
     differences: bool = False,
 ) -> Estimate:
-    """Mean of the values that are defined (not NaN), with the interval of `studentized`.
+    """Mean of the values that are defined (not NaN), with the interval of `studentized`; of values that are all 0 or 1,
+    with that of `_share_interval`, also where they are all equal.
 
     `values` and `clusters` are (n,). A replicate draws as many clusters as there are, with replacement, and takes the
     mean of all their values, so a cluster weighs by its number of values. There is no interval for fewer than `fewest`
@@ -91,14 +92,34 @@ def mean_interval(
     totals, sizes = np.bincount(member, weights=x), np.bincount(member)
     estimate = Estimate(mean=mean, n=len(x))
     yes_no = np.isin(x, YES_NO).all()
+    share = not differences and np.isin(x, (0, 1)).all()
     needed = fewest or (FEWEST_YES_NO if yes_no and not differences else FEWEST)
     differing = fewest or (FEWEST_YES_NO if yes_no else FEWEST)
     few = len(names) < max(needed, 2) or (differences and len(np.unique(member[x != 0])) < differing)
-    if few or x.min() == x.max():
+    if few or (x.min() == x.max() and not share):
         return replace(estimate, too_few=True)
+    if share:
+        return _share_interval(estimate, mean, totals, sizes, level)
     return studentized(
         estimate, _mean_statistic(mean, totals, sizes), len(names), level=level, replicates=replicates, seed=seed
     )
+
+
+def _share_interval(estimate: Estimate, share: float, totals: np.ndarray, sizes: np.ndarray, level: float) -> Estimate:
+    """Clopper and Pearson's exact interval of a share, for the number of independent values that would leave it as
+    uncertain as these clusters do (Korn and Graubard 1998): a bootstrap knows nothing of what none of a few replicates
+    drew. totals, sizes: of the clusters."""
+    from scipy.special import betaincinv, stdtrit
+
+    n, clusters = int(sizes.sum()), len(sizes)
+    variance = np.square(totals - share * sizes).sum() / n**2
+    effective = min(share * (1 - share) / variance, n) if variance > 0 else clusters
+    upper = (1 + level) / 2
+    effective *= (stdtrit(n - 1, upper) / stdtrit(clusters - 1, upper)) ** 2
+    yes, no = effective * share, effective * (1 - share)
+    low = float(betaincinv(yes, no + 1, 1 - upper)) if yes else 0.0
+    high = float(betaincinv(yes + 1, no, upper)) if no else 1.0
+    return replace(estimate, low=low, high=high)
 
 
 def _mean_statistic(mean: float, totals: np.ndarray, sizes: np.ndarray) -> Statistic:

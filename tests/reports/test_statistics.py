@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import binomtest, bootstrap, ttest_1samp
 
 from reports.tables.statistics import FEWEST, Estimate, jackknife_interval, mean_interval, paired_difference
 
@@ -114,6 +114,20 @@ def test_yes_or_no_needs_fewer() -> None:
     assert 0 < low < 0.3 and 0.7 < high < 1
     assert mean_interval(scores[:8], np.arange(8)).too_few
     assert mean_interval(np.where(np.arange(20) == 0, 0.5, scores), np.arange(20)).too_few  # 0.5 is neither
+
+
+@pytest.mark.parametrize("yes", [0, 2, 35, 70])
+def test_an_interval_of_yes_or_no_is_clopper_and_pearsons(yes: int) -> None:
+    estimate = mean_interval(np.arange(70) < yes, np.arange(70))
+    expected = binomtest(yes, 70).proportion_ci(method="exact")
+    assert bounds(estimate) == pytest.approx((expected.low, expected.high))
+
+
+def test_clusters_of_equal_answers_count_once() -> None:
+    answers = np.arange(30) < 12
+    once = mean_interval(answers, np.arange(30))
+    thrice = mean_interval(np.repeat(answers, 3), np.repeat(np.arange(30), 3))
+    assert thrice.n == 90 and bounds(thrice) == pytest.approx(bounds(once), abs=0.02)
 
 
 def test_where_two_methods_are_equal_says_nothing_of_how_they_differ() -> None:
