@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.io import image_files
-from editar.io.image_modes import ImageError, to_rgb
+from editar.io.image_files import ImageError, to_rgb
 
 Fit = Literal["crop", "pad", "stretch"]
 SHOWN = 500  # characters of a path that errors show

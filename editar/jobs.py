@@ -21,7 +21,7 @@ from editar.images import Fit, ImageError, contact_sheet, fitted, open_image, pa
 from editar.io.atomic import replacing, write_text
 from editar.io.digests import file_digest
 from editar.io.image_files import image_size
-from editar.io.image_names import is_image_name, is_leftover, leftovers_note
+from editar.io.image_paths import is_image_name, is_leftover, leftovers_note
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR

@@ -11,7 +11,7 @@ from baselines.method import MethodCard, NoAnswer, Request
 from benchmarks.datasets.faults import DatasetError, Fault
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
-from editar.io.image_names import ImageNames
+from editar.io.image_paths import ImageNames
 
 
 class FinishedImages:

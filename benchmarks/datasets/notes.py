@@ -1,15 +1,12 @@
 """What the user should know of a data set that is no fault."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 SHOWN = 3
 
 
-def turned_note(orientations: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    """Of the ids and EXIF orientations of all records' images: a note on those that are turned, or none."""
-    ids = [sample_id for sample_id, orientation in orientations if orientation != 1]
-    if not ids:
-        return ()
+def turned_note(ids: Sequence[str]) -> str:
+    """On the records, by their ids, whose images EXIF's orientation turns."""
     return (
         f"EXIF data turn the images of {listed(ids)}: masks and maps are taken as drawn on the file's own pixels and "
         "turned with these. If they were drawn on the upright image, save it upright and without EXIF data",

@@ -19,9 +19,8 @@ from benchmarks.datasets.notes import turned_note
 from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.assets import AssetFile
 from editar.io.foreign import what_it_is
-from editar.io.image_files import ImageError, read_image, stored_orientation
-from editar.io.image_modes import turned
-from editar.io.safe_paths import ImagePaths, PathError
+from editar.io.image_files import ImageError, read_image, stored_orientation, turned
+from editar.io.image_paths import ImagePaths, PathError
 
 MAPPING = "mapping_file.json"
 IMAGES = "annotation_images"
@@ -138,7 +137,8 @@ def read_piebench(root: Path, side: int = 512, *, follow_links: Path | None = No
         faults.append(Fault(file=mapping, problem="it has no records", remedy=_FETCH_AGAIN))
     if faults:
         raise DatasetError(faults)
-    notes = turned_note((record.sample_id, record.orientation) for record in records)
+    turned_ids = [record.sample_id for record in records if record.orientation != 1]
+    notes = (turned_note(turned_ids),) if turned_ids else ()
     return PieBench(records=tuple(records), digest=_digest(records), root=root, notes=notes)
 
 

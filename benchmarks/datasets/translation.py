@@ -21,7 +21,7 @@ from benchmarks.datasets.hub import HubDataset, find_shards
 from benchmarks.datasets.notes import turned_note
 from benchmarks.datasets.parquet import Rows
 from editar.io.digests import bytes_digest
-from editar.io.image_modes import turned_along
+from editar.io.image_files import turned_along
 from editar.io.parquet import Content
 
 TASKS = ("depth", "canny", "segmentation")
@@ -97,7 +97,8 @@ class TranslationDataset:
             self._numbers[record.sample_id] = number
             digest.update(record.sha256.encode())
         self.digest = digest.hexdigest()
-        self.notes = turned_note((record.sample_id, record.orientation) for record in self.records)
+        turned_ids = [record.sample_id for record in self.records if record.orientation != 1]
+        self.notes = (turned_note(turned_ids),) if turned_ids else ()
 
     def row(self, record: TranslationRecord) -> TranslationRow:
         """The record's row. Raises DatasetError when it has changed since it was checked."""

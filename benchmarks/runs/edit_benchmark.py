@@ -14,7 +14,7 @@ from benchmarks.runs.execute import Images, sample_seed
 from benchmarks.runs.schema import CUT_PROMPTS, FOLLOWED, Facts, Network, Sample, Scoring
 from metrics.networks.backbones import Backbone, Backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
-from reports.sheets.pictures import SampleView
+from reports.sheets.sheet import SampleView
 
 PROTOCOL = "pie-bench/v1"
 COLUMNS = PIE_BENCH_COLUMNS

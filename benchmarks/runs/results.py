@@ -10,8 +10,7 @@ from editar.io.image_files import write_png
 from reports.benchmark import render
 from reports.committed import place_tables
 from reports.runs import read_run
-from reports.sheets.pictures import SampleView, sheet_block
-from reports.sheets.sheet import draw_sheet, spread
+from reports.sheets.sheet import SampleView, draw_sheet, sheet_block, spread
 
 
 def write_results(

@@ -14,7 +14,7 @@ from benchmarks.runs.execute import Images, sample_seed
 from benchmarks.runs.schema import Facts, Sample, Scoring
 from metrics.networks.backbones import TranslationBackbones
 from metrics.protocols.translation import TRANSLATION_COLUMNS, TranslationScorer
-from reports.sheets.pictures import SampleView
+from reports.sheets.sheet import SampleView
 
 
 class TranslationBenchmark:

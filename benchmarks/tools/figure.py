@@ -16,8 +16,7 @@ from benchmarks.cli import run_command
 from benchmarks.tools.run_data import read_benchmarks
 from reports.gallery.write import BenchmarkRuns
 from reports.sheets.figure import write_figure
-from reports.sheets.pictures import sheet_block
-from reports.sheets.sheet import SheetBlock
+from reports.sheets.sheet import SheetBlock, sheet_block
 
 
 @dataclass(frozen=True, kw_only=True)

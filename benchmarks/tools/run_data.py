@@ -13,7 +13,7 @@ from benchmarks.runs.translation_benchmark import view_translation
 from benchmarks.suites import SUITES, TRANSLATION_SUITES, Suite
 from reports.gallery.write import BenchmarkRuns, read_benchmark_runs, with_pages
 from reports.runs import Run, find_runs
-from reports.sheets.pictures import SampleView
+from reports.sheets.sheet import SampleView
 
 TRANSLATION = "translation-"  # before the task in a benchmark's name
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metrics.functional import background
 from metrics.functional.structure import self_similarity, structure_distance
-from metrics.networks.backbones import Backbones, check_precision
+from metrics.networks.backbones import PRECISIONS, Backbones
 from metrics.scores import Scores
 
 PIE_BENCH_COLUMNS = ("structure_distance", "psnr", "lpips", "mse", "ssim", "clip_whole", "clip_edited")
@@ -39,9 +39,8 @@ class PieBenchScorer:
     """
 
     def __init__(self, backbones: Backbones, precision: str = "float32") -> None:
-        check_precision(precision)
-        if backbones.precision not in ("float32", precision):
-            raise ValueError(f"backbones built in {backbones.precision} cannot score in {precision} (--precision)")
+        if precision not in PRECISIONS or backbones.precision not in ("float32", precision):
+            raise ValueError(f"backbones built in {backbones.precision} cannot score in {precision!r} (--precision)")
         self.backbones = backbones
         self.precision = precision
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks.runs.schema import SAMPLE_ID
 from reports.runs import ReportError, Run
-from reports.sheets.pictures import SampleView, read_picture
+from reports.sheets.sheet import SampleView, read_picture
 
 FILES = "gallery-files"
 SMALL = 256  # pixels along a side: pictures up to this size go in losslessly and are their own thumbnails

@@ -25,7 +25,7 @@ from editar.io.atomic import write_text
 from reports.benchmark import BENCHMARKS, known_benchmark
 from reports.gallery.files import FILES, file_name, write_pictures
 from reports.runs import ReportError, Run, read_run, read_runs
-from reports.sheets.pictures import SampleView
+from reports.sheets.sheet import SampleView
 from reports.tables import piebench
 from reports.tables.comparison import with_networks
 from reports.tables.model import DIGITS, Column, scale_and_direction

@@ -12,8 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageFont
 
 from editar.io.atomic import write_bytes
-from reports.sheets.pictures import enlarged
-from reports.sheets.sheet import FAINT, INK, Layout, Look, SheetBlock, SheetRow, lay_out, paint
+from reports.sheets.sheet import FAINT, INK, Layout, Look, SheetBlock, SheetRow, enlarged, lay_out, paint
 
 POINTS_PER_INCH = 72
 WIDTH = 7.0 * POINTS_PER_INCH  # of the text of a page of two columns

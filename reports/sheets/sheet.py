@@ -1,21 +1,48 @@
-"""Image sheets: a row for each sample and a column for each input and method, text under the rows.
+"""The pictures of run directories, read with every check, and sheets of them: a row for each sample and a column for
+each input and method, text under the rows.
 
 First it is laid out in the sheet's own unit, pixels of an image or points of a page, then painted. Texts that don't fit
 are cut and end in dots. They are set in the font that Pillow brings along: the same pictures give the same bytes
 wherever Pillow is the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from editar.io.digests import bytes_digest
+from editar.io.image_files import ImageError, open_image
+from reports.runs import Run
 from reports.tables.format import one_line
 
+NOT_REACHED = "not made yet"
+CHANGED = "the file is gone or isn't the image that was made"
+MAX_PIXELS = 4096**2  # nothing that a benchmark makes comes near it
+ENLARGED_BELOW = 256  # pixels along a side
 TITLE_LINES, HEADER_LINES, CAPTION_LINES = 2, 2, 3
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleView:
+    """What a data set says and shows of a sample; labels and titles are the same for all samples of a benchmark.
+
+    texts: by label, first what the methods were asked for. pictures: RGB, by title, first what they were given.
+    mask: bool (height, width), True where the edit belongs; None where the benchmark has none.
+    """
+
+    texts: Mapping[str, str]
+    pictures: Mapping[str, Image.Image]
+    mask: np.ndarray | None = None
+
+    @property
+    def request(self) -> str:
+        return next(iter(self.texts.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +205,41 @@ def _shown_side(pictures: Sequence[Image.Image]) -> int:
     """Small pictures are enlarged by a whole number, so that every pixel stays a square."""
     side = max((picture.width for picture in pictures), default=SMALLEST)
     return min(side * -(-SMALLEST // side), LARGEST)
+
+
+def read_picture(run: Run, sample_id: str) -> Image.Image | str:
+    """The picture that a run made of a sample, RGB, or why there is none."""
+    if sample_id not in run.attempted.index:
+        return NOT_REACHED
+    digest, error = (run.attempted.at[sample_id, column] for column in ("image_sha256", "error"))
+    if pd.isna(digest):
+        return NOT_REACHED if pd.isna(error) else str(error)
+    try:
+        data = (run.path / "images" / f"{sample_id}.png").read_bytes()
+    except OSError:
+        return CHANGED
+    if bytes_digest(data) != digest:
+        return CHANGED
+    try:
+        return open_image(data, max_pixels=MAX_PIXELS)
+    except ImageError as fault:
+        return str(fault)
+
+
+def sheet_block(runs: Mapping[str, Run], samples: Mapping[str, SampleView], *, with_ids: bool = True) -> SheetBlock:
+    """Rows of what samples (by id) show and what runs (by header) made of them, above the request and the id."""
+    inputs: list[str] = []
+    rows = []
+    for sample_id, view in samples.items():
+        inputs = list(view.pictures)
+        made = [read_picture(run, sample_id) for run in runs.values()]
+        caption = f"{sample_id}: {view.request}" if with_ids else view.request
+        rows.append(SheetRow(caption=caption, cells=(*view.pictures.values(), *made)))
+    return SheetBlock(headers=[*inputs, *runs], rows=rows)
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """Small pictures by a whole number, so that every pixel stays a square in whatever shows them; others as they
+    are."""
+    factor = max(1, -(-ENLARGED_BELOW // picture.width))
+    return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)

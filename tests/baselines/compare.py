@@ -6,12 +6,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from baselines.method import NoAnswer
 from tests.baselines.tiny_diffusion import SIDE
 
 
-def pixels(images: Sequence[Image.Image]) -> np.ndarray:
+def pixels(images: Sequence[Image.Image | NoAnswer]) -> np.ndarray:
     """Levels (B, SIDE, SIDE, 3) as float64."""
-    assert all(image.size == (SIDE, SIDE) and image.mode == "RGB" for image in images)
+    for image in images:
+        assert isinstance(image, Image.Image) and image.size == (SIDE, SIDE) and image.mode == "RGB"
     return np.stack([np.asarray(image, dtype=np.float64) for image in images])
 
 

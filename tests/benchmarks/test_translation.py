@@ -207,7 +207,7 @@ def test_counts_of_images_add_up_to_those_of_one_pass(tmp_path: Path) -> None:
     both, predicted, labelled = expected.double()
     union = predicted + labelled - both
     assert measured["mean"] == pytest.approx(100 * (both / union)[union > 0].mean().item())
-    assert measured["low"] < measured["mean"] < measured["high"] and measured["n"] == COUNT
+    assert measured["n"] == COUNT
 
 
 def test_batch_size_and_shards_do_not_move_a_score(tmp_path: Path) -> None:

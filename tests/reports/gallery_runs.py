@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from reports.sheets.pictures import SampleView
+from reports.sheets.sheet import SampleView
 from tests.reports.conftest import base_manifest, samples_frame, write_manifest
 
 HOSTILE = 'make it </script><script>pwned=1</script><b onclick="pwned=2">bold</b> & <!-- &amp; \u2028 {{ 7*7 }} 🎈'

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from editar.images import SHOWN
-from editar.io.image_names import is_leftover, leftovers_note
-from editar.io.safe_paths import ImagePaths, PathError
+from editar.io.image_paths import ImagePaths, PathError, is_leftover, leftovers_note
 from editar.training.data.rows import KINDS, Kind, Row, RowFault, faulty_row, good_row
 
 # Enough parts for the workers of any machine, of few enough lines that finding the place again costs nothing.

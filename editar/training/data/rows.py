@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.images import ImageError, open_turned, square
-from editar.io.image_modes import turned_along
+from editar.io.image_files import turned_along
 from editar.prompts import TASKS, translation_prompt
 
 CANNY_THRESHOLDS = (0.1, 0.2)  # the released training's, of kornia
