@@ -9,7 +9,7 @@ def turned_note(ids: Sequence[str]) -> str:
     """On the records, by their ids, whose images EXIF's orientation turns."""
     return (
         f"EXIF data turn the images of {listed(ids)}: masks and maps are taken as drawn on the file's own pixels and "
-        "turned with these. If they were drawn on the upright image, save it upright and without EXIF data",
+        "turned with these. If they were drawn on the upright image, save it upright and without EXIF data"
     )
 
 

@@ -73,7 +73,7 @@ def test_of_the_paper_suite_without_anything(tmp_path: Path, capsys: pytest.Capt
         assert sum(each.startswith(line) for each in lines) == 1, line
     assert [name for name in METHODS if not any(line.startswith(f"{name} ") for line in table(lines))] == []
     assert text.count("stable-diffusion-v1-4/vae/config.json") == 1
-    assert " 12 files as under prompt-to-prompt, 4.27 GB" in text
+    assert " 10 files as under prompt-to-prompt, 3.93 GB" in text
     assert " left out: editar_release.pt and 1 more" in text
     assert list(tmp_path.iterdir()) == []
 
