@@ -17,7 +17,6 @@ elsewhere.
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from editar.io.atomic import write_text
 from reports.reproduction import TOLERANCES, reproduction
 from reports.runs import SHARED, SUMMARY_VERSION, ReportError, Run, check_complete, read_run
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FOLDER = "summaries"  # below the folder of the tables
 KEPT = (
     "schema_version", "suite", "benchmark", "method", "card", "position", "protocol", "dataset", "method_settings",
@@ -56,11 +54,6 @@ def write_summary(run: Run, folder: Path) -> Path:
         lines = [json.dumps(sample, ensure_ascii=False, allow_nan=False) for sample in samples_of(run)]
     except ValueError as error:
         raise ReportError(f"{run.path} has a number that JSON has none for ({error}); run it again") from error
-    for name in (run.manifest.benchmark, run.method):
-        if not NAME.fullmatch(name):
-            raise ReportError(
-                f"{run.path}: {name!r} cannot be the name of a file; it is a benchmark's or a method's name"
-            )
     path = folder / FOLDER / run.manifest.benchmark / f"{run.method}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_text(path, head + ',\n "samples": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")

@@ -12,6 +12,7 @@ import pandas as pd
 from benchmarks.runs.schema import (
     FID,
     MANIFEST,
+    SAMPLE_ID,
     SAMPLES,
     Fid,
     Manifest,
@@ -77,11 +78,10 @@ def find_runs(roots: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
     groups: dict[tuple[str, str], list[Path]] = {}
     for manifest in (path for root in roots for path in _manifests(root)):
         try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            suite, benchmark = str(content["suite"]), str(content["benchmark"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"{manifest} is no manifest of a run: {error!r}") from error
-        groups.setdefault((suite, benchmark), []).append(manifest.parent)
+            content = parse(Manifest, manifest.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{manifest} is no manifest of a run: {error}") from error
+        groups.setdefault((content.suite, content.benchmark), []).append(manifest.parent)
     if not groups:
         places = ", ".join(map(str, roots))
         raise ReportError(f"no run directories in {places}: run a benchmark first, e.g. nox -s piebench")
@@ -134,6 +134,8 @@ def read_run(path: Path) -> Run:
     run = _read_summary(path) if path.is_file() else _read_directory(path)
     if absent := [name for name in ("sample_id", "status", "undefined") if name not in run.attempted.columns]:
         raise ReportError(f"{path}: the table of samples lacks the columns {', '.join(absent)}")
+    if wrong := [name for name in run.attempted["sample_id"] if not SAMPLE_ID.fullmatch(str(name))]:
+        raise ReportError(f"{path}: a sample is called {wrong[0]!r:.200}, which can't be the name of a file")
     if run.attempted["sample_id"].duplicated().any():
         raise ReportError(f"{path}: the table of samples has a sample id twice; start the benchmark again with --fresh")
     return replace(run, attempted=run.attempted.set_index("sample_id").sort_index())

@@ -1,6 +1,5 @@
 """The flags of the benchmarks."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,11 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from benchmarks.runs.execute import Shard
+from benchmarks.runs.schema import LABEL
 from editar.config import require_seed
 
 DEFAULT_OUT = Path("runs")
-
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # becomes the name of a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,5 +81,5 @@ class BenchmarkArguments(RunArguments):
             raise ValueError(f"--images-at-once is {self.images_at_once}; it must be at least 1")
         if (self.images is None) != (self.label is None):
             raise ValueError("--images and --label go together: the folder, and the name of its row")
-        if self.label is not None and not _LABEL.fullmatch(self.label):
+        if self.label is not None and not LABEL.fullmatch(self.label):
             raise ValueError(f"--label is {self.label!r}; use letters, digits, '-', '_' and '.', at most 64")

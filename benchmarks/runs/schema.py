@@ -28,6 +28,7 @@ MANIFEST, SAMPLES, FID, IMAGES = "manifest.json", "samples.parquet", "fid.json",
 CUT_PROMPTS = "cut_prompts"
 FOLLOWED = "followed"
 LAST = 10**6  # position of a method that no registry has
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a method, a suite ...: the name of a folder
 SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # becomes the name of a file, on any file system
 
 Facts = Mapping[str, Mapping[str, str]]  # by sample id: what samples.parquet says of a sample besides its results
@@ -175,9 +176,12 @@ class Manifest(Finite):
     sessions: tuple[Session, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError for the manifest of another version."""
+        """Raises ValueError for the manifest of another version, and for names that would lead out of a folder."""
         if self.schema_version != SCHEMA_VERSION:
             raise ValueError(f"schema_version {self.schema_version!r}, this code reads {SCHEMA_VERSION}")
+        for name in ("suite", "benchmark", "method"):
+            if not LABEL.fullmatch(value := getattr(self, name)):
+                raise ValueError(f"{name} is {value!r:.200}, which cannot be the name of a file")
 
     def to_json(self) -> dict[str, Any]:
         """As the file has it."""

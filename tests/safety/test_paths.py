@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import reports.__main__
 from baselines.external import External, read_recipe
 from baselines.method import EditRequest
 from benchmarks.datasets.faults import DatasetError
@@ -22,8 +23,10 @@ from editar.images import ImageError, open_image
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
 from metrics.protocols.fid import prepared_batches
+from reports.runs import ReportError, read_run
 from reports.tables.format import csv_text, latex_text, markdown_text
 from tests.loopback import serve
+from tests.safety import run_readers
 from tests.safety.strategies import PNG, bomb
 
 HOSTILE = [
@@ -110,6 +113,31 @@ def test_sample_ids_of_a_run_are_names_of_files(tmp_path: Path) -> None:
     (tmp_path / "samples-0.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(RunError):
         read_logs(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "..", ""])
+@pytest.mark.parametrize("field", ["suite", "benchmark", "method"])
+def test_a_manifest_does_not_choose_where_tables_go(
+    field: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, work = tmp_path / "run", tmp_path / "a" / "b" / "work"
+    run.mkdir()
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    (run / "manifest.json").write_text(json.dumps(run_readers.MANIFEST | {field: name}))
+    (run / "samples.parquet").write_bytes(run_readers.sample_table([run_readers.SAMPLE_ROW]))
+    assert reports.__main__.main(["--runs", str(run)]) != 0
+    assert f"{field} is {name!r}" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["manifest.json", "samples.parquet"]
+
+
+def test_a_table_of_samples_does_not_name_pictures_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(run_readers.MANIFEST))
+    (tmp_path / "samples.parquet").write_bytes(
+        run_readers.sample_table([run_readers.SAMPLE_ROW | {"sample_id": "../../x"}])
+    )
+    with pytest.raises(ReportError, match=r"'\.\./\.\./x'"):
+        read_run(tmp_path)
 
 
 def test_a_hub_can_not_write_outside_of_its_cache(tmp_path: Path) -> None:
