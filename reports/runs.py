@@ -16,6 +16,7 @@ from benchmarks.runs.schema import (
     SAMPLES,
     Fid,
     Manifest,
+    is_number,
     parse,
     read_fid,
     read_manifest,
@@ -156,7 +157,7 @@ def _read_directory(path: Path) -> Run:
 
 def _read_summary(path: Path) -> Run:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         version, manifest, fid, samples = (content[name] for name in SUMMARY_KEYS)
         if version != SUMMARY_VERSION:
             raise ValueError(f"summary_version {version!r}, this code reads {SUMMARY_VERSION}")
@@ -170,9 +171,17 @@ def _read_summary(path: Path) -> Run:
         raise ReportError(f"{path} is no readable summary of a run: {error!r}; {TAKE}") from error
 
 
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
 def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     if absent := [name for name in (*facts, *columns) if name not in run.attempted.columns]:
         raise ReportError(f"{run.path}: the table of samples lacks the columns {', '.join(absent)}")
+    for name in columns:
+        values = run.attempted[name]
+        if wrong := [key for key, value in values[values.notna()].items() if not is_number(value)]:
+            raise ReportError(f"{run.path}: {name} of {wrong[0]} is no finite number")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
 
 

@@ -7,7 +7,6 @@ number of processes, resumed or not, the same to the last byte.
 
 import gc
 import hashlib
-import math
 import os
 import sys
 import time
@@ -211,7 +210,8 @@ def score_batch(
 def _score(benchmark: Benchmark, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
     """As Benchmark.score, with the error in what can't be scored: a batch that fails is taken apart."""
     try:
-        return {name: list(map(_checked, scored)) for name, scored in benchmark.score(samples, images).items()}
+        scored = benchmark.score(samples, images)
+        return {name: [_checked(each, benchmark.columns) for each in results] for name, results in scored.items()}
     except Exception as error:
         problem, no_memory = describe(error), memory.is_lack_of(error)
     if no_memory:  # and the error is gone here, with what its frames held
@@ -230,12 +230,12 @@ def _score(benchmark: Benchmark, samples: Mapping[str, Sequence[Sample]], images
     return {name: [replace(each, error=f"scoring failed: {problem}") for each in samples[name]] for name in samples}
 
 
-def _checked(sample: Sample) -> Sample:
-    scores = sample.scores or {}
-    bad = [column for column, value in scores.items() if value is not None and not math.isfinite(value)]
-    if not bad:
-        return sample
-    return replace(sample, scores=None, undefined=None, error=f"scoring gave no finite number for {', '.join(bad)}")
+def _checked(sample: Sample, columns: Sequence[str]) -> Sample:
+    try:
+        sample.check(columns)
+    except ValueError as error:
+        return replace(sample, scores=None, undefined=None, counts=None, error=f"scoring gave {error}")
+    return sample
 
 
 def record(run: RunDirectory, log: SampleLog, samples: Sequence[Sample], seconds: float) -> None:

@@ -19,8 +19,8 @@ from benchmarks.datasets.translation_protocols import TranslationProtocol
 from benchmarks.runs.edit_benchmark import facts_of
 from benchmarks.runs.schema import FID, Fid, FidOfDraw, RunError, Sample, read_fid
 from benchmarks.runs.store import RunDirectory
-from editar.io.atomic import lock, write_text
-from editar.io.digests import file_digest, json_digest, list_digest
+from editar.io.atomic import lock, write_bytes
+from editar.io.digests import file_digest, json_digest, list_digest, sealed
 from editar.io.image_files import write_png
 from metrics.functional.frechet import FeatureSums, bias_note, fid, paired_jackknife
 from metrics.functional.kernel_distance import kernel_distance
@@ -79,7 +79,7 @@ def write_fid(
     for name, sample in done.items():
         image = run.image_path(name)
         if not image.is_file() or file_digest(image) != sample.image_sha256:
-            raise RunError(f"{image} isn't the image that was made; delete it, and the next start makes it again")
+            raise RunError(f"{image} isn't the image that was made; the next start makes it again")
         by_draw.setdefault(draws[name], []).append(image)
     scores = {draw: score_draw(files, network, real, kid_of) for draw, files in sorted(by_draw.items())}
     new = replace(
@@ -159,4 +159,4 @@ def is_known(run: RunDirectory, new: Fid, *, kid: bool = False) -> bool:
 
 
 def replace_fid(run: RunDirectory, content: Fid) -> None:
-    write_text(run.folder / FID, json.dumps(content.to_json(), indent=1, allow_nan=False) + "\n")
+    write_bytes(run.folder / FID, sealed(json.dumps(content.to_json(), indent=1, allow_nan=False).encode() + b"\n"))

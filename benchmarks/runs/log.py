@@ -2,7 +2,8 @@
 
 Each process appends to its own `samples-<rank>.jsonl`, one line for each batch: a line is there whole or it does not
 count, so a killed process loses its current batch and nothing else. When every sample is done or has failed, the lines
-become samples.parquet. A later start reads both, whatever its number of processes.
+become samples.parquet. A later start reads both, whatever its number of processes. Each line carries its SHA-256: one
+that was changed is refused.
 
 Lines are ordered by their turn: every process that opens a log takes the next number. Clocks order nothing. Its first
 line names the process, so that another one can be told whom to wait for.
@@ -24,6 +25,7 @@ from uuid import uuid4
 from benchmarks.runs import memory
 from benchmarks.runs.schema import RunError, Sample, Session, parse
 from editar.io.atomic import WriteError, lock
+from editar.io.digests import sealed, unsealed
 
 
 class InUse(RunError):
@@ -68,7 +70,7 @@ class SampleLog:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            self._file.write(sealed(json.dumps(line, allow_nan=False).encode()) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -122,7 +124,9 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return  # cut off by a kill, or still being written
             try:
-                content = {"turn": 0, **json.loads(line)}  # there were no turns once
+                if (text := unsealed(line.removesuffix(b"\n"))) is None:
+                    raise ValueError("it doesn't begin with its SHA-256, as lines do since logs have them")
+                content = json.loads(text)
                 content["turn"] = int(content["turn"])
                 if "samples" in content:
                     content["session"] = parse(Session, content["session"])

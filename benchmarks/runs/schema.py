@@ -11,14 +11,16 @@ unknown or missing field, a number where a text belongs or a number that is not 
 """
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from baselines.method import MethodCard
+from editar.io.digests import unsealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -254,6 +256,33 @@ class Sample:
             counts=counts,
         )
 
+    def check(self, columns: Sequence[str]) -> None:
+        """Raises ValueError unless the scores, where there are any, are of exactly these columns: each a finite number,
+        or None with a reason."""
+        if self.scores is None:
+            return
+        if wrong := sorted({*self.scores} ^ {*columns}):
+            raise ValueError(f"other columns than the benchmark's: {', '.join(wrong)}")
+        for name, value in self.scores.items():
+            if value is None and name not in (self.undefined or ()):
+                raise ValueError(f"neither a number nor a reason for {name}")
+            if value is not None and not is_number(value):
+                raise ValueError(f"no finite number for {name}")
+
+
+def check_scores(samples: Iterable[Sample], columns: Sequence[str]) -> None:
+    """As `Sample.check`, naming the sample."""
+    for sample in samples:
+        try:
+            sample.check(columns)
+        except ValueError as error:
+            raise ValueError(f"sample {sample.sample_id} has {error}") from None
+
+
+def is_number(value: object) -> bool:
+    """Whether a score is one: finite, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FidOfDraw(Finite):
@@ -328,7 +357,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a run directory, None where there is none. Raises RunError."""
     path = folder / MANIFEST
     try:
-        return parse(Manifest, path.read_bytes())
+        return parse(Manifest, _whole(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -339,9 +368,17 @@ def read_fid(folder: Path) -> Fid | None:
     """What a run has of FID, None where there is no such file. Raises RunError."""
     path = folder / FID
     try:
-        return parse(Fid, path.read_bytes()) if path.is_file() else None
+        return parse(Fid, _whole(path)) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read: {error}; start the benchmark again") from error
+
+
+def _whole(path: Path) -> bytes:
+    """The JSON of a file, which is checked where it carries its digest: files of before there was one are taken as they
+    are."""
+    content = path.read_bytes()
+    text = unsealed(content)
+    return content if text is None else text
 
 
 CONTENT = b"content_sha256"  # key in the file's metadata: Parquet itself finds damage in some places only
@@ -377,12 +414,17 @@ def read_sample_table(path: Path) -> "pa.Table":
 
     Files without a digest, of before there was one or made by others, are taken as they are.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path, partitioning=None)
         wanted = (table.schema.metadata or {}).get(CONTENT)
         whole = wanted is None or wanted == _digest(table)
+        for name in (each.name for each in table.schema if pa.types.is_floating(each.type)):
+            if not pc.all(pc.is_finite(table[name]), min_count=0).as_py():
+                raise ValueError(f"{name} has a number that is not finite")
     except Exception as error:  # Arrow raises many kinds (OSError, NotImplementedError, UnicodeDecodeError ...)
         raise ValueError(f"{type(error).__name__}: {error}") from error
     if not whole:
@@ -392,7 +434,7 @@ def read_sample_table(path: Path) -> "pa.Table":
 
 def samples_of(table: "pa.Table", columns: Sequence[str]) -> list[Sample]:
     """The rows of a table as `sample_table` makes it. Raises ValueError, KeyError or TypeError for others."""
-    return [
+    samples = [
         Sample(
             **{name: row[name] for name in ("sample_id", "seconds", "image_sha256", "error")},
             scores={name: row[name] for name in columns} if row["status"] == "done" else None,
@@ -401,6 +443,8 @@ def samples_of(table: "pa.Table", columns: Sequence[str]) -> list[Sample]:
         )
         for row in table.to_pylist()
     ]
+    check_scores(samples, columns)
+    return samples
 
 
 def _digest(table: "pa.Table") -> bytes:

@@ -28,14 +28,15 @@ from benchmarks.runs.schema import (
     RunError,
     Sample,
     Session,
+    check_scores,
     read_manifest,
     read_sample_table,
     sample_table,
     samples_of,
 )
-from editar.io.atomic import lock, remove_torn, replacing, write_text
-from editar.io.digests import bytes_digest
-from editar.io.image_files import is_whole_png, open_image, write_png
+from editar.io.atomic import lock, remove_torn, replacing, write_bytes
+from editar.io.digests import bytes_digest, sealed
+from editar.io.image_files import open_image, write_png
 
 GIVEN_IMAGES = "method_settings.images"  # the digest of a folder of finished images
 SHOWN = 3
@@ -125,10 +126,15 @@ class RunDirectory:
         remove_torn(self.folder / IMAGES, str(rank))
 
     def to_make(self, sample_id: str) -> bool:
-        """Whether the image is still to be made: it was never there, its making failed, or the file is gone or cut
-        off."""
+        """Whether the image is still to be made: it was never there, its making failed, or the file is gone or isn't
+        what was made."""
         sample = self.samples.get(sample_id)
-        return sample is None or sample.image_sha256 is None or not is_whole_png(self.image_path(sample_id))
+        if sample is None or sample.image_sha256 is None:
+            return True
+        try:
+            return bytes_digest(self.image_path(sample_id).read_bytes()) != sample.image_sha256
+        except OSError:
+            return True
 
     def to_score(self, sample_id: str) -> bool:
         sample = self.samples.get(sample_id)
@@ -175,6 +181,10 @@ class RunDirectory:
         samples = self._read_parquet()
         merged = {session.id for session in manifest.sessions}
         newer, sessions = read_logs(self.folder, settled=samples, merged=merged)
+        try:
+            check_scores(newer.values(), self.columns)
+        except ValueError as error:
+            raise RunError(f"{self.folder}: in a log {error}; start with --fresh") from error
         return samples | newer, sessions
 
     def _read_parquet(self) -> dict[str, Sample]:
@@ -232,7 +242,7 @@ def remembered(samples: Iterable[Sample]) -> dict[str, Sample]:
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replaces the manifest: whenever process or machine die, there is the old one or the new one."""
     text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(folder / MANIFEST, text, durable=True, writer=LOCKED)
+    write_bytes(folder / MANIFEST, sealed(text.encode()), durable=True, writer=LOCKED)
 
 
 def _finished(

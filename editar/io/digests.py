@@ -1,11 +1,24 @@
-"""SHA-256 digests, in 64 hexadecimal digits."""
+"""SHA-256 digests, in 64 hexadecimal digits, and files that carry their own: one that was damaged is known by it."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
+
+from editar.io.atomic import replacing, write_bytes, write_text
+
+SUMS = "SHA256SUMS"  # of a folder's files, for `sha256sum --check` too
+_SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})",')
+
+
+class DamagedError(ValueError):
+    """A file that isn't what was written."""
 
 
 def file_digest(path: Path) -> str:
@@ -41,7 +54,84 @@ def list_digest(digests: Iterable[str]) -> str:
     return bytes_digest("\n".join(digests).encode())
 
 
+def sealed(content: bytes) -> bytes:
+    """A JSON object with the digest of its text as first member, see `unsealed`.
+
+    >>> sealed(b'{"a": 1}')[:13], sealed(b'{"a": 1}')[77:]
+    (b'{"sha256": "3', b',"a": 1}')
+    """
+    assert content.startswith(b"{") and content[1:].strip() != b"}"
+    return b'{"sha256": "' + bytes_digest(content).encode() + b'",' + content[1:]
+
+
+def unsealed(content: bytes) -> bytes | None:
+    """What was sealed; None for text that doesn't begin as such. Raises DamagedError where the text has changed."""
+    if not (found := _SEALED.match(content)):
+        return None
+    text = b"{" + content[found.end() :]
+    if bytes_digest(text) != found[1].decode():
+        raise DamagedError("it isn't what was written, its SHA-256 differs")
+    return text
+
+
+@contextmanager
+def replacing_checked(path: Path, *, writer: str | None = None) -> Iterator[BufferedRandom]:
+    """As `editar.io.atomic.replacing`, for a file that `is_intact` is asked about: its digest lies beside it."""
+    beside = _beside(path)
+    with replacing(path, writer=writer) as file:
+        yield file
+        file.flush()
+        # With that of the file before it, which is there until the renaming: whoever is killed leaves either intact.
+        write_bytes(beside, "\n".join([_hash(Path(file.name)), *_digests(beside)[:1], ""]).encode(), writer=writer)
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file is there as `replacing_checked` wrote it. Says so where one is there and isn't: whoever asks makes
+    it anew."""
+    try:
+        intact = _hash(path) in _digests(_beside(path))
+    except FileNotFoundError:
+        return False
+    if not intact:
+        print(f"note: {path} is damaged, or of before files had digests; it is made again", file=sys.stderr)
+    return intact
+
+
+def write_sums(folder: Path) -> None:
+    """Writes SHA256SUMS of all files in a folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    write_text(folder / SUMS, "".join(f"{_hash(path)}  {path.name}\n" for path in files), writer="sums")
+
+
+def check_sums(folder: Path) -> None:
+    """Raises DamagedError that names the first file that isn't as it was when `write_sums` wrote of it."""
+    try:
+        lines = (folder / SUMS).read_bytes().decode("ascii").splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{folder / SUMS} can't be read ({error})") from error
+    files = {path.name for path in folder.iterdir() if path.is_file()} - {SUMS}
+    for name in sorted(files | sums.keys()):
+        if name not in files or _hash(folder / name) != sums.get(name):
+            raise DamagedError(f"{folder / name} isn't what was written (by {SUMS})")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _digests(beside: Path) -> list[str]:
+    try:
+        return beside.read_bytes().decode("ascii", "replace").split("\n")[:-1]
+    except OSError:
+        return []
+
+
 @lru_cache(4096)  # far more than the files of weights, far fewer than the images of a data set
 def _digest(path: Path, size: int, modified: int) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 all. The table of every kind of image is in docs/operations.md."""
 
 import io
-import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -37,7 +36,6 @@ _TURNS = {  # what makes an image upright, by EXIF's orientation
     8: Image.Transpose.ROTATE_90,
 }
 
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of every PNG file: its length, name and checksum
 _WARNINGS = threading.Lock()  # how a process treats warnings is one setting for all of its threads
 _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
@@ -114,23 +112,13 @@ def write_png(image: Image.Image, path: Path, *, writer: str | None = None) -> s
     """Writes `image` to `path` and returns the SHA-256 of the file. writer: see `editar.io.atomic.replacing`.
 
     Whenever the process dies, `path` is the whole image or not there. It isn't forced to the disk, which would cost
-    more than making a small image: should the machine die, `is_whole_png` and the digest tell what is lost.
+    more than making a small image: should the machine die, the digest tells what is lost.
     Raises WriteError.
     """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue(), writer=writer)
     return bytes_digest(buffer.getvalue())
-
-
-def is_whole_png(path: Path) -> bool:
-    """Whether the file is there with its end: a cheap look that finds what was cut off or never reached the disk."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            return file.read() == _PNG_END
-    except OSError:  # absent, or shorter than that
-        return False
 
 
 @contextmanager

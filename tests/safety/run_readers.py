@@ -13,6 +13,7 @@ from benchmarks.runs.log import read_logs
 from benchmarks.runs.manifest import differences
 from benchmarks.runs.schema import Manifest, RunError, parse, read_manifest
 from benchmarks.runs.store import RunDirectory
+from editar.io.digests import sealed
 from reports.runs import ReportError, read_runs
 from tests.safety.strategies import JSON, NAMES, SCALARS, Case, as_json, changed, damaged, refused_by_name, text_file
 
@@ -28,8 +29,9 @@ SESSION: dict[str, Any] = {
 LOG_LINE = changed({"turn": 1, "session": SESSION, "samples": [SAMPLE]}) | st.tuples(
     changed(SESSION), changed(SAMPLE, JSON | NAMES)
 ).map(lambda both: {"turn": 1, "session": both[0], "samples": [both[1]]})
-WHOLE_LOG = as_json({"turn": 1, "session": SESSION, "samples": [SAMPLE]}) + b"\n"
-LOG = st.lists(text_file(WHOLE_LOG, LOG_LINE.map(as_json)), max_size=3).map(lambda lines: b"\n".join([*lines, b""]))
+LOG_LINES = LOG_LINE.map(as_json).map(sealed)
+WHOLE_LOG = sealed(as_json({"turn": 1, "session": SESSION, "samples": [SAMPLE]})) + b"\n"
+LOG = st.lists(text_file(WHOLE_LOG, LOG_LINES), max_size=3).map(lambda lines: b"\n".join([*lines, b""]))
 
 MANIFEST: dict[str, Any] = {
     "schema_version": 1, "suite": "miniature", "benchmark": "piebench", "method": "editar", "protocol": "pie-bench/v1",

@@ -20,6 +20,7 @@ from benchmarks.datasets.parquet import Rows
 from benchmarks.runs.log import read_logs
 from benchmarks.runs.schema import RunError, Sample
 from editar.images import ImageError, open_image
+from editar.io.digests import sealed
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
 from editar.training.data.parquet import find_local, read_tables
 from metrics.protocols.fid import prepared_batches
@@ -109,9 +110,9 @@ def test_sample_ids_of_a_run_are_names_of_files(tmp_path: Path) -> None:
         with pytest.raises(ValueError):
             Sample(sample_id=name)
     session = {"id": "s", "rank": 0, "started": "", "seconds": 0.0, "peak_memory_bytes": 0}
-    line = {"time": 0.0, "session": session, "samples": [{"sample_id": "../../a"}]}
-    (tmp_path / "samples-0.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(RunError):
+    line = {"turn": 1, "session": session, "samples": [{"sample_id": "../../a"}]}
+    (tmp_path / "samples-0.jsonl").write_text(sealed(json.dumps(line).encode()).decode() + "\n")
+    with pytest.raises(RunError, match="sample_id"):
         read_logs(tmp_path)
 
 

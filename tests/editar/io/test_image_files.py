@@ -13,7 +13,6 @@ from editar.io.image_files import (
     ImageError,
     decode_image,
     image_size,
-    is_whole_png,
     open_image,
     read_image,
     to_rgb,
@@ -81,7 +80,7 @@ def test_transparency_is_put_on_white() -> None:
 def test_a_file_is_read_with_its_digest_and_only_at_its_size(tmp_path: Path) -> None:
     digest = write_png(Image.new("RGB", (6, 4), "red"), tmp_path / "a.png")
     image, found = read_image(tmp_path / "a.png", (6, 4))
-    assert image.getpixel((0, 0)) == (255, 0, 0) and found == digest and is_whole_png(tmp_path / "a.png")
+    assert image.getpixel((0, 0)) == (255, 0, 0) and found == digest
     with pytest.raises(ImageError, match="not 4x6"):
         read_image(tmp_path / "a.png", (4, 6))
     with pytest.raises(ImageError):
