@@ -17,8 +17,7 @@ from baselines.inversion.ddim import DiffusionSettings, Schedule, invert
 from baselines.method import EditRequest, MethodCard, MethodContext, NoAnswer, Requirements, in_blocks
 from baselines.stable_diffusion.networks import StableDiffusion, answer
 from editar.io.assets import Asset, digests, locate
-from editar.io.digests import bytes_digest
-from editar.io.tensors import write_safetensors
+from editar.io.digests import bytes_digest, is_reusable, replacing_checked
 
 
 def card(published_as: str, citation: str) -> MethodCard:
@@ -93,6 +92,8 @@ class InversionMethod(ABC):
 
     def trajectories(self, requests: Sequence[EditRequest]) -> Tensor:
         """The inversions with the source prompts (steps + 1, B, C, h, w), from the cache where they are in it."""
+        from safetensors.torch import save
+
         keys = [self._fingerprint(request) for request in requests]
         found = {key: kept for key in keys if (kept := self._cached(key)) is not None}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
@@ -103,7 +104,8 @@ class InversionMethod(ABC):
                 found[key] = trajectory
                 if self._cache is not None:
                     self._cache.mkdir(parents=True, exist_ok=True)
-                    write_safetensors(self._cache / f"{key}.safetensors", {"tensor": trajectory.contiguous().cpu()})
+                    with replacing_checked(self._cache / f"{key}.safetensors") as file:
+                        file.write(save({"tensor": trajectory.contiguous().cpu()}))
         return torch.stack([found[key].to(self.device) for key in keys], dim=1)
 
     def encode(self, requests: Sequence[EditRequest]) -> Tensor:
@@ -129,7 +131,7 @@ class InversionMethod(ABC):
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        if self._cache is None or not (path := self._cache / f"{key}.safetensors").is_file():
+        if self._cache is None or not is_reusable(path := self._cache / f"{key}.safetensors"):
             return None
         try:
             return load(path.read_bytes())["tensor"]

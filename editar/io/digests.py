@@ -76,7 +76,7 @@ def unsealed(content: bytes) -> bytes | None:
 
 @contextmanager
 def replacing_checked(path: Path, *, writer: str | None = None) -> Iterator[BufferedRandom]:
-    """As `editar.io.atomic.replacing`, for a file that `is_intact` is asked about: its digest lies beside it."""
+    """As `editar.io.atomic.replacing`, for a file that is asked after by `is_intact`: its digest lies beside it."""
     beside = _beside(path)
     with replacing(path, writer=writer) as file:
         yield file
@@ -86,14 +86,16 @@ def replacing_checked(path: Path, *, writer: str | None = None) -> Iterator[Buff
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a file is there as `replacing_checked` wrote it. Says so where one is there and isn't: whoever asks makes
-    it anew."""
-    try:
-        intact = _hash(path) in _digests(_beside(path))
-    except FileNotFoundError:
-        return False
-    if not intact:
-        print(f"note: {path} is damaged, or of before files had digests; it is made again", file=sys.stderr)
+    """Whether a file is there as `replacing_checked` wrote it. Of files without a digest, of before there were any,
+    nothing is known: they are taken as they are."""
+    return path.is_file() and (not (beside := _beside(path)).is_file() or _hash(path) in _digests(beside))
+
+
+def is_reusable(path: Path) -> bool:
+    """As `is_intact`, for a file that is made again where it isn't: says so where one is there."""
+    intact = is_intact(path)
+    if path.is_file() and not intact:
+        print(f"note: {path} was damaged, and is made again", file=sys.stderr)
     return intact
 
 
@@ -104,7 +106,10 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> None:
-    """Raises DamagedError that names the first file that isn't as it was when `write_sums` wrote of it."""
+    """Raises DamagedError that names the first file that isn't as it was when `write_sums` wrote of it. Of a folder
+    without SHA256SUMS, of before there was one, nothing is known."""
+    if not (folder / SUMS).is_file():
+        return
     try:
         lines = (folder / SUMS).read_bytes().decode("ascii").splitlines()
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -10,7 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from editar.io.atomic import replacing
+from editar.io.digests import DamagedError, check_sums, is_intact, replacing_checked, write_sums
+from editar.io.tensors import CheckpointError
 from editar.training.distributed import Group
 
 
@@ -73,15 +74,22 @@ class FileStore:
         """Write beside the last one and rename, so that a kill while saving leaves the last good one."""
         assert run.stream is None and not run.ema, "a SharedStore keeps these"
         state = {"model": run.module.state_dict(), "optimizer": run.adam.state_dict(), "step": run.step}
-        with replacing(self.path, writer="training") as file:
+        with replacing_checked(self.path, writer="training") as file:
             torch.save(state, file)
 
     def load(self, run: Run) -> None:
         device = next(run.module.parameters()).device
+        check_last(self.path)
         state = torch.load(self.path, map_location=device, weights_only=True)
         run.module.load_state_dict(state["model"])
         run.adam.load_state_dict(state["optimizer"])
         run.step = state["step"]
+
+
+def check_last(path: Path) -> None:
+    """Raises CheckpointError where a FileStore's file is damaged."""
+    if not is_intact(path):
+        raise CheckpointError(f"{path} is damaged: it isn't what was written; remove it to start anew")
 
 
 class SharedStore:
@@ -111,6 +119,7 @@ class SharedStore:
         torch.save({"step": run.step, "position": position}, unfinished / f"process-{self.group.rank}.pt")
         self.group.wait()
         if self.group.first:
+            write_sums(unfinished)
             before = self._all()
             os.replace(unfinished, self.folder / f"step-{run.step:08d}")
             for old in before:
@@ -119,13 +128,14 @@ class SharedStore:
 
     def load(self, run: Run) -> None:
         """Processes in another number than those that saved all take the first one's position in the data. Raises
-        CheckpointError where the folder holds more than tensors."""
+        CheckpointError where the folder holds more than tensors or is damaged."""
         import torch.distributed.checkpoint as dcp
 
         from editar.training.tensor_reader import TensorReader
 
         folder = self._last()
         assert folder is not None
+        self._check(folder)
         tensors = _tensors(run)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
@@ -135,6 +145,17 @@ class SharedStore:
         run.step = state["step"]
         if run.stream:
             run.stream.load_state_dict(state["position"])
+
+    def _check(self, folder: Path) -> None:
+        """The first process reads everything, and all raise."""
+        fault = ""
+        if self.group.first:
+            try:
+                check_sums(folder)
+            except DamagedError as error:
+                fault = f"{error}; remove {folder} to start anew"
+        if fault := self.group.all(fault)[0]:
+            raise CheckpointError(fault)
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from editar.io.assets import Asset
-from editar.io.atomic import replacing
-from editar.io.digests import file_digest, json_digest, list_digest
+from editar.io.digests import file_digest, is_reusable, json_digest, list_digest, replacing_checked
 from editar.io.image_files import ImageError, open_image
 from metrics.functional.frechet import FeatureStatistics, FeatureSums
 from metrics.networks.backbones import FeatureBackbone
@@ -60,7 +59,7 @@ def reference_of_files(files: Sequence[Path], network: FeatureBackbone, cache: P
     """
     digest = images_digest(files)
     path = cache / f"fid-{json_digest([network.name, network.digest, digest])}.npz"
-    if not path.is_file():
+    if not is_reusable(path):
         write_statistics(path, sums_of_files(files, network).statistics())
     return FidReference(statistics=read_statistics(path), digest=digest)
 
@@ -111,7 +110,7 @@ def write_statistics(path: Path, statistics: FeatureStatistics) -> None:
     arrays = {"mu": statistics.mean.numpy(), "sigma": statistics.covariance.numpy()}
     if statistics.images is not None:
         arrays["images"] = np.array(statistics.images)
-    with replacing(path) as file:
+    with replacing_checked(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

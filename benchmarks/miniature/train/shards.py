@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from editar.io.atomic import replacing
+from editar.io.digests import is_intact, is_reusable, replacing_checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +54,32 @@ def shard_path(folder: Path, index: int) -> Path:
 
 
 def write_missing(folder: Path, count: int, make: Callable[[int], Mapping[str, Any]]) -> None:
-    """Write the arrays `make(index)` of every shard below `count` that `folder` lacks."""
+    """Write the arrays `make(index)` of every shard below `count` that `folder` lacks, or that was damaged."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(count), desc=folder.name):
         path = shard_path(folder, index)
-        if path.exists():
+        if is_reusable(path):
             continue
         arrays = make(index)
-        with replacing(path, writer="shards") as file:
+        with replacing_checked(path, writer="shards") as file:
             np.savez_compressed(file, **arrays)
 
 
 def open_shards(folder: Path, count: int) -> list[Mapping[str, np.ndarray]]:
     """The arrays of `count` shards, each read when it is asked for.
 
-    Raises FileNotFoundError that names the missing shards and the stage that makes them, which the folder is named for.
+    Raises FileNotFoundError that names the missing shards and the stage that makes them, which the folder is named for,
+    and ValueError that names a damaged one.
     """
     paths = [shard_path(folder, index) for index in range(count)]
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"{folder}: no {', '.join(missing)}; make them first (--stages {folder.name})")
-    return [np.load(path, allow_pickle=False) for path in paths]
+    return [open_shard(path) for path in paths]
+
+
+def open_shard(path: Path) -> Mapping[str, np.ndarray]:
+    """The arrays of a shard, each read when it is asked for. Raises ValueError where the file is damaged."""
+    if not is_intact(path):
+        raise ValueError(f"{path} is damaged; make it again (--stages {path.parent.name})")
+    return np.load(path, allow_pickle=False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from editar.io.digests import file_digest
+from editar.training.checkpoints import check_last
 from editar.training.loop import TrainConfig
 from editar.training.settings import build
 
@@ -43,6 +44,8 @@ def trained_weights(folder: Path, steps: int | None = None) -> dict[str, Tensor]
     """The weights of the stage that the folder is named for. Raises ValueError if it has not been trained, or not to
     the end of `steps`."""
     path = folder / "last.pt"
+    if path.exists():
+        check_last(path)
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"step": 0}
     if not state["step"] or steps not in (None, state["step"]):
         of = "" if steps is None else f" of {steps}"

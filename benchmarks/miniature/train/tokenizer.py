@@ -10,6 +10,7 @@ from benchmarks.miniature.train.stages import settings, trained_weights
 from benchmarks.miniature.world.edits import training_edits
 from benchmarks.miniature.world.render import condition, render, to_tensor
 from editar.config import VQConfig
+from editar.io.digests import is_reusable, replacing_checked
 from editar.model.vq import VQModel
 from editar.prompts import TASKS
 from editar.training.loop import train
@@ -49,12 +50,13 @@ _ENCODER, _DECODER = ("encoder", "quant_conv"), ("decoder", "post_quant_conv")
 def codebook(folder: Path) -> dict[str, Tensor]:
     """The patch codebook: made once, then read from `folder`."""
     path = folder / "codebook.pt"
-    if not path.exists():
+    if not is_reusable(path):
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(SEED)
         images = torch.cat([tokenizer_batch(SEED, -1 - i, 64) for i in range(CODEBOOK_IMAGES // 64)])
         centroids, codes = patch_codebook(images, CONFIG.downsampling, CONFIG.codebook_size, CONFIG.codebook_dim)
-        torch.save({"centroids": centroids, "codes": codes}, path)
+        with replacing_checked(path) as file:
+            torch.save({"centroids": centroids, "codes": codes}, file)
     return torch.load(path, weights_only=True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.miniature.train.shards import Rows, shard_path, write_missing
+from benchmarks.miniature.train.shards import Rows, open_shard, shard_path, write_missing
 from benchmarks.miniature.world.edits import Edit, random_edit_of
 from benchmarks.miniature.world.render import condition, render, through
 from benchmarks.miniature.world.scene import CELL, GRID, Scene, caption, choose, random_scene
@@ -151,4 +151,4 @@ class Shards:
     def _load(self, path: Path) -> Sequences:
         while not path.exists():
             time.sleep(1)
-        return Sequences.join([np.load(path, allow_pickle=False)])
+        return Sequences.join([open_shard(path)])
