@@ -210,8 +210,8 @@ def score_batch(
 def _score(benchmark: Benchmark, samples: Mapping[str, Sequence[Sample]], images: Images) -> dict[str, list[Sample]]:
     """As Benchmark.score, with the error in what can't be scored: a batch that fails is taken apart."""
     try:
-        scored = benchmark.score(samples, images)
-        return {name: [_checked(each, benchmark.columns) for each in results] for name, results in scored.items()}
+        table = benchmark.score(samples, images)
+        return {name: [_checked(each, benchmark.columns) for each in scored] for name, scored in table.items()}
     except Exception as error:
         problem, no_memory = describe(error), memory.is_lack_of(error)
     if no_memory:  # and the error is gone here, with what its frames held

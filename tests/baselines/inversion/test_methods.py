@@ -18,6 +18,7 @@ from baselines.inversion.null_text import NullTextInversion, NullTextSettings
 from baselines.inversion.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
 from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt, PromptToPromptSettings
 from baselines.method import MethodContext, Unsupported
+from tests.flips import COUNTS, flips
 
 CLASSES = (PromptToPrompt, NullTextInversion, PnPInversion, MasaCtrl, Pix2PixZero)
 TWO_STEPS = PromptToPromptSettings(steps=2)
@@ -184,6 +185,21 @@ def test_methods_share_their_inversions(context: MethodContext, make_request, tm
     paths[0].write_bytes(b"")
     with pytest.raises(ValueError):
         second.trajectories(requests)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_an_inversion_that_lost_a_bit_is_made_again(
+    context: MethodContext, make_request, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = PromptToPrompt(replace(context, cache=tmp_path), TWO_STEPS)
+    method.load()
+    expected = method.trajectories([make_request()])
+    (path,) = tmp_path.rglob("*.safetensors")
+    whole = path.read_bytes()
+    for damaged in flips(whole, count):
+        path.write_bytes(damaged)
+        assert torch.equal(method.trajectories([make_request()]), expected) and path.read_bytes() == whole
+    assert capsys.readouterr().err.count(f"{path} was damaged, and is made again") == count
 
 
 @pytest.mark.parametrize("changes", [{"source_prompt": "a cat"}, {"image": None}, {"steps": 3}])

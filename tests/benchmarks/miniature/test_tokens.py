@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.miniature import WEIGHTS
 from benchmarks.miniature.train import tokens
+from benchmarks.miniature.train.shards import open_shards, shard_path, write_missing
 from benchmarks.miniature.train.stages import settings
 from benchmarks.miniature.train.tokenizer import CONFIG
 from benchmarks.miniature.train.transformer import TEXT
 from editar.model.text import WordTextEncoder
 from editar.model.vq import VQModel
+from tests.flips import COUNTS, campaign
 
 
 def test_shards_and_batches(tmp_path):
@@ -42,3 +46,18 @@ def test_the_stages_settings_are_those_of_the_committed_curves(name):
     assert lines[-1]["step"] == config.steps
     for line in lines:
         assert line["rate"] == pytest.approx(config.rate(line["step"] - 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_shard_that_lost_a_bit_is_refused_and_made_again(tmp_path: Path, count: int) -> None:
+    def fill() -> None:
+        write_missing(tmp_path, 1, lambda index: {"rows": np.arange(40)})
+
+    fill()
+    path = shard_path(tmp_path, 0)
+    whole = path.read_bytes()
+    outcomes = campaign(path, lambda: open_shards(tmp_path, 1)[0]["rows"].tolist(), count, ValueError)
+    assert outcomes == {"silent": 0, "refused": count}
+    path.write_bytes(whole[:-1])
+    fill()
+    assert open_shards(tmp_path, 1)[0]["rows"].tolist() == list(range(40))

@@ -24,6 +24,7 @@ from metrics.protocols.fid import (
     sums_of_files,
     write_statistics,
 )
+from tests.flips import COUNTS, flips
 from tests.photographs import photograph
 
 
@@ -247,3 +248,33 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     for name in ("no.pt", "conv.pt"):
         with pytest.raises(ValueError, match=rf"{name[:-3]}\.pt"):
             OfficialInception(Found(path=tmp_path / name, digest="", official=False))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_reference_that_lost_a_bit_is_made_again(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Means:
+        """A network of two features, which takes no time."""
+
+        name, official, digest, batch, device, dimension = "means", False, "0" * 64, 4, "cpu", 2
+
+        def prepare(self, image: Image.Image) -> np.ndarray:
+            return np.asarray(image, dtype=np.float32)
+
+        def features(self, prepared: torch.Tensor) -> torch.Tensor:
+            return prepared.flatten(1)[:, :2]
+
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (2, 2), (number, 3 * number, 0)).save(path)
+    cache = tmp_path / "cache"
+    expected = reference_of_files(paths, Means(), cache)
+    (path,) = cache.glob("*.npz")
+    whole = path.read_bytes()
+    for damaged in flips(whole, count):
+        path.write_bytes(damaged)
+        found = reference_of_files(paths, Means(), cache)
+        assert torch.equal(found.statistics.covariance, expected.statistics.covariance)
+        assert torch.equal(found.statistics.mean, expected.statistics.mean)
+    assert capsys.readouterr().err.count("was damaged, and is made again") == count
