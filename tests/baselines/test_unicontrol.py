@@ -88,6 +88,7 @@ def test_control_and_noise_are_those_of_the_published_architecture(
     assert relative(slow.unet(exact, latents.double(), times, text.double(), other), expected_noise) > 0.01
 
 
+@pytest.mark.slow
 def test_an_image_is_that_of_the_published_script(method: UnifiedControl, exact: slow.State) -> None:
     asked = requests("depth", 1)
     assert method.weights is not None

@@ -76,6 +76,7 @@ def test_prompt_to_prompt_on_each_inversion(official, expected, name, kind, sett
         assert distance(blended[branch], expected[f"{name}+blend"][branch]) < tolerance
 
 
+@pytest.mark.slow
 def test_masactrl(official, expected) -> None:
     found = edited(MasaCtrl(official, MasaCtrlSettings(steps=STEPS, first_step=1)), None)[:, 0]
     for branch in (0, 1):

@@ -103,7 +103,8 @@ def test_a_folder_of_pairs_makes_a_model_that_edits(trained, small_folder, tmp_p
     assert Image.open(trained / "previews" / previews[-1]).size == (96, 64)
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_training.py interrupts one within this process
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, accumulate):
     """Killed with no warning while it runs, at a time that nothing here chooses."""
     flags = ["--out", str(tmp_path / "killed"), "--training.accumulate", str(accumulate), "--previews", "0"]
