@@ -60,10 +60,16 @@ class EditBenchmark:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the scores."""
-        if not self.cut_prompts:
-            return ()
-        which = f"{listed(self.cut_prompts)} are too long for {self.backbones.clip.name}"
-        return (f"the target prompts of {which}, which scores their beginning",)
+        notes = []
+        if self.cut_prompts:
+            which = f"{listed(self.cut_prompts)} are too long for {self.backbones.clip.name}"
+            notes.append(f"the target prompts of {which}, which scores their beginning")
+        if self.backbones.structure.official:
+            notes.append(
+                f"nobody publishes the digest of {self.backbones.structure.name}'s weights; yours is "
+                f"{self.backbones.structure.digest}, and is in the manifest"
+            )
+        return tuple(notes)
 
     @property
     def facts(self) -> Facts:

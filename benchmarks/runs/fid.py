@@ -6,6 +6,7 @@ never written, so that no folder can mix them up.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,13 +21,14 @@ from benchmarks.runs.edit_benchmark import facts_of
 from benchmarks.runs.schema import FID, Fid, FidOfDraw, RunError, Sample, read_fid
 from benchmarks.runs.store import RunDirectory
 from editar.io.atomic import lock, write_bytes
-from editar.io.digests import file_digest, json_digest, list_digest, sealed
+from editar.io.digests import DamagedError, file_digest, json_digest, list_digest, sealed, unsealed
 from editar.io.image_files import write_png
 from metrics.functional.frechet import FeatureSums, bias_note, fid, paired_jackknife
 from metrics.functional.kernel_distance import kernel_distance
 from metrics.networks.backbones import FeatureBackbone
 from metrics.protocols.fid import FidReference, features_of_files, images_digest, reference_of_files, sums_of_files
 
+DIGESTS = "digests.json"  # of the images beside it
 TOO_FEW = "FID needs at least 2 images"
 
 
@@ -43,16 +45,27 @@ class RealImages:
 
     @cached_property
     def files(self) -> list[Path]:
-        """One PNG file a record; those that are not there yet are written."""
+        """One PNG file a record, as the data set gives it, whose digest is in the manifest. Those that are not there or
+        have another digest than when they were made are made again."""
         dataset, protocol = self.dataset, self.protocol
         key = json_digest([dataset.digest, protocol.fit, protocol.resampling, protocol.side])
         folder = self.cache / f"{dataset.task}-{key[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         files = {record.sample_id: folder / f"{record.sample_id}.png" for record in dataset.records}
         with lock(folder):  # of several processes one writes them
-            missing = [record for record in dataset.records if not files[record.sample_id].is_file()]
-            for record in tqdm(missing, desc="real images", unit="image", leave=False, delay=2, mininterval=1):
-                write_png(protocol.image(dataset.row(record)), files[record.sample_id], writer="locked")
+            known = _read_digests(folder / DIGESTS)
+            there = {name for name, path in files.items() if path.is_file()}
+            whole = {name for name in there if known.get(name) == file_digest(files[name])}
+            if changed := there - whole:
+                print(f"note: {len(changed)} images in {folder} were changed, and are made again", file=sys.stderr)
+            missing = [record for record in dataset.records if record.sample_id not in whole]
+            try:
+                for record in tqdm(missing, desc="real images", unit="image", leave=False, delay=2, mininterval=1):
+                    path = files[record.sample_id]
+                    known[record.sample_id] = write_png(protocol.image(dataset.row(record)), path, writer="locked")
+            finally:
+                if missing:
+                    write_bytes(folder / DIGESTS, sealed(json.dumps(known).encode()), writer="locked")
         return list(files.values())
 
     @cached_property
@@ -62,6 +75,14 @@ class RealImages:
     @cached_property
     def features(self) -> Tensor:
         return features_of_files(self.files, self.network)
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    """By sample id; none where the file is absent or damaged."""
+    try:
+        return json.loads(unsealed(path.read_bytes()) or "{}")
+    except (FileNotFoundError, DamagedError):
+        return {}
 
 
 def write_fid(

@@ -59,7 +59,7 @@ class Dataset(Finite):
 @dataclass(frozen=True, kw_only=True)
 class Network(Finite):
     """A network that scores. official: False where its weights are known not to be the published ones. digest:
-    SHA-256 of the file with the weights."""
+    SHA-256 of the file with the weights, or of all files that it is read from."""
 
     name: str
     official: bool

@@ -16,7 +16,8 @@ PRECISIONS = ("float32", "bfloat16")
 class Backbone(Protocol):
     """What a table and a manifest say of a network.
 
-    official: False where the weights are known not to be the published ones. digest: sha256 of the weights' file.
+    official: False where the weights are known not to be the published ones. digest: sha256 of the weights' file, or
+    of all files that the network is read from.
     """
 
     name: str

@@ -1,5 +1,6 @@
 """CLIP ViT-L/14 (Radford et al. 2021) for CLIP similarity, from a folder in transformers' format."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,8 @@ class OfficialClip(OfficialNetwork):
     """Embeddings equal to those that torchmetrics' CLIPScore gets from transformers.
 
     The text tower is transformers' own, float32 in either precision: it runs once a prompt for all methods. A folder
-    with another CLIP in it (patch 16, say) is named by its configuration, and is not official.
+    with another CLIP in it (patch 16, say) is named by its configuration, and is not official; nor is one with another
+    vocabulary.
     """
 
     def __init__(self, weights: Found, *, device: str = "cpu", precision: str = "float32") -> None:
@@ -38,7 +40,8 @@ class OfficialClip(OfficialNetwork):
 
         config: Any = CLIPConfig.from_pretrained(weights.folder)
         name = _name(config)
-        official = weights.official and name == NAME
+        self.tokenizer = CLIPTokenizer.from_pretrained(weights.folder)
+        official = weights.official and name == NAME and has_published_vocabulary(self.tokenizer)
         super().__init__(replace(weights, official=official), name, device)
         state = read_tensors(weights.path)
         try:
@@ -57,7 +60,6 @@ class OfficialClip(OfficialNetwork):
         # For uint8 tensors: bicubic on the CPU in 8 bits, then a centred square.
         self.processor = CLIPImageProcessor(size={"shortest_edge": vision.side}, crop_size=vision.side)
         self.batch = batch_size(vision, device)
-        self.tokenizer = CLIPTokenizer.from_pretrained(weights.folder)
 
     def image_embedding(self, images: Tensor) -> Tensor:
         """8-bit images (B, 3, H, W) in [0, 1] to unit vectors (B, 768)."""
@@ -88,6 +90,18 @@ def _name(config: Any) -> str:
     vision = parts["vision_config"]
     size = f"patch{vision.patch_size}-width{vision.hidden_size}-layers{vision.num_hidden_layers}"
     return f"clip-{size}-{vision.image_size}px"
+
+
+def has_published_vocabulary(tokenizer: Any) -> bool:
+    """Whether the tokens and their merges are those of OpenAI's CLIP, which open_clip ships too; it gives the last two,
+    start and end, other names."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    published = SimpleTokenizer()
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = [tuple(each.split(" ")) if isinstance(each, str) else tuple(each) for each in model["merges"]]
+    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    return tokens[:-2] == [*published.encoder][:-2] and merges == [*published.bpe_ranks]
 
 
 def _vision_config(official: Any) -> ViTConfig:

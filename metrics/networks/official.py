@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editar.io.assets import Asset, read_assets
-from editar.io.digests import file_digest
+from editar.io.digests import file_digest, json_digest, list_digest
 from metrics.networks.backbones import Backbones, ClipBackbone, TranslationBackbones, check_precision
 
 _ASSETS = read_assets(Path(__file__).with_name("assets.toml"))
@@ -31,11 +31,13 @@ TRANSLATION = {
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """path: the file with the weights. official: False where its digest is known not to be the published one."""
+    """path: the file with the weights. official: False where its digest is known not to be the published one. beside:
+    the digest of what else of its folder decides, such as configuration and vocabulary; "" where there is nothing."""
 
     path: Path
     digest: str
     official: bool
+    beside: str = ""
 
     @property
     def folder(self) -> Path:
@@ -48,14 +50,24 @@ class OfficialNetwork:
 
     def __init__(self, weights: Found, name: str, device: str) -> None:
         self.name = name if weights.official else f"{name}@{weights.digest[:8]}"
-        self.official, self.digest, self.device = weights.official, weights.digest, device
+        self.official, self.device = weights.official, device
+        self.digest = list_digest([weights.digest, weights.beside]) if weights.beside else weights.digest
 
 
 def find(asset: Asset, weights: Path | None = None, *, endpoint: str | None = None) -> Found:
     """The weights of a network, fetched if need be. Arguments and errors are those of `Asset.find`."""
-    path = asset.main_file(asset.find(weights, endpoint=endpoint))
+    place = asset.find(weights, endpoint=endpoint)
+    path = asset.main_file(place)
     digest = file_digest(path)
-    return Found(path=path, digest=digest, official=digest.startswith(asset.sha256))
+    beside = {
+        name: file_digest(place / name) for name in asset.files if (place / name).is_file() and place / name != path
+    }
+    return Found(
+        path=path,
+        digest=digest,
+        official=digest.startswith(asset.sha256),
+        beside=json_digest(beside) if beside else "",
+    )
 
 
 def official_backbones(

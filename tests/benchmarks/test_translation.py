@@ -246,12 +246,12 @@ def test_another_image_than_was_made_gets_no_fid(tmp_path: Path) -> None:
     before = fid_of(out, "depth", "some")
     (run_folder(out, "depth", "some") / "fid.json").unlink()
     changed = run_folder(out, "depth", "some") / "images" / "00002.png"
+    made = changed.read_bytes()
     picture(99).save(changed)
-    with pytest.raises(RunError):
-        evaluate(args, TINY)
-    changed.unlink()
+    with pytest.raises(RunError, match="00002"):  # which this start doesn't look after
+        evaluate(replace(args, limit=2), TINY)
     assert evaluate(args, TINY)
-    assert fid_of(out, "depth", "some") == before
+    assert fid_of(out, "depth", "some") == before and changed.read_bytes() == made
 
 
 def test_a_larger_limit_takes_fid_anew(tmp_path: Path) -> None:
@@ -304,6 +304,32 @@ def test_fid_against_published_statistics(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(ValueError, match="--fid-reference"):
         evaluate(replace(given, fid_reference=str(tmp_path / "large.npz"), out=tmp_path / "other"), TINY)
     assert not (tmp_path / "other" / "tiny" / "translation-depth").exists()  # before anything is made
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_reference_images_that_were_replaced_are_made_again(
+    digests: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the data set, whose digest the run's manifest has, and whether or not what says how they were is replaced
+    too."""
+    data, out = write_data(tmp_path, "canny"), tmp_path / "out"
+    folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
+    given = arguments("canny", data, out, images=folder, label="some")
+    evaluate(given, TINY)
+    before, fid_file = fid_of(out, "canny", "some"), run_folder(out, "canny", "some") / "fid.json"
+    (real,) = (out / "tiny" / "translation-references").glob("canny-*")
+    images = {path: path.read_bytes() for path in sorted(real.glob("*.png"))}
+    first, second, *_ = images
+    for path in (first, second):
+        path.write_bytes((folder / "00003.png").read_bytes())
+    if not digests:
+        (real / "digests.json").write_text(json.dumps({path.stem: file_digest(path) for path in images}))
+    fid_file.unlink()
+    capsys.readouterr()
+    evaluate(given, TINY)
+    assert fid_of(out, "canny", "some") == before
+    assert {path: path.read_bytes() for path in images} == images
+    assert f"images in {real} were changed, and are made again" in capsys.readouterr().err
 
 
 def test_four_images_a_prompt_are_four_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from benchmarks.tools.random_weights import write_clip_tokenizer
-from metrics.networks.clip import OfficialClip
+from metrics.networks.clip import OfficialClip, has_published_vocabulary
 from metrics.networks.official import Found
 from tests.photographs import photographs
 
@@ -124,3 +124,17 @@ def test_another_activation_and_missing_tensors_are_refused(folder: Path, tmp_pa
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError):
         OfficialClip(found(copy))
+
+
+def test_a_vocabulary_with_two_tokens_exchanged_is_not_the_published_one(folder: Path, tmp_path: Path) -> None:
+    assert has_published_vocabulary(CLIPTokenizer.from_pretrained(folder))
+    for change in ("vocab.json", "merges.txt"):
+        copy = shutil.copytree(folder, tmp_path / change)
+        if change == "vocab.json":
+            vocabulary = json.loads((copy / change).read_text())
+            vocabulary["red</w>"], vocabulary["blue</w>"] = vocabulary["blue</w>"], vocabulary["red</w>"]
+            (copy / change).write_text(json.dumps(vocabulary))
+        else:
+            first, *merges = (copy / change).read_text().splitlines()
+            (copy / change).write_text("\n".join([first, *merges[::-1], ""]))
+        assert not has_published_vocabulary(CLIPTokenizer.from_pretrained(copy))

@@ -174,3 +174,17 @@ def test_every_official_item_states_its_origin() -> None:
     for asset in (official.CLIP_VIT_L14, official.DPT_LARGE):
         assert asset.repository.endswith(asset.name) and len(asset.revision) == 40
         assert asset.main in asset.files and len(asset.sha256) == 64
+
+
+def test_what_lies_beside_the_weights_is_in_the_digest(tmp_path: Path) -> None:
+    folder = tmp_path / "some-clip"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(CONTENT)
+    digests = {OfficialNetwork(find(HUB, tmp_path), "clip", "cpu").digest}
+    assert digests == {DIGEST}
+    for config in (b"{}", b'{"layer_norm_eps": 0.1}'):
+        (folder / "config.json").write_bytes(config)
+        network = OfficialNetwork(find(HUB, tmp_path), "clip", "cpu")
+        assert (network.name, network.official) == ("clip", True)
+        digests.add(network.digest)
+    assert len(digests) == 3
