@@ -198,7 +198,12 @@ def run_methods(
         )
         given = method.has if isinstance(method, FinishedImages) else None
         runs[row] = RunDirectory(
-            args.out / suite / name / row, manifest, benchmark.columns, fresh=args.fresh, given=given
+            args.out / suite / name / row,
+            manifest,
+            benchmark.columns,
+            fresh=args.fresh,
+            given=given,
+            allow_mixed=args.allow_mixed,
         )
     shard = Shard.parse(args.shard)
     with cpu_threads(args.threads), Share(runs, sample_ids, batch_size=args.batch_size, shard=shard) as share:

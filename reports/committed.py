@@ -43,6 +43,8 @@ def summary_files(folder: Path, benchmark: str | None = None) -> list[Path]:
 def write_summary(run: Run, folder: Path) -> Path:
     """Writes the run's summary beside the tables in `folder`; returns its path. Refuses a run with missing samples."""
     check_complete(run)
+    if run.is_mixed:
+        raise ReportError(f"{run.path} mixes samples of different code; run it again with --fresh to commit it")
     manifest = run.manifest.to_json()
     content = {
         "summary_version": SUMMARY_VERSION,

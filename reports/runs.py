@@ -60,6 +60,11 @@ class Run:
         return self.manifest.card.kind == "reference"
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether different code made and scored the samples, as whoever ran them allowed."""
+        return len(self.manifest.sources) > 1
+
+    @property
     def fid_path(self) -> Path:
         """The file that `fid` comes from, for messages."""
         return self.path / FID if self.path.is_dir() else self.path

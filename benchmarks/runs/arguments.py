@@ -34,6 +34,8 @@ class RunArguments:
     """Remove what earlier runs of these methods left."""
     allow_partial: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Render the table although samples are missing; their number is stamped on it."""
+    allow_mixed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with a run although the code has changed since; the table says so."""
 
     def __post_init__(self) -> None:
         """Raises ValueError that names the flag."""

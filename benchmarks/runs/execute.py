@@ -113,9 +113,10 @@ class Share:
     def __enter__(self) -> "Share":
         with ExitStack() as stack:
             for name, run in self.runs.items():
-                self._logs[name] = stack.enter_context(closing(SampleLog(run.folder, self._rank)))
+                self._logs[name] = stack.enter_context(closing(SampleLog(run.folder, self._rank, run.source)))
                 run.remove_torn_images(self._rank)
                 run.reload()  # a process that had the log until now may have done some of it
+                run.require_source(run.source)
             self._stack = stack.pop_all()
         return self
 

@@ -35,7 +35,8 @@ class InUse(RunError):
 class SampleLog:
     """The samples-<rank>.jsonl of this process, locked as long as it is open."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
+    def __init__(self, folder: Path, rank: int, source: str = "") -> None:
+        """source: of this process's code, see Manifest."""
         self.path = log_path(folder, rank)
         self.rank = rank
         with lock(folder):  # a merge holds every log for a moment, which is no reason to give up
@@ -43,7 +44,9 @@ class SampleLog:
             _cut_torn_line(self._file)
             self._turn = 1 + max((line["turn"] for path in log_paths(folder) for line in _read_lines(path)), default=0)
             self._write({"turn": self._turn, "process": {"pid": os.getpid(), "host": socket.gethostname()}})
-        self._session = Session(id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0)
+        self._session = Session(
+            id=uuid4().hex, rank=rank, started=utc_now(), seconds=0.0, peak_memory_bytes=0, source=source
+        )
         self._making = False
 
     def begin_making(self, load_seconds: float, before_bytes: int) -> None:

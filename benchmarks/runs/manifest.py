@@ -4,16 +4,20 @@ import json
 import platform
 import subprocess
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.runs.log import utc_now
 from benchmarks.runs.schema import Device, Manifest, Revision, RunError, parse
-from editar.io.digests import json_digest
+from editar.io.digests import file_digest, json_digest
 
 # Packages whose version can move a number; a method that depends on another one puts its version into its settings.
 PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
+
+SOURCES = ("baselines", "benchmarks", "metrics")  # and editar, wherever it is installed
+CODE = (".py", ".toml", ".cpp", ".h")
 
 # The part of the manifest that the fingerprint is taken over. Of the device not the name, of the data set the digest.
 IDENTITY = (
@@ -35,6 +39,7 @@ def new_manifest(device: str, threads: int, **asked: Any) -> Manifest:
         platform=platform.platform(),
         device=_device(device, threads),
         git=_git(Path(__file__).parent),
+        source=source_digest(),
         started=utc_now(),
     )
     try:
@@ -42,6 +47,16 @@ def new_manifest(device: str, threads: int, **asked: Any) -> Manifest:
     except (TypeError, ValueError) as error:
         raise RunError(f"the settings of {manifest.method!r} can't be written as JSON: {error}") from error
     return replace(manifest, fingerprint=fingerprint(manifest))
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 over all code that makes and scores images, as it lay there when this was first asked."""
+    import editar
+
+    folders = [Path(__file__).parents[2] / name for name in SOURCES] + [Path(editar.__file__).parent]
+    files = {f"{each.name}/{path.relative_to(each)}": path for each in folders for path in each.rglob("*")}
+    return json_digest({name: file_digest(path) for name, path in files.items() if path.suffix in CODE})
 
 
 def fingerprint(manifest: Manifest) -> str:

@@ -111,7 +111,8 @@ class Session(Finite):
 
     peak_memory_bytes: of both. making_peak_bytes: from building the method to its last image; before_bytes: what the
     process held just before that, the scoring networks for one. load_seconds: building the method and loading it. The
-    last three are 0 in a process that made no image. memory: which memory was measured, see `memory.kind`.
+    last three are 0 in a process that made no image. memory: which memory was measured, see `memory.kind`. source: of
+    its code, see Manifest; "" where that was not recorded.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Session(Finite):
     making_peak_bytes: int = 0
     before_bytes: int = 0
     memory: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,7 @@ class Manifest(Finite):
 
     card: what the method says of itself. position: its place in the registry, and so in tables. method_settings: as the
     method gives them. packages: versions by name, None where one is not installed.
+    source: SHA-256 of the code that began the run; that of each process is in its session.
     fingerprint: SHA-256 of everything here that can move a number (benchmarks/runs/manifest.py). wall_seconds: making
     and scoring, summed over processes and restarts. images_per_second: of one process that makes images, None where
     none was made. started, finished: ISO times in UTC; finished is None until every sample is done or has failed.
@@ -167,6 +170,7 @@ class Manifest(Finite):
     platform: str = ""
     device: Device = Device()
     git: Revision | None = None
+    source: str = ""
     fingerprint: str = ""
     counts: Counts = Counts()
     wall_seconds: float = 0.0
@@ -191,6 +195,11 @@ class Manifest(Finite):
         if self.scoring.options is None:
             del content["scoring"]["options"]
         return content
+
+    @property
+    def sources(self) -> list[str]:
+        """Of the sessions, each once."""
+        return sorted({session.source for session in self.sessions})
 
     def leaves(self) -> dict[str, Any]:
         """All single values by their dotted names."""

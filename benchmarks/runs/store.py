@@ -53,17 +53,22 @@ class RunDirectory:
         columns: Sequence[str],
         fresh: bool = False,
         given: Callable[[str, Image.Image], bool] | None = None,
+        allow_mixed: bool = False,
     ) -> None:
         """Opens the directory for the run that `manifest` describes, or makes it. columns: the names of the scores.
 
         given: whether a sample's image is the one that the user gives, for runs of given images: a folder may gain
-        images, but those that were scored have to stay. Raises RunError when the directory holds another run, whose
-        differing fields are named; `fresh` removes that one.
+        images, but those that were scored have to stay. allow_mixed: whether processes with different code may work on
+        the run. Raises RunError when the directory holds another run, whose differing fields are named; `fresh` removes
+        that one.
         """
         self.folder = folder
         self.columns = tuple(columns)
         self.method = manifest.method
         self.card = manifest.card
+        self.source = manifest.source
+        self.allow_mixed = allow_mixed
+        self._sources: set[str] = set()  # of the sessions
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         with lock(folder):
             if fresh:
@@ -99,6 +104,17 @@ class RunDirectory:
         """Takes up what other processes have recorded since the directory was opened."""
         with lock(self.folder):
             self.samples = remembered(self._read()[0].values())
+
+    def require_source(self, *own: str) -> None:
+        """Raises RunError where processes with different code have worked on the run, or would with this one's, unless
+        that is allowed."""
+        sources = sorted(self._sources.union(own))
+        if len(sources) > 1 and not self.allow_mixed:
+            listing = ", ".join(source[:12] or "unknown" for source in sources)
+            raise RunError(
+                f"{self.folder} mixes what different code made and scored (digests {listing}): start with --fresh, or "
+                "with --allow-mixed, and the table says so"
+            )
 
     def image_path(self, sample_id: str) -> Path:
         return self.folder / IMAGES / f"{sample_id}.png"
@@ -185,6 +201,8 @@ class RunDirectory:
             check_scores(newer.values(), self.columns)
         except ValueError as error:
             raise RunError(f"{self.folder}: in a log {error}; start with --fresh") from error
+        self._sources = {session.source for session in (*manifest.sessions, *sessions.values())}
+        self.require_source()
         return samples | newer, sessions
 
     def _read_parquet(self) -> dict[str, Sample]:

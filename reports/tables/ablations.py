@@ -18,8 +18,8 @@ from reports.tables.comparison import (
     mean_of,
     measured_row,
     read_published,
+    run_notes,
     tests_note,
-    undefined_notes,
     with_networks,
 )
 from reports.tables.model import Block, Column, Row, Table
@@ -93,7 +93,7 @@ def guidance_tables(runs: Sequence[Run]) -> list[Table]:
             runs[0],
             columns,
             {"Measured": rows},
-            (figure_6, *undefined_notes(runs, columns)),
+            (figure_6, *run_notes(runs, columns)),
         ),
         _table(
             f"Differences between strengths of guidance ({label.lower()}), paired by sample. {conditions(runs[0])}",
@@ -126,7 +126,7 @@ def distillation_tables(runs: Sequence[Run]) -> list[Table]:
         first,
         WITH_FID,
         {"Measured, all seeds": means, "Measured, seed by seed": single},
-        (*_training_notes(by_teacher["dinov2"][0]), *undefined_notes(runs, DISTILLATION_COLUMNS)),
+        (*_training_notes(by_teacher["dinov2"][0]), *run_notes(runs, DISTILLATION_COLUMNS)),
     )
     rows = corrected_rows(_teacher_differences(by_teacher))
     differences = _table(

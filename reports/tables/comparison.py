@@ -80,6 +80,16 @@ def conditions(run: Run, counted: str = "records") -> str:
     )
 
 
+def run_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]:
+    """What readers of a table have to know of its measured rows, whatever the benchmark."""
+    mixed = [
+        f"{run.method} mixes samples of {len(run.manifest.sources)} versions of the code."
+        for run in runs
+        if run.is_mixed
+    ]
+    return [*mixed, *undefined_notes(runs, columns)]
+
+
 def undefined_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]:
     """Why values are missing, counted in samples; a cell that averages fewer values prints its own n."""
     reasons: dict[tuple[str, str], set[str]] = {}

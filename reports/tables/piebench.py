@@ -18,8 +18,8 @@ from reports.tables.comparison import (
     mean_of,
     measured_row,
     read_published,
+    run_notes,
     tested_against_best,
-    undefined_notes,
     with_networks,
 )
 from reports.tables.model import Block, Column, Row, Table
@@ -214,7 +214,7 @@ def _notes(runs: Sequence[Run], columns: Sequence[Column]) -> tuple[str, ...]:
         *notes,
         *_cut_notes(runs[0]),
         *(judged if len(columns) > len(COLUMNS) else ()),
-        *undefined_notes(runs, columns),
+        *run_notes(runs, columns),
     )
 
 

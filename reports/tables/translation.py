@@ -16,7 +16,7 @@ from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
 from reports.plots.bars import draw_bars
 from reports.runs import ReportError, Run, read_runs
-from reports.tables.comparison import Comparison, all_pairs, mean_of, measured_row, read_published, undefined_notes
+from reports.tables.comparison import Comparison, all_pairs, mean_of, measured_row, read_published, run_notes
 from reports.tables.mean_iou import mean_iou_difference, mean_iou_interval
 from reports.tables.model import Column, Row
 from reports.tables.report import write_report
@@ -110,7 +110,7 @@ def render(
 
 def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, Fid]) -> tuple[str, ...]:
     edges = (EDGES_NOTE,) if task == "canny" else ()
-    return (*edges, *_fid_notes(fids), *_draw_notes(runs), *undefined_notes(runs, COLUMNS[task]))
+    return (*edges, *_fid_notes(fids), *_draw_notes(runs), *run_notes(runs, COLUMNS[task]))
 
 
 def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:

@@ -56,7 +56,7 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 def test_the_command_line_is_frozen(capsys: pytest.CaptureFixture[str]) -> None:
     assert {field.name for field in fields(Arguments)} == {
-        "axis", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial", "threads",
+        "axis", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial", "allow_mixed", "threads",
     }  # fmt: skip
     for arguments in ([], ["--axis", "seeds"]):
         with pytest.raises(SystemExit) as caught:

@@ -42,7 +42,7 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard", "fresh", "allow_partial",
-        "dry_run", "images", "label", "precision", "clip", "follow_links", "threads", "images_at_once",
+        "allow_mixed", "dry_run", "images", "label", "precision", "clip", "follow_links", "threads", "images_at_once",
     }  # fmt: skip
     assert {"editar", "copy-source", "vq-reconstruction"} <= set(METHODS)
 

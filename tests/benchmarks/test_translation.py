@@ -97,7 +97,8 @@ def test_the_command_line_is_frozen() -> None:
     flags = {field.name for field in fields(Arguments)}
     assert flags == {
         "task", "protocol", "suite", "methods", "data", "weights", "out", "limit", "seed", "batch_size", "shard",
-        "fresh", "allow_partial", "dry_run", "images", "label", "fid_reference", "kid", "threads", "images_at_once",
+        "fresh", "allow_partial", "allow_mixed", "dry_run", "images", "label", "fid_reference", "kid", "threads",
+        "images_at_once",
     }  # fmt: skip
     assert "editar" in TRANSLATORS
 

@@ -378,8 +378,8 @@ def test_the_manifest_is_json_with_the_documented_keys(dataset: PieBench, tmp_pa
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest.keys() - {"sha256"} == {
         "schema_version", "suite", "benchmark", "method", "card", "position", "protocol", "dataset", "method_settings",
-        "scoring", "seed", "packages", "python", "platform", "device", "git", "fingerprint", "counts", "wall_seconds",
-        "images_per_second", "peak_memory_bytes", "cost", "started", "finished", "sessions",
+        "scoring", "seed", "packages", "python", "platform", "device", "git", "source", "fingerprint", "counts",
+        "wall_seconds", "images_per_second", "peak_memory_bytes", "cost", "started", "finished", "sessions",
     }  # fmt: skip
     assert manifest["peak_memory_bytes"] > 2**20 and manifest["images_per_second"] > 0
     columns = pd.read_parquet(tmp_path / "samples.parquet").columns
