@@ -1,9 +1,9 @@
 """How well held-out edits were made, by the world's own ground truth.
 
 Per edit type: the error inside the mask against copying the source and against the autoencoder's reconstruction of the
-true result; how often the instruction was followed, judged by the attribute heads (and how often the heads say so of
-the true result itself, which bounds what they can say of an edit); the background's PSNR and the autoencoder's.
-The heads are read at the places where the world knows that something is.
+true result; how often the instruction was followed, and how often nothing else had changed either, by the pixel judge,
+with what it says of the true results as the autoencoder restores them; the background's PSNR and the autoencoder's.
+The ablation's attribute heads are read at the places where the world knows that something is.
 """
 
 import io
@@ -22,26 +22,29 @@ from tqdm import tqdm
 
 from baselines.method import EditRequest, Method
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception
+from benchmarks.miniature.evaluate.pixel_judge import all_right, followed
 from benchmarks.miniature.world.edits import KINDS, Edit
 from benchmarks.miniature.world.embedded import held_out_edits
-from benchmarks.miniature.world.render import render, silhouette, to_tensor
+from benchmarks.miniature.world.render import render, silhouette
 from benchmarks.miniature.world.scene import BACKGROUNDS, CELL, SIDE, Scene, Thing
+from reports.tables.statistics import mean_interval
 
 COLUMNS = {  # of the table: title, in which {} is the autoencoder's name, and format
     "n": ("n", "{}"),
     "error": ("error in the mask", "{:.1f}"),
     "error_copy_source": ("copy the source", "{:.1f}"),
     "error_reconstructed_truth": ("{}'s floor", "{:.1f}"),
-    "asked": ("asked-for attribute", "{:.0%}"),
     "followed": ("instruction followed", "{:.0%}"),
-    "followed_truth": ("heads on the truth", "{:.0%}"),
-    "followed_reconstructed_truth": ("heads on the truth, reconstructed", "{:.0%}"),
+    "followed_reconstructed_truth": ("{}'s", "{:.0%}"),
+    "all_right": ("all right", "{:.0%}"),
+    "all_right_reconstructed_truth": ("{}'s", "{:.0%}"),
     "psnr": ("background PSNR", "{:.1f}"),
     "psnr_reconstruction": ("{}'s PSNR", "{:.1f}"),
 }
 ATTRIBUTES = ("shape", "colour", "material", "content", "flipped")
 BATCH = 16  # edits that a method gets together
-IN_GRID = ("6", "8", "3", "2", "7", "1", "9")
+JUDGED = {"followed": followed, "all_right": all_right}
+IN_GRID = tuple(type_id for type_id, kind in KINDS.items() if kind != "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +145,8 @@ def _differs(edit: Edit, name: str) -> bool:
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """Edits and their pictures, uint8 (64, 64, 3): before, after, and both as the method's autoencoder restores them,
-    which is the best that it could do. network: has the heads that judge."""
+    which is the best that it could do."""
 
-    network: Perception
     edits: list[Edit]
     sources: list[np.ndarray]
     truths: list[np.ndarray]
@@ -154,7 +156,6 @@ class HeldOut:
     @classmethod
     def draw(
         cls,
-        network: Perception,
         counts: Mapping[str, int],
         seed: int,
         restore: Callable[[list[Image.Image]], Sequence[Image.Image]],
@@ -164,7 +165,7 @@ class HeldOut:
         sources, truths = [render(edit.source) for edit in edits], [render(edit.target) for edit in edits]
         restored = [[np.asarray(image) for image in restore(pil(images))] for images in (sources, truths)]
         return cls(
-            network=network, edits=edits, sources=sources, truths=truths,
+            edits=edits, sources=sources, truths=truths,
             restored_sources=restored[0], restored_truths=restored[1],
         )  # fmt: skip
 
@@ -180,46 +181,34 @@ class HeldOut:
         parts = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
         return [np.asarray(image) for part in tqdm(parts, mininterval=5) for image in method.edit(part)]
 
-    @cached_property
-    def ceilings(self) -> tuple[list[Verdict], list[Verdict]]:
-        """What the heads say of the true results, and of these as the autoencoder restores them."""
-        return self._judge(self.truths), self._judge(self.restored_truths)
-
     def scores(self, edited: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
         """The figures of `edited`, results of the edits in their order: by kind of edit, and of "all".
 
-        Errors are mean absolute differences inside the mask, in 0..255; None where there is nothing to measure.
+        Errors are mean absolute differences inside the mask, in 0..255; None where there is nothing to measure. Shares
+        of instructions followed and of edits all right (see `pixel_judge`) come with their intervals, as <name>_low and
+        <name>_high.
         """
-        verdicts = {"followed": self._judge(edited)}
-        verdicts["followed_truth"], verdicts["followed_reconstructed_truth"] = self.ceilings
         figures = pd.DataFrame({
             "error": self._errors(edited),
             "error_copy_source": self._errors(self.sources),
             "error_reconstructed_truth": self._errors(self.restored_truths),
-            "asked": [float(verdict.asked) for verdict in verdicts["followed"]],
-            **{name: [float(verdict.followed) for verdict in found] for name, found in verdicts.items()},
+            **self._judged(edited),
+            **{f"{name}_reconstructed_truth": found for name, found in self._judged(self.restored_truths).items()},
             "psnr": self._psnrs(edited),
             "psnr_reconstruction": self._psnrs(self.restored_sources),
         })  # fmt: skip
         kinds = figures.groupby(np.array([KINDS[edit.type_id] for edit in self.edits]), sort=False)
         means = pd.concat([kinds.mean(), figures.mean().to_frame("all").T])
         means.insert(0, "n", [*kinds.size(), len(figures)])
+        for name in JUDGED:
+            shares = [*(of_kind for _, of_kind in kinds[name]), figures[name]]
+            intervals = [mean_interval(each, np.arange(len(each)), fewest=1) for each in shares]
+            means[f"{name}_low"], means[f"{name}_high"] = zip(*((i.low, i.high) for i in intervals), strict=True)
         return means.astype(object).where(means.notna(), None).to_dict("index")
 
-    def head_accuracy(self) -> dict[str, dict[str, float]]:
-        """How often the heads read each attribute right on the true results, which bounds all of `scores`."""
-        photos = [i for i, edit in enumerate(self.edits) if edit.kind != "style"]
-        scenes = [self.edits[i].target for i in photos]
-        return {
-            title: head_accuracy(self.network, to_tensor([images[i] for i in photos]), scenes)
-            for title, images in (
-                ("true results", self.truths),
-                ("true results, reconstructed", self.restored_truths),
-            )
-        }
-
-    def _judge(self, images: Sequence[np.ndarray]) -> list[Verdict]:
-        return judge(self.network, to_tensor(list(images)), self.edits)
+    def _judged(self, images: Sequence[np.ndarray]) -> dict[str, list[float]]:
+        pairs = list(zip(images, self.edits, strict=True))
+        return {name: [float(judge(*pair)) for pair in pairs] for name, judge in JUDGED.items()}
 
     def _errors(self, results: Sequence[np.ndarray]) -> list[float]:
         """The error of each result inside its edit's mask; NaN where the mask is empty."""

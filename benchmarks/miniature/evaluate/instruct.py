@@ -21,7 +21,6 @@ from PIL import Image
 from baselines.instruct_pix2pix import INSTRUCT_PIX2PIX, InstructedDiffusion
 from baselines.method import MethodContext
 from benchmarks.miniature import WEIGHTS
-from benchmarks.miniature.evaluate.backbones import load_perception
 from benchmarks.miniature.evaluate.edit_scores import HeldOut, markdown, pil
 from benchmarks.miniature.world.edits import KINDS
 from benchmarks.miniature.world.render import through
@@ -46,7 +45,7 @@ class Arguments:
     count: int = 8
     """Edits of each type."""
     weights: Path = WEIGHTS
-    """Folder with diffusion/ and perception.safetensors."""
+    """Folder with diffusion/."""
     out: Path = Path("runs") / "instruct-samples"
     """Folder for results.json and a grid of samples per setting."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,10 +53,9 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Print a table per setting; write the figures and the grids."""
-    network, _ = load_perception(arguments.weights / "perception.safetensors")
     vae = AutoencoderKL.from_pretrained(arguments.weights / "diffusion" / "vae").eval()
     counts = {type_id: arguments.count for type_id in KINDS if type_id != "0"}
-    held_out = HeldOut.draw(network, counts, SEED, lambda images: _restore(vae, images))
+    held_out = HeldOut.draw(counts, SEED, lambda images: _restore(vae, images))
     context = MethodContext(suite="miniature", weights=arguments.weights, device=arguments.device, image_side=SIDE)
     results: dict[str, dict] = {}
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -73,16 +73,37 @@ def _things(edit: Edit, others: tuple[Thing, ...]) -> list[Thing]:
     return [replace_thing(edit.before, **{edit.kind: value}) for value in VALUES[edit.kind]]
 
 
+def neighbours(scene: Scene) -> list[Scene]:
+    """The scenes that differ from `scene` in one thing being gone or in one attribute: of a thing, or of the whole."""
+    found = [replace(scene, background=each) for each in BACKGROUNDS] + [replace(scene, style=each) for each in STYLES]
+    for thing in scene.things:
+        others = tuple(other for other in scene.things if other != thing)
+        changed = [replace_thing(thing, **{name: value}) for name, values in VALUES.items() for value in values]
+        changed.append(replace_thing(thing, flipped=not thing.flipped))
+        found += [replace(scene, things=others), *(replace(scene, things=(*others, each)) for each in changed)]
+    return found
+
+
 def followed(image: np.ndarray, edit: Edit) -> bool:
     """Whether the true result of `edit` is the nearest of the alternatives to `image`, uint8 (64, 64, 3), by the sum of
     squared differences; alternatives that look like the true result are no others."""
+    assert edit.kind in KINDS.values(), f"{edit.kind!r} is no kind of edit"
+    return _nearest(image, edit.target, alternatives(edit))
+
+
+def all_right(image: np.ndarray, edit: Edit) -> bool:
+    """Whether the instruction was followed and nothing else has changed: the true result is nearer than its neighbours
+    too."""
+    return followed(image, edit) and _nearest(image, edit.target, neighbours(edit.target))
+
+
+def _nearest(image: np.ndarray, scene: Scene, others: Sequence[Scene]) -> bool:
     pixels = image.astype(np.int32)
 
-    def distance(scene: Scene) -> int:
-        return int(np.square(pixels - render(scene)).sum())
+    def distance(each: Scene) -> int:
+        return int(np.square(pixels - render(each)).sum())
 
-    assert edit.kind in KINDS.values(), f"{edit.kind!r} is no kind of edit"
-    return distance(edit.target) <= min(map(distance, alternatives(edit)))
+    return distance(scene) <= min(map(distance, others))
 
 
 @cache

@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from baselines.method import EditRequest, MethodContext, NoAnswer
-from benchmarks.miniature.evaluate.pixel_judge import PixelJudge, TrueResult, alternatives, embedded_edits, followed
+from benchmarks.miniature.evaluate.pixel_judge import (
+    PixelJudge,
+    TrueResult,
+    all_right,
+    alternatives,
+    embedded_edits,
+    followed,
+)
 from benchmarks.miniature.world.edits import KINDS, Edit
 from benchmarks.miniature.world.embedded import held_out_edits
 from benchmarks.miniature.world.render import render
@@ -32,6 +39,16 @@ def test_a_blurred_and_noisy_result_still_follows() -> None:
     for edit in (edit for edit in EDITS if edit.kind in ("colour", "delete", "background")):
         noisy = render(edit.target) + rng.normal(0, 20, (64, 64, 3))
         assert followed(noisy.clip(0, 255).astype(np.uint8), edit)
+
+
+def test_an_edit_that_changes_more_is_followed_and_not_all_right() -> None:
+    found = 0
+    for edit in (edit for edit in EDITS if edit.kind in ("background", "style") and edit.target.things):
+        assert all_right(render(edit.target), edit) and not all_right(render(edit.source), edit)
+        fewer = render(replace(edit.target, things=edit.target.things[1:]))
+        found += followed(fewer, edit)
+        assert not all_right(fewer, edit)
+    assert found > 0
 
 
 def test_the_right_change_of_the_wrong_thing_does_not_follow() -> None:
