@@ -5,6 +5,7 @@ however large the file and whatever its dtypes.
 """
 
 import argparse
+import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -185,9 +186,23 @@ def copies(
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, writer: str | None = None
 ) -> None:
-    """Replaces a safetensors file, whole or not at all. writer: see `editar.io.atomic.replacing`."""
+    """Replaces a safetensors file, whole or not at all: equal content gives equal bytes. writer: see
+    `editar.io.atomic.replacing`."""
     with replacing(path, writer=writer) as file:
         save_file(dict(tensors), file.name, dict(metadata or {}))
+        _sort_metadata(Path(file.name))
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors sorts the tensors, but writes the metadata in an order that changes from process to process."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= size
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def fill(

@@ -18,6 +18,7 @@ from editar.training.loop import TrainConfig
 from editar.training.start import ModelConfig
 from editar.training.teachers import DistillationConfig
 
+DIGESTS = "digests"  # in settings.json
 T = TypeVar("T")
 PAPERS = DistillationConfig()  # the paper's
 # What may be another in a run that goes on: none of these moves a number.
@@ -100,7 +101,8 @@ def _value(hint: Any, value: Any, place: str) -> Any:
 def keep(settings: Mapping[str, Any], folder: Path, free: frozenset[str] = frozenset(), *, write: bool = True) -> None:
     """Write settings into a run's folder. Raises ValueError if it holds a run with others: they'd mix.
 
-    free: dotted names of those that may differ. write: False in all processes but one.
+    free: dotted names of those that may differ. write: False in all processes but one. Under DIGESTS are those of the
+    files that are read; a run of before they were recorded takes them over.
     """
     path = folder / "settings.json"
     now, then = json.loads(json.dumps(settings, default=str)), None
@@ -109,8 +111,9 @@ def keep(settings: Mapping[str, Any], folder: Path, free: frozenset[str] = froze
             then = json.loads(path.read_text("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} can't be read ({error}); remove it, or give another --out") from error
+        known = {DIGESTS: now.get(DIGESTS, {}), **then} if isinstance(then, dict) else then
         differing = sorted(
-            name for name in {*_flat(now), *_flat(then)} - free if _flat(now).get(name) != _flat(then).get(name)
+            name for name in {*_flat(now), *_flat(known)} - free if _flat(now).get(name) != _flat(known).get(name)
         )
         if differing:
             raise ValueError(

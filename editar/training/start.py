@@ -9,10 +9,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from editar.config import SIZES, SamplingConfig
+from editar.io.digests import file_digest
 from editar.model.checkpoint import read_model
 from editar.model.files import Parts
 from editar.model.official import OFFICIAL_TEXT_TO_IMAGE, OFFICIAL_VQ, find_t5, load_text_to_image, official_vq
-from editar.model.t5 import T5TextEncoder
+from editar.model.t5 import T5TextEncoder, used_files
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 
@@ -49,6 +50,15 @@ def load_start(config: ModelConfig) -> Parts:
     else:
         parts = read_model(config.start, config.text).load()
     return replace(parts, transformer=_with_null(parts.transformer, config.trainable_null))
+
+
+def start_digests(config: ModelConfig) -> dict[str, str]:
+    """SHA-256 of the files that `load_start` reads, by name."""
+    if config.initial == "text-to-image":
+        text = T5TextEncoder(config.text or find_t5(config.start), length=SIZES["XL"].text_length)
+        files = [config.start / OFFICIAL_VQ, config.start / OFFICIAL_TEXT_TO_IMAGE, *used_files(text.folder)]
+        return {path.name: file_digest(path) for path in files}
+    return read_model(config.start, config.text).digests()
 
 
 def _with_null(transformer: EditARTransformer, trainable: bool) -> EditARTransformer:

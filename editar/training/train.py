@@ -19,13 +19,13 @@ from editar.model.files import Parts
 from editar.model.t5 import T5TextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.training.checkpoints import Run, SharedStore
-from editar.training.data.mixture import Batch, loader
+from editar.training.data.mixture import Batch, data_digests, loader
 from editar.training.distributed import Group, join, leave, share_out, whole
 from editar.training.log import Work, forget_after
 from editar.training.loop import Values, train
 from editar.training.loss import conditional_dropout, editar_loss
-from editar.training.settings import FREE, Config, keep
-from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start
+from editar.training.settings import DIGESTS, FREE, Config, keep
+from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start, start_digests
 from editar.training.teachers import Teacher
 from editar.training.token_cache import TokenCache
 
@@ -56,7 +56,8 @@ def run(config: Config) -> None:
             f"training.batch_size is {config.training.batch_size}, which can't be shared out evenly to {group.size} "
             f"processes with training.accumulate {config.training.accumulate}"
         )
-    keep(asdict(config), config.out, FREE, write=group.first)
+    digests = {"start": start_digests(config.model), "data": data_digests(config.data)} if group.first else {}
+    keep({**asdict(config), DIGESTS: group.all(digests)[0]}, config.out, FREE, write=group.first)
     torch.manual_seed(config.training.seed)  # of what no file initialises, alike in all processes
     dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
     parts = frozen(load_start(config.model), group.device, dtype)

@@ -9,6 +9,7 @@ resumed. So its place is taken by a shuffle of blocks, which are read again on r
 are bounded by the block.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ import torch.utils.data
 from torch import Tensor
 
 from editar.config import require_seed
+from editar.io.digests import bytes_digest, file_digest, json_digest
 from editar.training.data.jsonl import find_lines, read_lines
 from editar.training.data.rows import KINDS, Example, Prepare, Row, RowFault
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Rates are not judged by a handful: as many faults as are allowed in this many rows may come at any time.
 JUDGED_ROWS = 1000
+FOOTER = 2**20  # bytes at the end of a parquet file
 
 
 class TooManyFaults(ValueError):
@@ -110,6 +113,31 @@ class Batch:
     target: Tensor
     skipped: list[str]
     number: int = 0
+
+
+def data_digests(config: DataConfig) -> dict[str, str]:
+    """SHA-256 of what each local source lists: jsonl files whole; of parquet files, which may be terabytes, size and
+    end, where their footers say where every column's pages lie and what they hold. What the hub streams has its
+    revision. Of images beside jsonl files there is nothing but their names in these."""
+    from editar.training.data.parquet import find_local
+
+    found: dict[str, str] = {}
+    for number, source in enumerate(config.sources):
+        if source.folder is None:
+            continue
+        if KINDS[source.kind].repository is None:
+            files = {path: file_digest(path) for path in (source.folder / KINDS[source.kind].lines).glob("*.jsonl")}
+        else:
+            files = {path: _end(path) for path in {Path(part.path) for part in find_local(source.kind, source.folder)}}
+        found |= {f"{number}/{path.name}": digest for path, digest in sorted(files.items())}
+    return found
+
+
+def _end(path: Path) -> str:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - FOOTER))
+        return json_digest([size, bytes_digest(file.read())])
 
 
 def mixture(config: DataConfig, *, rank: int = 0, processes: int = 1, endpoint: str | None = None) -> "IterableDataset":

@@ -97,3 +97,15 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match=name):
         read_tensors(tmp_path / name)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    """Whatever the process: safetensors alone orders its metadata by chance."""
+    metadata = {f"name {number}": f"ä\n{number}" for number in range(9)}
+    written = set()
+    for number in range(8):
+        write_safetensors(tmp_path / f"{number}.safetensors", {"b": torch.ones(3), "a": torch.zeros(2)}, metadata)
+        written.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(written) == 1
+    tensors, known = map_safetensors(tmp_path / "0.safetensors")
+    assert known == metadata and torch.equal(tensors["b"], torch.ones(3)) and torch.equal(tensors["a"], torch.zeros(2))

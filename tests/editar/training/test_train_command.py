@@ -15,6 +15,7 @@ from PIL import Image
 
 from editar.__main__ import main
 from editar.config import SIZES, TransformerConfig
+from editar.io.tensors import map_safetensors, write_safetensors
 from editar.model.checkpoint import read_model, save_folder
 from editar.model.official import NOT_IN_TEXT_TO_IMAGE, official_transformer
 from editar.model.t5 import T5TextEncoder
@@ -128,6 +129,39 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(settings, trained, tmp_path, a
 def test_a_run_with_other_settings_is_not_mixed_in(settings, trained, capsys):
     assert main(["train", str(settings), "--training.learning-rate", "0.5"]) == 2
     assert "holds a run with other settings (training.learning_rate)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["vq.safetensors", "pairs.jsonl"])
+def test_a_run_whose_start_or_data_were_replaced_is_refused(settings, trained, tmp_path, capsys, file):
+    config = parse(settings)
+    before, start = (config.model.start, config.data.sources[0].folder), tmp_path / "start"
+    path, text = tmp_path / "settings.toml", settings.read_text()
+    for old, new in zip(before, (start, tmp_path / "pairs"), strict=True):
+        assert old is not None
+        shutil.copytree(old, new)
+        text = text.replace(str(old), str(new))
+    path.write_text(text)
+    flags = ["--out", str(tmp_path / "out"), "--training.steps", "2", "--previews", "0"]
+    assert main(["train", str(path), *flags]) == 0
+    assert main(["train", str(path), *flags]) == 0  # nothing has changed
+    if file == "pairs.jsonl":
+        changed = next((tmp_path / "pairs").rglob("*.jsonl"))
+        changed.write_bytes(changed.read_bytes().replace(b"a", b"e", 1))
+    else:
+        tensors, metadata = map_safetensors(start / file)
+        tensors["quantize.embedding.weight"] = tensors["quantize.embedding.weight"].flip(0)
+        changed = start / file
+        write_safetensors(changed, {name: tensor.clone() for name, tensor in tensors.items()}, metadata)
+    assert main(["train", str(path), *flags]) == 2
+    told = capsys.readouterr().err
+    assert "holds a run with other settings (digests." in told and changed.name in told
+
+
+def test_a_finished_training_that_is_repeated_leaves_the_same_bytes(settings, trained):
+    files = {path: path.read_bytes() for path in (trained / "model").iterdir()}
+    command = [sys.executable, "-m", "editar", "train", str(settings)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert {path: path.read_bytes() for path in files} == files
 
 
 def test_the_moving_average_is_what_is_kept(settings, trained, tmp_path):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from editar.images import square
 from editar.training.data.jsonl import find_lines, read_lines
-from editar.training.data.mixture import Batch, DataConfig, Source, TooManyFaults, loader, mixture
+from editar.training.data.mixture import Batch, DataConfig, Source, TooManyFaults, data_digests, loader, mixture
 from editar.training.data.parquet import find_local, read_tables
 from editar.training.data.rows import Prepare, good_row
 from tests.editar.training.training_sets import COLUMNS, picture, write_jsonl, write_parquet, write_seed
@@ -301,3 +301,22 @@ def test_where_there_is_no_data_it_is_said_what_is_expected(tmp_path):
         batches(DataConfig(sources=(Source(kind="pipe", revision="main"),)), 1)
     with pytest.raises(ValueError):
         batches(replace(only("pairs", write_jsonl(tmp_path, 16)), workers=30), 1)
+
+
+def test_the_digests_of_data_follow_what_is_listed(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "depth", "depth", 6)
+    write_seed(tmp_path / "seed", 4)
+    sources = (
+        Source(kind="depth", folder=tmp_path / "depth"),
+        Source(kind="seed", folder=tmp_path / "seed"),
+        Source(kind="depth", revision="0" * 40),
+    )
+    config = DataConfig(sources=sources)
+    known = data_digests(config)
+    assert len([name for name in known if name.startswith("0/")]) == 2 and any(name.startswith("1/") for name in known)
+    write_parquet(tmp_path / "depth", "depth", 6)  # the same again
+    assert data_digests(config) == known
+    write_parquet(tmp_path / "depth", "depth", 7)
+    changed = data_digests(config)
+    assert {name for name in known if known[name] != changed[name]} <= {name for name in known if name[0] == "0"}
+    assert changed != known
