@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # no room, no permission: it names the file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -84,9 +84,10 @@ def find_runs(roots: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
     groups: dict[tuple[str, str], list[Path]] = {}
     for manifest in (path for root in roots for path in _manifests(root)):
         try:
-            content = parse(Manifest, manifest.read_bytes())
-        except (OSError, ValueError) as error:
+            content = read_manifest(manifest.parent)
+        except ValueError as error:
             raise ReportError(f"{manifest} is no manifest of a run: {error}") from error
+        assert content is not None
         groups.setdefault((content.suite, content.benchmark), []).append(manifest.parent)
     if not groups:
         places = ", ".join(map(str, roots))
