@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from editar.io import image_files
-from editar.io.image_files import ImageError, to_rgb
+from editar.io.image_files import ImageError, check_size, to_rgb
 
 Fit = Literal["crop", "pad", "stretch"]
 SHOWN = 500  # characters of a path that errors show
@@ -41,7 +41,8 @@ def open_turned(source: bytes | Path, name: str) -> tuple[Image.Image, int]:
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
-    """RGB of side x side pixels: the short side resized (Lanczos), the centre kept.
+    """RGB of side x side pixels: the short side resized (Lanczos), the centre kept. Raises ImageError where there would
+    be too many pixels on the way.
 
     >>> square(Image.new("L", (640, 480)), 256)
     <PIL.Image.Image image mode=RGB size=256x256 at 0x...>
@@ -49,6 +50,7 @@ def square(image: Image.Image, side: int) -> Image.Image:
     image = to_rgb(image)
     short = min(image.size)
     width, height = (max(side, round(length * side / short)) for length in image.size)
+    check_size((width, height))
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     left, top = (width - side) // 2, (height - side) // 2

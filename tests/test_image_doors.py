@@ -169,6 +169,7 @@ REFUSED = {
     "F tiff": ("TIFF", encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "floating-point numbers"),
     "git lfs": ("PNG", b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "a pointer of Git LFS"),
     "html": ("JPEG", b"<!doctype html><title>Sign in</title>", "an HTML page"),
+    "too long": ("PNG", encoded(Image.new("L", (2_000_000, 1)), "PNG"), "2000000x1 pixels"),
     "eps": ("EPS", encoded(PICTURE, "EPS"), "can't be read as an image"),
 }
 SUFFIX = {"JPEG": ".JPG", "PNG": ".png", "WEBP": ".webp", "GIF": ".GIF", "BMP": ".bmp", "TIFF": ".tif", "PPM": ".ppm",

@@ -20,6 +20,7 @@ from editar.io.foreign import what_begins, what_it_is
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485  # Pillow's own limit; Pillow alone only warns up to twice that
+MAX_ASPECT = 100  # of the long side to the short one, which images are resized by
 ORIENTATION = 0x0112  # EXIF's tag
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -64,8 +65,8 @@ def open_turned(
     has to be turned likewise, see `turned`.
 
     What the header says is checked before anything is decoded, so that decompression bombs are refused unopened:
-    max_pixels, and the exact `size` (width, height), of the upright image, if given. on_white: see `to_rgb`. Raises
-    ImageError, which does not name the file.
+    max_pixels, MAX_ASPECT, and the exact `size` (width, height), of the upright image, if given. on_white: see
+    `to_rgb`. Raises ImageError, which does not name the file.
     """
     with _opened(source, formats) as file:
         image, orientation = _stored(file, max_pixels, size)
@@ -152,8 +153,7 @@ def _what_it_is(source: bytes | Path) -> str | None:
 
 def _stored(image: Image.Image, max_pixels: int, size: tuple[int, int] | None) -> tuple[Image.Image, int]:
     """The pixels as they lie in the file, and EXIF's orientation."""
-    if image.width * image.height > max_pixels:
-        raise ImageError(f"it has {_text(image.size)} pixels; more than {max_pixels} are refused")
+    check_size(image.size, max_pixels)
     if size is not None and image.size != size and (image.size != size[::-1] or _upright_size(image) != size):
         raise ImageError(f"it is {_text(image.size)} pixels, not {_text(size)}")
     orientation = orientation_of(image)
@@ -185,7 +185,7 @@ def to_rgb(image: Image.Image, *, on_white: bool = True) -> Image.Image:
     """RGB of 8 bits a channel, of an image of any of Pillow's modes.
 
     on_white: transparency is composited on white; False drops it and keeps the colours under it. Of 16 bits the upper
-    eight are kept, as Pillow does with 16-bit colours. Raises ImageError for more than MAX_PIXELS, before decoding, and
+    eight are kept, as Pillow does with 16-bit colours. Raises ImageError as `check_size`, before decoding, and
     for 32-bit integers and floats, whose white is not known.
 
     >>> to_rgb(Image.new("RGBA", (8, 8), (255, 0, 0, 0))).getpixel((0, 0))
@@ -193,8 +193,7 @@ def to_rgb(image: Image.Image, *, on_white: bool = True) -> Image.Image:
     >>> to_rgb(Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))).getpixel((0, 0))
     (100, 100, 100)
     """
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"refused an image of {image.width}x{image.height}: more than {MAX_PIXELS} pixels")
+    check_size(image.size)
     if image.mode in _UNBOUNDED:
         kind = f"{_UNBOUNDED[image.mode]} (Pillow's mode {image.mode!r})"
         raise ImageError(f"its pixels are {kind}, which do not say what white is; save it with 8 or 16 bits a channel")
@@ -210,6 +209,16 @@ def to_rgb(image: Image.Image, *, on_white: bool = True) -> Image.Image:
     rgb = image.convert("RGB")
     rgb.info.pop("transparency", None)  # of the pixels that are left nothing shines through
     return rgb
+
+
+def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
+    """Raises ImageError for images that are too large, or so long that they would be once their short side is
+    resized."""
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(f"it has {width}x{height} pixels; more than {max_pixels} are refused")
+    if max(size) > MAX_ASPECT * min(size):
+        raise ImageError(f"it is of {width}x{height} pixels; sides of more than {MAX_ASPECT}:1 are refused")
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:

@@ -10,6 +10,14 @@ from editar.images import ImageError, open_image, square, to_image, to_rgb, to_t
 from editar.io import image_files
 
 
+def test_long_images_are_refused_before_they_grow() -> None:
+    with pytest.raises(ImageError, match="100:1"):
+        square(Image.new("L", (2_000_000, 1)), 512)
+    with pytest.raises(ImageError, match=r"102400x1024 pixels"):
+        square(Image.new("L", (500, 5)), 1024)
+    assert square(Image.new("L", (500, 5)), 32).size == (32, 32)
+
+
 def test_pixels_survive_the_round_trip():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     tensor = to_tensor(Image.fromarray(pixels), 32)
