@@ -22,6 +22,7 @@ from benchmarks.runs.generate import AnyMethod, ChosenMethod
 from benchmarks.runs.manifest import new_manifest
 from benchmarks.runs.schema import LAST, Dataset
 from benchmarks.runs.store import RunDirectory
+from editar.devices import is_lack_of_memory
 
 EXTERNAL = "external:"
 LISTED_FAILURES = 5  # of each method
@@ -86,6 +87,15 @@ def run_command(kind: type[T], work: Callable[[T], Any], program: str, arguments
             work(tyro.cli(kind, args=arguments, prog=f"python -m {program}"))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        print(
+            "error: memory ran out; what was recorded is kept: make room or take a smaller --batch-size, and start the "
+            "same command again to go on",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("\nstopped; start the same command again to go on", file=sys.stderr)

@@ -126,6 +126,8 @@ class ImageFlags:
     """Put each result into a copy of its image, at the image's size."""
     recursive: Annotated[bool, FlagCreatePairsOff] = False
     """Of a folder, take the images in subfolders too."""
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False
+    """Write over any file in the way. Without it only over results of an earlier start."""
 
     def words(self) -> list[str]:
         """The flags that repeat one image."""
@@ -154,8 +156,8 @@ def edit(
     Args:
         image: The image to edit, or a folder.
         instruction: What to change, for instance "make it snow".
-        out: Where to write the result: a file, edited.png if not given, or for a folder a folder, edited. A JSON file
-            beside each result tells how to make it again.
+        out: Where to write the result: a file, edited.png if not given, or for a folder a folder, edited. A file
+            RESULT.edit.json beside each tells how to make it again.
     """
     request = {"kind": "edit", "instruction": instruction, "prompt": instruction}
     _run(image, out or Path("edited" if image.is_dir() else "edited.png"), images, model, request, [instruction])
@@ -181,7 +183,7 @@ def translate(
         caption: What the image shows.
         task: What kind of map it is.
         out: Where to write the result: a file, translated.png if not given, or for a folder a folder, translated. A
-            JSON file beside each result tells how to make it again.
+            file RESULT.edit.json beside each tells how to make it again.
         template: Wording of the prompt: the released checkpoint's or the paper's.
     """
     from editar.prompts import translation_prompt
@@ -205,7 +207,7 @@ def _run(
 
     if not words[0].strip():
         raise ValueError("the text is empty; say what to change, or what the image shows")
-    pictures = plan(image, out, flags.seeds, recursive=images.recursive)
+    pictures = plan(image, out, flags.seeds, recursive=images.recursive, overwrite=images.overwrite)
     model = flags.load(len(pictures) * flags.samples)
     sampling = flags.sampling(model.sampling)
     tell_of_sizes(pictures, model.side, images.fit, images.paste_back)
@@ -286,6 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         print(OVERVIEW)
         return 0
+    from editar.devices import is_lack_of_memory
+
     try:
         if words[:1] == ["train"] and len(words) > 1 and not words[1].startswith("-"):
             _train(Path(words[1]), words[2:])  # its flags are only known once the file is read
@@ -298,6 +302,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     except (ValueError, OSError, ImportError, FloatingPointError) as error:  # refused files, texts, settings; writes
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        print("error: memory ran out; make room, or take a smaller batch or --dtype bfloat16", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the results that are named above are whole", file=sys.stderr)

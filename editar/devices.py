@@ -1,10 +1,31 @@
-"""Whether a device can be computed on."""
+"""Whether a device can be computed on, and whether its memory was too small."""
 
-import torch
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+# What PyTorch says where it raises no OutOfMemoryError: for main memory, and from inside NVIDIA's libraries.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
-def require_device(device: str | torch.device) -> None:
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, the GPU's or main memory."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def require_device(device: "str | torch.device") -> None:
     """Raise ValueError for a device that PyTorch doesn't know, or can't use on this machine."""
+    import torch
+
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

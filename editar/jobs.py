@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 5
 SIDECAR_FORMAT = "editar-result/1"
+SIDECAR = ".edit.json"  # in the place of a result's suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,11 @@ class Picture:
         return [*self.results.values(), *([self.sheet] if self.sheet else [])]
 
 
-def plan(image: Path, out: Path, seeds: Sequence[int], *, recursive: bool = False) -> list[Picture]:
-    """What an image, or a folder of images, is turned into. Raises ImageError for images that cannot be read.
+def plan(
+    image: Path, out: Path, seeds: Sequence[int], *, recursive: bool = False, overwrite: bool = False
+) -> list[Picture]:
+    """What an image, or a folder of images, is turned into. Raises ImageError for images that cannot be read, and
+    unless `overwrite` for files in the way that are no results of an earlier start.
 
     out: a file for one image, a folder for a folder. With several seeds it, or <name>.png in the folder, is the
     contact sheet, and the results are beside it, with their seed behind the name. recursive: the images in subfolders
@@ -66,6 +70,8 @@ def plan(image: Path, out: Path, seeds: Sequence[int], *, recursive: bool = Fals
     sources = [picture.source for picture in pictures]
     if over := {path.resolve() for path in sources} & {path.resolve() for each in pictures for path in each.files}:
         raise ImageError(f"{over.pop()} would be overwritten by its own result; choose another --out")
+    if not overwrite:
+        _refuse_others([path for picture in pictures for path in picture.files])
     _check_readable(sources)
     return pictures
 
@@ -143,7 +149,6 @@ def make(
                 result = picture.results[seed]
                 _save(paste_back(image, source, fit) if pasted else image, result)
                 content = {
-                    "format": SIDECAR_FORMAT,
                     "command": _repeat(command(picture.source), result, seed, sampling),
                     "request": {
                         **request, "image": str(picture.source), "image_sha256": file_digest(picture.source)
@@ -151,10 +156,9 @@ def make(
                     "seed": seed,
                     "sampling": asdict(sampling),
                     "model": about.result(),
-                    "result": {"file": result.name, "sha256": file_digest(result)},
                     "software": _software(),
                 }  # fmt: skip
-                write_text(result.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+                _write_sidecar(result, content)
                 bar.write(str(result), file=sys.stdout)
     for sheet in _sheets(pictures, None if pasted else model.side, fit):
         print(sheet)
@@ -185,6 +189,7 @@ def _sheets(pictures: Sequence[Picture], side: int | None, fit: Fit) -> Iterator
             made = [open_image(result) for result in picture.results.values()]
             source = open_image(picture.source)
             _save(contact_sheet([fitted(source, side, fit) if side else source, *made]), picture.sheet)
+            _write_sidecar(picture.sheet, {"sheet_of": [result.name for result in picture.results.values()]})
             yield picture.sheet
 
 
@@ -214,6 +219,36 @@ def _check_readable(sources: Sequence[Path]) -> None:
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise ImageError("; ".join(faults[:SHOWN_FAULTS]) + more)
+
+
+def _refuse_others(results: Sequence[Path]) -> None:
+    """Raises ImageError where a result or its sidecar would overwrite what no earlier start wrote."""
+    for result in results:
+        for path in (result, result.with_suffix(SIDECAR)):
+            if path.exists() and not _is_ours(result):
+                raise ImageError(
+                    f"{path} would be overwritten, and is not as `editar` wrote it; choose another --out, or give "
+                    "--overwrite"
+                )
+
+
+def _is_ours(result: Path) -> bool:
+    """Whether the sidecar is there and tells of the result, if that is still there."""
+    try:
+        content = json.loads(result.with_suffix(SIDECAR).read_text("utf-8"))
+        made = content["result"] if content["format"] == SIDECAR_FORMAT else {}
+        return made["file"] == result.name and (not result.exists() or made == _about(result))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _write_sidecar(result: Path, content: Mapping[str, Any]) -> None:
+    about = {"format": SIDECAR_FORMAT, "result": _about(result), **content}
+    write_text(result.with_suffix(SIDECAR), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def _about(result: Path) -> dict[str, str]:
+    return {"file": result.name, "sha256": file_digest(result)}
 
 
 def _save(image: Image.Image, path: Path) -> None:

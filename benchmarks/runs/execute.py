@@ -25,6 +25,7 @@ from benchmarks.runs.generate import AnyMethod, GuardedMethod, describe
 from benchmarks.runs.log import SampleLog
 from benchmarks.runs.schema import Facts, Sample, Scoring
 from benchmarks.runs.store import RunDirectory, remembered
+from editar.devices import is_lack_of_memory
 
 T = TypeVar("T")
 
@@ -214,7 +215,7 @@ def _score(benchmark: Benchmark, samples: Mapping[str, Sequence[Sample]], images
         table = benchmark.score(samples, images)
         return {name: [_checked(each, benchmark.columns) for each in scored] for name, scored in table.items()}
     except Exception as error:
-        problem, no_memory = describe(error), memory.is_lack_of(error)
+        problem, no_memory = describe(error), is_lack_of_memory(error)
     if no_memory:  # and the error is gone here, with what its frames held
         memory.release()
     count = len(next(iter(samples.values())))

@@ -21,6 +21,7 @@ from baselines.method import (
     input_image,
 )
 from benchmarks.runs import memory
+from editar.devices import is_lack_of_memory
 
 MAX_ERROR = 4000  # characters of an error that are kept with the sample
 
@@ -75,7 +76,7 @@ class GuardedMethod:
             try:
                 return self._generate(requests)
             except (Exception, SystemExit) as error:  # some code ends the process where it should raise
-                problem, no_memory = describe(error), memory.is_lack_of(error)
+                problem, no_memory = describe(error), is_lack_of_memory(error)
             # The error is gone here, and with it what its frames held.
             if no_memory:
                 memory.release()

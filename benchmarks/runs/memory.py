@@ -13,13 +13,6 @@ from types import ModuleType
 
 GPU, MAIN, PROCESS = "GPU", "main", "main, since the process began"
 
-# What PyTorch says where it raises no OutOfMemoryError: for main memory, and from inside NVIDIA's libraries.
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
 _FORGET_PEAK = "5"  # see proc(5)
 
 
@@ -49,14 +42,6 @@ def peak_bytes() -> int:
     """The most the process held since `reset_peak`."""
     cuda = _cuda()
     return cuda.max_memory_allocated() if cuda else _status("VmHWM") or _highest()
-
-
-def is_lack_of(error: BaseException) -> bool:
-    """Whether the error says that memory ran out, the GPU's or main memory."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def release() -> None:

@@ -36,7 +36,7 @@ def edit(photo, small_folder, tmp_path, capsys):
 
 
 def told(result):
-    return json.loads(result.with_suffix(".json").read_text("utf-8"))
+    return json.loads(result.with_suffix(".edit.json").read_text("utf-8"))
 
 
 def test_edit_in_a_process_of_its_own(photo, small_folder, tmp_path):
