@@ -29,16 +29,15 @@ and takes the answers, RGB PNG of the same size; or, with answer_side, squares o
     answers/<sample_id>.txt                           # instead: why there is no image
 
 A missing or unusable answer fails its sample; so does a .txt, whose text becomes the error. An exit status other than
-0 fails the batch, which is tried again one image at a time, so that one bad sample costs no other. The end of what the
-command printed goes into the error. `recipes/exchange.py` is the command's side of this, for old versions of Python.
+0 fails the batch, which is tried again one image at a time, so that one bad sample costs no other. What the command
+leaves running is killed when it ends, and all of it when the benchmark does in any way. The end of what the command
+printed goes into the error. `recipes/exchange.py` is the command's side of this, for old versions of Python.
 """
 
 import json
 import os
 import re
-import signal
 import subprocess
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +47,9 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from baselines.method import EditRequest, MethodCard, NoAnswer, Request, Requirements, TranslateRequest, input_image
+from baselines.processes import run, temporary_folder
 from editar.io.assets import AssetFile
+from editar.io.atomic import plain_file
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, open_image
 
@@ -209,8 +210,7 @@ def ask(
 
     Whatever `read` raises becomes a NoAnswer. Raises RuntimeError when the command fails or takes too long.
     """
-    with tempfile.TemporaryDirectory(prefix="editar-external-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         _write_requests(folder, requests)
         output = _run(recipe, folder, seconds=recipe.timeout_seconds * len(requests))
         return [_answer(folder / "answers", request, suffix, read, output) for request in requests]
@@ -220,24 +220,14 @@ def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
     """Runs the command; returns the end of its output. Raises RuntimeError when it fails or takes too long."""
     command = [recipe.expanded(part).replace(FOLDER, str(folder)) for part in recipe.command]
     log = folder / "output.log"
-    with log.open("wb") as stream:
-        try:
-            process = subprocess.Popen(
-                command, cwd=recipe.folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise RuntimeError(f"{recipe.name}: {command[0]} can't be started: {error}") from error
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            raise RuntimeError(
-                f"{recipe.name}: no answer within {seconds:g} s; raise timeout_seconds{_tail(log)}"
-            ) from error
-        finally:
-            if process.poll() is None:  # too late, or this process is being stopped: leave nothing behind
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    try:
+        status = run(command, recipe.folder, log, seconds)
+    except OSError as error:
+        raise RuntimeError(f"{recipe.name}: {command[0]} can't be started: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"{recipe.name}: no answer within {seconds:g} s; raise timeout_seconds{_tail(log)}"
+        ) from error
     if status != 0:
         raise RuntimeError(f"{recipe.name}: the command ended with status {status}{_tail(log)}")
     return _tail(log)
@@ -267,8 +257,7 @@ def _answer(
     path = folder / f"{request.sample_id}{suffix}"
     reason = path.with_name(f"{request.sample_id}.txt")  # an id may have dots
     if reason.is_file():
-        text = reason.read_bytes()[-4 * _TAIL :].decode("utf-8", "replace").strip()
-        return NoAnswer(text[-_TAIL:] or f"answers/{reason.name} is empty")
+        return NoAnswer(_end(reason) or f"answers/{reason.name} is empty")
     if not path.is_file():
         return NoAnswer(f"no answers/{path.name}{output}")
     try:
@@ -279,6 +268,13 @@ def _answer(
         return NoAnswer(f"answers/{path.name} is not readable: {error}{output}")
 
 
+def _end(path: Path) -> str:
+    """Of a text that may have any length."""
+    with open(path, "rb", opener=plain_file) as file:
+        file.seek(max(0, path.stat().st_size - 4 * _TAIL))
+        return file.read(4 * _TAIL).decode("utf-8", "replace").strip()[-_TAIL:]
+
+
 def _tail(log: Path) -> str:
-    text = log.read_bytes()[-4 * _TAIL :].decode("utf-8", "replace").strip()[-_TAIL:]
+    text = _end(log)
     return f"; its output ends:\n{text}" if text else ""
