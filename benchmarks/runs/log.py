@@ -13,6 +13,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,8 +25,10 @@ from uuid import uuid4
 
 from benchmarks.runs import memory
 from benchmarks.runs.schema import RunError, Sample, Session, parse
-from editar.io.atomic import WriteError, lock
+from editar.io.atomic import WriteError, lock, plain_file
 from editar.io.digests import sealed, unsealed
+
+_LOG = re.compile(r"samples-[0-9]+\.jsonl")
 
 
 class InUse(RunError):
@@ -94,7 +97,8 @@ def rank_of(path: Path) -> int:
 
 
 def log_paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("samples-*.jsonl"))
+    """Of no other files that somebody called alike."""
+    return sorted(path for path in folder.glob("samples-*.jsonl") if _LOG.fullmatch(path.name))
 
 
 def read_logs(
@@ -122,7 +126,7 @@ def read_logs(
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Each line's turn, and its process or its session and samples."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=plain_file) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return  # cut off by a kill, or still being written
@@ -158,7 +162,7 @@ def all_logs_locked(folder: Path) -> Iterator[list[Path]]:
 def _open_locked(path: Path) -> io.BufferedRandom:
     """The log, with a lock that ends with its process, however that ends."""
     while True:
-        file = path.open("ab+")
+        file = open(path, "ab+", opener=plain_file)  # noqa: SIM115  closed by the caller
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

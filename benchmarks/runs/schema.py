@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from baselines.method import MethodCard
+from editar.io.atomic import read_plain
 from editar.io.digests import unsealed
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SCHEMA_VERSION = 1
 MANIFEST, SAMPLES, FID, IMAGES = "manifest.json", "samples.parquet", "fid.json", "images"
 CUT_PROMPTS = "cut_prompts"
 FOLLOWED = "followed"
+MAX_TABLE, MAX_ROWS = 1 << 30, 10**7  # bytes and rows of a samples.parquet
 LAST = 10**6  # position of a method that no registry has
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a method, a suite ...: the name of a folder
 SAMPLE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # becomes the name of a file, on any file system
@@ -385,7 +387,7 @@ def read_fid(folder: Path) -> Fid | None:
 def _whole(path: Path) -> bytes:
     """The JSON of a file, which is checked where it carries its digest: files of before there was one are taken as they
     are."""
-    content = path.read_bytes()
+    content = read_plain(path)
     text = unsealed(content)
     return content if text is None else text
 
@@ -428,6 +430,10 @@ def read_sample_table(path: Path) -> "pa.Table":
     import pyarrow.parquet as pq
 
     try:
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > MAX_TABLE or file.metadata.num_rows > MAX_ROWS:
+                raise ValueError(f"it says that it unfolds to more than {MAX_TABLE} bytes or {MAX_ROWS} rows")
         table = pq.read_table(path, partitioning=None)
         wanted = (table.schema.metadata or {}).get(CONTENT)
         whole = wanted is None or wanted == _digest(table)

@@ -34,7 +34,7 @@ from benchmarks.runs.schema import (
     sample_table,
     samples_of,
 )
-from editar.io.atomic import lock, remove_torn, replacing, write_bytes
+from editar.io.atomic import lock, read_plain, remove_torn, replacing, write_bytes
 from editar.io.digests import bytes_digest, sealed
 from editar.io.image_files import open_image, write_png
 
@@ -130,7 +130,7 @@ class RunDirectory:
         """
         path = self.image_path(sample_id)
         try:
-            data = path.read_bytes()
+            data = read_plain(path)
         except OSError as error:
             raise RunError(f"{path} can't be read: {error.strerror}; it is made again at the next start") from error
         if bytes_digest(data) != self.samples[sample_id].image_sha256:
@@ -148,7 +148,7 @@ class RunDirectory:
         if sample is None or sample.image_sha256 is None:
             return True
         try:
-            return bytes_digest(self.image_path(sample_id).read_bytes()) != sample.image_sha256
+            return bytes_digest(read_plain(self.image_path(sample_id))) != sample.image_sha256
         except OSError:
             return True
 

@@ -3,14 +3,18 @@
 What is being written lies beside its place under a temporary name, `.<name>.<writer>.part`, and is then renamed.
 """
 
+import errno
 import fcntl
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+
+_LONGEST = 300  # bytes of a lock's file that a message shows
 
 
 class WriteError(OSError):
@@ -65,6 +69,15 @@ def write_text(path: Path, text: str, *, durable: bool = False, writer: str | No
     return write_bytes(path, text.encode("utf-8"), durable=durable, writer=writer)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Adds lines to a file, made where there is none. Raises WriteError."""
+    try:
+        with open(path, "ab", opener=plain_file) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
 @contextmanager
 def replacing_folder(path: Path, *, writer: str | None = None) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `path` and all that is in it when the block ends.
@@ -93,9 +106,41 @@ def remove_torn(folder: Path, writer: str = "*") -> None:
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Holds `folder` by its file `lock`, waiting for other processes; a process that ends in any way lets go of it."""
-    with (folder / "lock").open("ab") as file:
+    with open(folder / "lock", "ab+", opener=plain_file) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def lock_or_refuse(folder: Path) -> Iterator[None]:
+    """As `lock`, but where another process has the folder: a ValueError that names it. Its children do not hold it."""
+    with open(folder / "lock", "ab+", opener=plain_file) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process; flock would be inherited
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            holder = file.read(_LONGEST).decode("utf-8", "replace") or "another process"
+            raise ValueError(f"{folder} is in use by {holder}; wait for it, stop it, or take another folder") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        file.flush()
+        yield
+
+
+def read_plain(path: Path) -> bytes:
+    """A file's bytes; see `plain_file`."""
+    with open(path, "rb", opener=plain_file) as file:
+        return file.read()
+
+
+def plain_file(path: str, flags: int) -> int:
+    """An opener (see `open`) of files alone: of no pipe, which would wait for somebody, and to write of no link."""
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | (os.O_NOFOLLOW if writes else 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", path)
+    return descriptor
 
 
 def _temporary(path: Path, writer: str | None) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -186,10 +186,13 @@ def copies(
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, writer: str | None = None
 ) -> None:
-    """Replaces a safetensors file, whole or not at all: equal content gives equal bytes. writer: see
-    `editar.io.atomic.replacing`."""
+    """Replaces a safetensors file, whole or not at all: equal content gives equal bytes. writer and
+    errors: see `editar.io.atomic.replacing`."""
     with replacing(path, writer=writer) as file:
-        save_file(dict(tensors), file.name, dict(metadata or {}))
+        try:
+            save_file(dict(tensors), file.name, dict(metadata or {}))
+        except SafetensorError as error:  # no room, for one
+            raise OSError(str(error)) from error
         _sort_metadata(Path(file.name))
 
 

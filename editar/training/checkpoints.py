@@ -1,6 +1,8 @@
 """What a training resumes from, and the two ways to keep it: in one file, or shared out among processes."""
 
+import io
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -10,9 +12,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from editar.io.atomic import WriteError, replacing
 from editar.io.digests import DamagedError, check_sums, is_intact, replacing_checked, write_sums
-from editar.io.tensors import CheckpointError
+from editar.io.tensors import CheckpointError, check_archives
 from editar.training.distributed import Group
+
+STEP = re.compile(r"step-[0-9]{8}")
 
 
 @runtime_checkable
@@ -75,11 +80,12 @@ class FileStore:
         assert run.stream is None and not run.ema, "a SharedStore keeps these"
         state = {"model": run.module.state_dict(), "optimizer": run.adam.state_dict(), "step": run.step}
         with replacing_checked(self.path, writer="training") as file:
-            torch.save(state, file)
+            file.write(_pickled(state))
 
     def load(self, run: Run) -> None:
         device = next(run.module.parameters()).device
         check_last(self.path)
+        check_archives(self.path)
         state = torch.load(self.path, map_location=device, weights_only=True)
         run.module.load_state_dict(state["model"])
         run.adam.load_state_dict(state["optimizer"])
@@ -106,6 +112,7 @@ class SharedStore:
 
     def save(self, run: Run) -> None:
         import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.api import CheckpointException
 
         unfinished = self.folder / "unfinished"
         if self.group.first:
@@ -114,9 +121,14 @@ class SharedStore:
         self.group.wait()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs none
-            dcp.save(_tensors(run), checkpoint_id=unfinished)
+            try:
+                dcp.save(_tensors(run), checkpoint_id=unfinished)
+            except CheckpointException as error:  # no Exception, so that nobody would tell of it in a line
+                fault = next(iter(error.failures.values()))[0]
+                raise WriteError(unfinished, OSError(str(fault))) from error
         position = run.stream.state_dict() if run.stream else None
-        torch.save({"step": run.step, "position": position}, unfinished / f"process-{self.group.rank}.pt")
+        with replacing(unfinished / f"process-{self.group.rank}.pt") as file:
+            file.write(_pickled({"step": run.step, "position": position}))
         self.group.wait()
         if self.group.first:
             write_sums(unfinished)
@@ -141,6 +153,7 @@ class SharedStore:
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             dcp.load(tensors, storage_reader=TensorReader(folder))  # into the tensors as they lie
         rank = self.group.rank if len(list(folder.glob("process-*.pt"))) == self.group.size else 0
+        check_archives(folder)
         state = torch.load(folder / f"process-{rank}.pt", weights_only=True)
         run.step = state["step"]
         if run.stream:
@@ -158,10 +171,18 @@ class SharedStore:
             raise CheckpointError(fault)
 
     def _all(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+        """Sorted by their steps; no copies of them that somebody keeps."""
+        return sorted(path for path in self.folder.glob("step-*") if STEP.fullmatch(path.name))
 
     def _last(self) -> Path | None:
         return self._all()[-1] if self._all() else None
+
+
+def _pickled(state: dict[str, Any]) -> bytes:
+    """In memory: PyTorch's writer hides why a file could not be written."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _tensors(run: Run) -> dict[str, Any]:

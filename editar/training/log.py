@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from editar.io.atomic import write_text
+from editar.io.atomic import append_text, write_text
 from editar.training.distributed import Group
 
 # Dense bfloat16 peak by the makers' data sheets, in FLOP/s, for a part of the device's name.
@@ -64,8 +64,7 @@ class Log:
         seconds = time.perf_counter() - self.clock
         line = {"step": step, **means, "rate": rate, "seconds": seconds, **self._speed(seconds)}
         if self.group.first:
-            with self.path.open("a") as file:
-                file.write(json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
+            append_text(self.path, json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
             bar.set_postfix({name: f"{value:.3f}" for name, value in means.items() if "/" not in name}, refresh=False)
         if self.board is not None:
             for name, value in line.items():

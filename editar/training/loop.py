@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from editar.config import require_seed
+from editar.io.atomic import lock_or_refuse, write_text
 from editar.training.checkpoints import FileStore, Run, Store
 from editar.training.distributed import Group, add_up_gradients, full
 from editar.training.log import Log, Work, forget_after
@@ -114,52 +116,54 @@ def train(
     tokens per second and the share of the device's peak. names: what a batch is made of, for the report on a loss that
     is not finite. saved: called after each checkpoint, in all processes.
 
-    Raises FloatingPointError, with the step, if the loss or the gradient is no longer finite; `folder/not_finite.json`
-    then says what the batch was made of. The weights are left as they were before that step.
+    Raises ValueError where another process trains in the folder; FloatingPointError, with the step, if the loss or the
+    gradient is no longer finite. `folder/not_finite.json` then says what the batch was made of, and the weights are
+    left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(module.parameters()).device
     group, store = group or Group(device=device), store or FileStore(folder)
-    run = Run(module, optimizer(module, config), batch, config.ema)
-    if store.exists():
-        store.load(run)
-        if group.first:
-            forget_after(folder / "metrics.jsonl", run.step)
-    log = Log(folder, group, config.log_every, config.batch_size, work)
-    bar = tqdm(
-        range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
-        disable=not group.first,
-    )  # fmt: skip
-    started = run.step
-    module.train()
-    for step in bar:
-        torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
-        origins: list[str] = []
-        waited, finite = 0.0, True
-        for part in range(config.accumulate):
-            before = time.perf_counter()
-            inputs = batch(step * config.accumulate + part)
-            waited += time.perf_counter() - before
-            origins += names(inputs) if names else []
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-                values = loss(module, inputs, step)
-            finite = finite and bool(torch.isfinite(values["loss"]))
-            add_up_gradients(module, group, part == config.accumulate - 1)
-            (values["loss"] / config.accumulate).backward()
-            log.add(values)
-        norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
-        if group.any(not finite or not torch.isfinite(norm)):
-            raise _not_finite(folder, group, step, values["loss"], norm, origins)
-        log.add({"gradient_norm": norm})
-        run.update(config.rate(step))
-        saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
-        log.step(run.step, config.rate(step), waited, bar, saves)
-        if saves:
-            store.save(run)
-            if saved:
-                saved(run)
-    if started == config.steps and saved:  # it may have been killed between its checkpoint and this
-        saved(run)
+    with lock_or_refuse(folder) if group.first else nullcontext():
+        run = Run(module, optimizer(module, config), batch, config.ema)
+        if store.exists():
+            store.load(run)
+            if group.first:
+                forget_after(folder / "metrics.jsonl", run.step)
+        log = Log(folder, group, config.log_every, config.batch_size, work)
+        bar = tqdm(
+            range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
+            disable=not group.first,
+        )  # fmt: skip
+        started = run.step
+        module.train()
+        for step in bar:
+            torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
+            origins: list[str] = []
+            waited, finite = 0.0, True
+            for part in range(config.accumulate):
+                before = time.perf_counter()
+                inputs = batch(step * config.accumulate + part)
+                waited += time.perf_counter() - before
+                origins += names(inputs) if names else []
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+                    values = loss(module, inputs, step)
+                finite = finite and bool(torch.isfinite(values["loss"]))
+                add_up_gradients(module, group, part == config.accumulate - 1)
+                (values["loss"] / config.accumulate).backward()
+                log.add(values)
+            norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
+            if group.any(not finite or not torch.isfinite(norm)):
+                raise _not_finite(folder, group, step, values["loss"], norm, origins)
+            log.add({"gradient_norm": norm})
+            run.update(config.rate(step))
+            saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
+            log.step(run.step, config.rate(step), waited, bar, saves)
+            if saves:
+                store.save(run)
+                if saved:
+                    saved(run)
+        if started == config.steps and saved:  # it may have been killed between its checkpoint and this
+            saved(run)
     module.eval()
 
 
@@ -169,7 +173,7 @@ def _not_finite(
     losses, batches = group.all(str(loss.item())), group.all(names)
     report = {"step": step, "loss": losses, "gradient_norm": str(norm.item()), "batch": batches}
     if group.first:
-        (folder / "not_finite.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_text(folder / "not_finite.json", json.dumps(report, indent=1) + "\n", writer="training")
     return FloatingPointError(
         f"the loss of step {step} is {', '.join(losses)}, the norm of its gradient {norm.item()}; its batch is named "
         f"in {folder / 'not_finite.json'}, the steps before in metrics.jsonl"

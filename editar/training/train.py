@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from editar.config import TransformerConfig
 from editar.decoding.decoder import Decoder
 from editar.images import contact_sheet, to_image
+from editar.io.atomic import append_text
 from editar.io.image_files import write_png
 from editar.model.checkpoint import FILES, save_folder, save_transformer
 from editar.model.files import Parts
@@ -131,9 +132,8 @@ class Stream:
         self.last = replace(next(self._iterator), number=index)
         self.taken = index + 1
         if self.last.skipped:
-            with self.skipped.open("a") as file:
-                for fault in self.last.skipped:
-                    file.write(json.dumps({"batch": self.taken, "row": fault}) + "\n")
+            lines = [json.dumps({"batch": self.taken, "row": fault}) + "\n" for fault in self.last.skipped]
+            append_text(self.skipped, "".join(lines))
         return self.last
 
     def state_dict(self) -> dict:

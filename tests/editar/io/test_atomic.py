@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from editar.io.atomic import WriteError, remove_torn, replacing, replacing_folder, write_bytes, write_text
+from editar.io.atomic import (
+    WriteError,
+    append_text,
+    lock,
+    lock_or_refuse,
+    remove_torn,
+    replacing,
+    replacing_folder,
+    write_bytes,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -51,6 +61,39 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Pat
     write_text(tmp_path / "file", "new", writer="rank")
     assert victim.read_text() == "kept" and (tmp_path / "file").read_text() == "new"
     assert names(tmp_path) == ["file", "victim"]
+
+
+@pytest.mark.parametrize("name", ["link", "pipe"])
+def test_locks_and_logs_are_plain_files(tmp_path: Path, name: str) -> None:
+    """A pipe would wait for somebody, a link leads elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    for file in ("lock", "log"):
+        if name == "pipe":
+            os.mkfifo(tmp_path / file)
+        else:
+            (tmp_path / file).symlink_to(victim)
+    for lock_of in (lock, lock_or_refuse):
+        with pytest.raises(OSError, match="lock"), lock_of(tmp_path):
+            pass
+    with pytest.raises(WriteError, match="log"):
+        append_text(tmp_path / "log", "line")
+    assert victim.read_text() == "kept"
+
+
+def test_a_folder_in_use_is_refused_with_its_holder(tmp_path: Path) -> None:
+    with lock_or_refuse(tmp_path):
+        waiting = multiprocessing.get_context("fork").Process(target=_refused, args=(tmp_path, os.getpid()))
+        waiting.start()
+        waiting.join()
+        assert waiting.exitcode == 0
+    with lock_or_refuse(tmp_path):
+        pass
+
+
+def _refused(folder: Path, holder: int) -> None:
+    with pytest.raises(ValueError, match=f"in use by process {holder} on"), lock_or_refuse(folder):
+        pass
 
 
 def _killed(path: Path, writer: str | None) -> None:

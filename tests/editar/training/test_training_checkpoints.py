@@ -1,6 +1,7 @@
 """Checkpoints that are whole at any moment, and gradients that several processes add up once a batch."""
 
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from editar.io.atomic import WriteError
 from editar.io.tensors import CheckpointError
-from editar.training.checkpoints import FileStore, Run, SharedStore
+from editar.training.checkpoints import FileStore, Run, SharedStore, Store
 from editar.training.distributed import Group, add_up_gradients, share_out
+from tests.editar.test_results import files_up_to
 from tests.flips import COUNTS, campaign
 
 ALONE = Group(device=torch.device("cpu"))
@@ -83,6 +86,40 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, moment):
     run.step += 1
     store.save(run)  # what the kill left is no hindrance
     assert [path.name for path in tmp_path.iterdir()] == [f"step-{run.step:08d}"]
+
+
+def test_copies_that_somebody_keeps_are_neither_removed_nor_resumed(tmp_path):
+    run, store = fresh(), SharedStore(tmp_path, ALONE)
+    kept = ["step-00000004-keep", "step-00000009.old", "step-9", "steps", "step-00000003-copy"]
+    for run.step in (1, 2):
+        store.save(run)
+        for name in kept:
+            shutil.copytree(tmp_path / f"step-{run.step:08d}", tmp_path / name, dirs_exist_ok=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "step-00000002"])
+    shutil.copytree(tmp_path / "step-00000002", tmp_path / "step-00000001")
+    again = fresh()
+    SharedStore(tmp_path, ALONE).load(again)
+    assert again.step == 2
+    shutil.rmtree(tmp_path / "step-00000002")
+    shutil.rmtree(tmp_path / "step-00000001")
+    assert not SharedStore(tmp_path, ALONE).exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_is_named(tmp_path):
+    run = fresh()
+    stores: tuple[Store, ...] = (SharedStore(tmp_path / "shared", ALONE), FileStore(tmp_path / "one"))
+    (tmp_path / "one").mkdir()
+    plain = Run(run.module, run.adam, lambda index: index, ema=0.0)
+    for size in (10, 1000, 50_000):
+        for store, each in zip(stores, (run, plain), strict=True):
+            store.save(each)
+            each.step += 1
+            with files_up_to(size), pytest.raises(WriteError, match=str(tmp_path)):
+                store.save(each)
+            before = each.step - 1
+            store.load(each)
+            assert each.step == before
+            each.step += 1
 
 
 def test_gradients_are_added_up_once_a_batch():
