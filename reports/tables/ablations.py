@@ -32,8 +32,8 @@ HEADS = "miniature-perception-heads"
 DISTILLATION_COLUMNS = (
     *(column for column in piebench.COLUMNS if column.key in ("psnr", "ssim")),
     Column(key="error_in_mask", title="Error in the mask", power=2, higher_is_better=False),
-    Column(key="asked", title="Asked-for attribute", power=2, higher_is_better=True, network=HEADS),
-    Column(key="followed", title="Instruction followed", power=2, higher_is_better=True, network=HEADS),
+    Column(key="asked", title="Asked-for attribute", power=2, higher_is_better=True, network=HEADS, share=True),
+    Column(key="followed", title="Instruction followed", power=2, higher_is_better=True, network=HEADS, share=True),
     *(column for column in piebench.COLUMNS if column.key in ("clip_whole", "clip_edited")),
 )
 WITH_FID = (FID, *DISTILLATION_COLUMNS)
@@ -207,7 +207,9 @@ def _row(label: str, kind: str, runs: Sequence[Run], columns: Sequence[Column], 
     """Means over the samples of all `runs`, which are of one method or differ in the seed of its training; of FID the
     mean of the runs', each taken of its own images."""
     samples = pd.concat([run.samples for run in runs])
-    estimates = [_mean_fid(map(read_fid, runs)) if c is FID else mean_of(samples, c.key) for c in columns]
+    estimates = [
+        _mean_fid(map(read_fid, runs)) if c is FID else mean_of(samples, c.key, share=c.share) for c in columns
+    ]
     return _counted(label, kind, runs, columns, estimates, reference)
 
 

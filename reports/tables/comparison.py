@@ -52,12 +52,13 @@ def measured_row(
     )
 
 
-def mean_of(samples: pd.DataFrame, column: str) -> Estimate:
-    """The mean of a score with its interval, and the reasons for its undefined values, counted in samples."""
+def mean_of(samples: pd.DataFrame, column: str, *, share: bool = False) -> Estimate:
+    """The mean of a score with its interval, and the reasons for its undefined values, counted in samples. share: the
+    scores are 1 for yes and 0 for no."""
     undefined = (json.loads(text) for text in samples["undefined"].dropna())
     reasons = Counter(each[column] for each in undefined if column in each)
     note = "; ".join(f"{count} undefined: {reason}" for reason, count in reasons.items())
-    return replace(mean_interval(samples[column], samples["source_id"]), note=note)
+    return replace(mean_interval(samples[column], samples["source_id"], share=share), note=note)
 
 
 def facts(run: Run) -> dict[str, object]:

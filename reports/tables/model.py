@@ -15,6 +15,7 @@ class Column:
 
     backbone: the network's part in `scoring.backbones` of the manifest. network: its name, where it is not the official
     one and the column therefore has to say so. published: whether the paper's table has the column.
+    share: whether the score is 1 for yes and 0 for no.
     """
 
     key: str
@@ -24,6 +25,7 @@ class Column:
     backbone: str | None = None
     network: str | None = None
     published: bool = True
+    share: bool = False
 
     @property
     def full_title(self) -> str:

@@ -37,7 +37,9 @@ COLUMNS = (
     Column(key="clip_edited", title="CLIP edited", power=2, higher_is_better=True, backbone="clip"),
 )
 # Where the true results are known.
-FOLLOWED_COLUMN = Column(key=FOLLOWED, title="Instruction followed", power=2, higher_is_better=True, published=False)
+FOLLOWED_COLUMN = Column(
+    key=FOLLOWED, title="Instruction followed", power=2, higher_is_better=True, published=False, share=True
+)
 PUBLISHED = "table3_piebench.csv"
 SOURCE = "arXiv 2501.04699, Table 3"
 PROTOCOL = "pie-bench/v1"
@@ -130,7 +132,9 @@ def _table_1(whole: Comparison) -> Comparison:
 
 def _mean_row(run: Run, samples: pd.DataFrame, expected: int, columns: Sequence[Column]) -> Row:
     """`samples` are the run's own or some of them, `expected` counts how many there should be."""
-    return _row(run, [mean_of(samples, column.key) for column in columns], len(samples), expected, columns)
+    return _row(
+        run, [mean_of(samples, column.key, share=column.share) for column in columns], len(samples), expected, columns
+    )
 
 
 def _row(run: Run, estimates: Iterable[Estimate], done: int, expected: int, columns: Sequence[Column]) -> Row:

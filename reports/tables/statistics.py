@@ -67,15 +67,17 @@ def mean_interval(
     seed: int = SEED,
     fewest: int | None = None,
     differences: bool = False,
+    share: bool = False,
 ) -> Estimate:
-    """Mean of the values that are defined (not NaN), with the interval of `studentized`; of values that are all 0 or 1,
-    with that of `_share_interval`, also where they are all equal.
+    """Mean of the values that are defined (not NaN), with the interval of `studentized`; of values of which some are 0
+    and the others 1, with that of `_share_interval`.
 
     `values` and `clusters` are (n,). A replicate draws as many clusters as there are, with replacement, and takes the
     mean of all their values, so a cluster weighs by its number of values. There is no interval for fewer than `fewest`
     clusters, by default as the constants say, for values that are all equal, and for infinite ones (the PSNR of two
     equal images). differences: the values are differences of two methods, and as many clusters have to have one other
-    than 0. The order of the values has no influence.
+    than 0. share: values that are all 0 or all 1 are answers of yes or no too, and have an interval. The order of the
+    values has no influence.
     """
     x, groups = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if x.ndim != 1 or x.shape != groups.shape:
@@ -92,11 +94,12 @@ def mean_interval(
     totals, sizes = np.bincount(member, weights=x), np.bincount(member)
     estimate = Estimate(mean=mean, n=len(x))
     yes_no = np.isin(x, YES_NO).all()
-    share = not differences and np.isin(x, (0, 1)).all()
+    equal = x.min() == x.max()
+    share = not differences and np.isin(x, (0, 1)).all() and (share or not equal)
     needed = fewest or (FEWEST_YES_NO if yes_no and not differences else FEWEST)
     differing = fewest or (FEWEST_YES_NO if yes_no else FEWEST)
     few = len(names) < max(needed, 2) or (differences and len(np.unique(member[x != 0])) < differing)
-    if few or (x.min() == x.max() and not share):
+    if few or (equal and not share):
         return replace(estimate, too_few=True)
     if share:
         return _share_interval(estimate, mean, totals, sizes, level)

@@ -118,7 +118,7 @@ def test_yes_or_no_needs_fewer() -> None:
 
 @pytest.mark.parametrize("yes", [0, 2, 35, 70])
 def test_an_interval_of_yes_or_no_is_clopper_and_pearsons(yes: int) -> None:
-    estimate = mean_interval(np.arange(70) < yes, np.arange(70))
+    estimate = mean_interval(np.arange(70) < yes, np.arange(70), share=True)
     expected = binomtest(yes, 70).proportion_ci(method="exact")
     assert bounds(estimate) == pytest.approx((expected.low, expected.high))
 

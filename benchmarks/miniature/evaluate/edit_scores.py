@@ -202,7 +202,7 @@ class HeldOut:
         means.insert(0, "n", [*kinds.size(), len(figures)])
         for name in JUDGED:
             shares = [*(of_kind for _, of_kind in kinds[name]), figures[name]]
-            intervals = [mean_interval(each, np.arange(len(each)), fewest=1) for each in shares]
+            intervals = [mean_interval(each, np.arange(len(each)), fewest=1, share=True) for each in shares]
             means[f"{name}_low"], means[f"{name}_high"] = zip(*((i.low, i.high) for i in intervals), strict=True)
         return means.astype(object).where(means.notna(), None).to_dict("index")
 
