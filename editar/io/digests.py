@@ -100,9 +100,8 @@ def is_reusable(path: Path) -> bool:
 
 
 def write_sums(folder: Path) -> None:
-    """Writes SHA256SUMS of all files in a folder."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
-    write_text(folder / SUMS, "".join(f"{_hash(path)}  {path.name}\n" for path in files), writer="sums")
+    """Writes SHA256SUMS of all files in and below a folder."""
+    write_text(folder / SUMS, "".join(f"{_hash(folder / name)}  {name}\n" for name in _files(folder)), writer="sums")
 
 
 def check_sums(folder: Path) -> None:
@@ -115,10 +114,15 @@ def check_sums(folder: Path) -> None:
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedError(f"{folder / SUMS} can't be read ({error})") from error
-    files = {path.name for path in folder.iterdir() if path.is_file()} - {SUMS}
-    for name in sorted(files | sums.keys()):
+    files = _files(folder)
+    for name in sorted({*files, *sums}):
         if name not in files or _hash(folder / name) != sums.get(name):
             raise DamagedError(f"{folder / name} isn't what was written (by {SUMS})")
+
+
+def _files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != SUMS)
 
 
 def _beside(path: Path) -> Path:

@@ -4,6 +4,7 @@ sets as the hub publishes its validation sets."""
 import hashlib
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.miniature.world.edits import Edit, random_edit
 from benchmarks.miniature.world.render import condition, render, segmentation
 from benchmarks.miniature.world.scene import PLACES, Scene, Thing, article, caption, describe, random_scene
 from editar.io.atomic import replacing_folder
+from editar.io.digests import DamagedError, check_sums, write_sums
 
 SEED = 2501
 # A tenth of the official counts, type by type.
@@ -74,13 +76,24 @@ def ensure_piebench(root: Path) -> Path:
 
 
 def ensure_written(root: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` make the folder `root`, whole or not at all, unless it is there with this world's digest."""
+    """Let `write` make the folder `root`, whole or not at all, unless it is there with this world's digest, and every
+    file as it was written."""
     stamp = root / "world.sha256"
-    if not stamp.is_file() or stamp.read_text() != world_digest():
+    if not stamp.is_file() or stamp.read_text("ascii", "replace") != world_digest() or _is_damaged(root):
         with replacing_folder(root) as building:
             write(building)
             (building / stamp.name).write_text(world_digest())
+            write_sums(building)
     return root
+
+
+def _is_damaged(root: Path) -> bool:
+    try:
+        check_sums(root)
+    except DamagedError as error:
+        print(f"note: {error}; the data set is drawn again", file=sys.stderr)
+        return True
+    return False
 
 
 def sample_ids(edits: Sequence[Edit]) -> list[str]:

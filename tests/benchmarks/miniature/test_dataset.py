@@ -1,15 +1,18 @@
 """The embedded PIE-Bench is read by the real reader, and its masks, prompts and counts are the world's."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.datasets.piebench import read_piebench
-from benchmarks.miniature.world.embedded import COUNTS, ensure_piebench, held_out_edits, mask_runs
+from benchmarks.miniature.world.embedded import COUNTS, ensure_piebench, ensure_written, held_out_edits, mask_runs
 from benchmarks.miniature.world.render import render
 from benchmarks.miniature.world.scene import SIDE
+from tests.flips import COUNTS as COUNTS_OF_FLIPS
+from tests.flips import flips
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +77,25 @@ def test_mask_runs():
     mask[0, 2:], mask[1, 0], mask[3, 3] = True, True, True
     assert mask_runs(mask) == [2, 3, 15, 1]
     assert mask_runs(np.zeros((4, 4), bool)) == []
+
+
+@pytest.mark.parametrize("count", COUNTS_OF_FLIPS)
+def test_a_data_set_that_lost_a_bit_is_drawn_again(
+    tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = {"a.txt": b"of the world", "below/b.png": bytes(range(99))}
+
+    def write(folder: Path) -> None:
+        (folder / "below").mkdir()
+        for name, content in drawn.items():
+            (folder / name).write_bytes(content)
+
+    root = ensure_written(tmp_path / "data", write)
+    for name, content in drawn.items():
+        for damaged in flips(content, count):
+            (root / name).write_bytes(damaged)
+            ensure_written(root, write)
+            assert (root / name).read_bytes() == content
+    assert capsys.readouterr().err.count("the data set is drawn again") == sum(
+        min(count, 8 * len(content)) for content in drawn.values()
+    )
