@@ -43,6 +43,7 @@ class TokenCache:
 
     def _open(self) -> None:
         self.database = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        self.database.text_factory = bytes  # damage may make text of tokens, of any bytes
         self.database.execute("PRAGMA journal_mode = WAL")  # readers and a writer side by side; survives kills
         self.database.execute("PRAGMA synchronous = NORMAL")
         self.database.execute("CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, tokens BLOB) WITHOUT ROWID")
@@ -77,7 +78,8 @@ class TokenCache:
 
     def _find(self, key: bytes) -> bytes | None:
         row = self.database.execute("SELECT tokens FROM tokens WHERE key = ?", (key,)).fetchone()
-        tokens, checksum = (row[0][:-CHECKSUM], row[0][-CHECKSUM:]) if row else (b"", b"")
+        known = row[0] if row and isinstance(row[0], bytes) else b""  # damage may make a number of it
+        tokens, checksum = known[:-CHECKSUM], known[-CHECKSUM:]
         return tokens if checksum == _checksum(key, tokens) else None
 
 
