@@ -19,14 +19,8 @@ from benchmarks.runs.generate import AnyMethod
 from editar.io.assets import AssetFile, locate
 from editar.io.atomic import lock
 from metrics.networks.backbones import Backbones
-from metrics.networks.official import (
-    OFFICIAL_CLIP,
-    PIE_BENCH,
-    TRANSLATION,
-    clip_backbone,
-    official_backbones,
-    official_translation_backbones,
-)
+from metrics.networks.official import OFFICIAL_CLIP, PIE_BENCH, TRANSLATION
+from metrics.networks.official_backbones import clip_backbone, official_backbones, official_translation_backbones
 
 MINIATURE_DATA = Path("runs") / "miniature-data" / "piebench"
 MINIATURE_WEIGHTS = Path(__file__).parent / "miniature" / "weights"

@@ -26,6 +26,7 @@ from baselines.method import (
     in_blocks,
     refuse_miniature,
 )
+from baselines.unified.settings import SamplerSettings
 from editar.io.assets import Asset, digests, locate
 
 if TYPE_CHECKING:
@@ -41,27 +42,6 @@ if TYPE_CHECKING:
 
 State = Mapping[str, "Tensor"]
 TOKENIZER = ASSETS["clip-tokenizer"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """DDIM without noise (eta 0) in float32, the control at full strength in both halves of the guidance.
-
-    steps: a divisor of the 1000 training steps. guidance: eps = eps_negative + guidance * (eps_prompt - eps_negative).
-    added_prompt: what the authors append to every caption, after a comma. negative_prompt: in place of the caption.
-    """
-
-    steps: int = 50
-    guidance: float
-    added_prompt: str = "best quality, extremely detailed"
-    negative_prompt: str
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or 1000 % self.steps:
-            raise ValueError(f"steps is {self.steps}; it must divide the 1000 steps of training")
-
-    def prompt(self, caption: str) -> str:
-        return f"{caption}, {self.added_prompt}"
 
 
 @dataclass(frozen=True, kw_only=True)

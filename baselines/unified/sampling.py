@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.method import NoAnswer, TranslateRequest
 from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, noise
-from baselines.unified.methods import SamplerSettings
+from baselines.unified.settings import SamplerSettings
 
 PIXELS = 8  # along one side, for each of the latents'
 # From latents (2B, 4, h, w), time step () and texts (2B, L, C) to what is added to the UNet's twelve skip connections

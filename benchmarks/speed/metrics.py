@@ -21,7 +21,7 @@ from benchmarks.speed.measure import SpeedSettings, ensure_weights, in_words, re
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
 from metrics.networks.backbones import PRECISIONS
-from metrics.networks.official import official_backbones
+from metrics.networks.official_backbones import official_backbones
 from metrics.protocols.pie_bench import PIE_BENCH_COLUMNS, PieBenchScorer
 from metrics.scores import Scores
 

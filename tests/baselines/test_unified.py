@@ -12,8 +12,8 @@ from diffusers.loaders.single_file_utils import (
 from transformers import CLIPTokenizer
 
 from baselines.stable_diffusion.ldm import Sizes, read_stable_diffusion, unet_name, vae_name
-from baselines.unified.methods import SamplerSettings
 from baselines.unified.sampling import ddim, decode, sample
+from baselines.unified.settings import SamplerSettings
 from editar.io.tensors import CheckpointError
 from tests.baselines import ldm_reference as slow
 from tests.baselines.compare import pixels, relative

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.speed.released_evaluator import ReleasedEvaluator
 from benchmarks.tools.random_weights import write_official_layout
-from metrics.networks.official import official_backbones
+from metrics.networks.official_backbones import official_backbones
 from metrics.protocols.pie_bench import BACKGROUND_COLUMNS, NO_BACKGROUND, PIE_BENCH_COLUMNS, PieBenchScorer
 from tests.metrics.reading import reasons, values
 
