@@ -58,7 +58,7 @@ def sealed(content: bytes) -> bytes:
     """A JSON object with the digest of its text as first member, see `unsealed`.
 
     >>> sealed(b'{"a": 1}')[:13], sealed(b'{"a": 1}')[77:]
-    (b'{"sha256": "3', b',"a": 1}')
+    (b'{"sha256": "f', b',"a": 1}')
     """
     assert content.startswith(b"{") and content[1:].strip() != b"}"
     return b'{"sha256": "' + bytes_digest(content).encode() + b'",' + content[1:]
