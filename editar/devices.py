@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# What PyTorch says where it raises no OutOfMemoryError: for main memory, and from inside NVIDIA's libraries.
+# What libraries say that raise neither MemoryError nor OutOfMemoryError: of main memory, the second of files that are
+# mapped into it, and from inside NVIDIA's.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
+    "Cannot allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
@@ -19,7 +21,7 @@ def is_lack_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def require_device(device: "str | torch.device") -> None:

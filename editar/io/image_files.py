@@ -133,7 +133,7 @@ def _opened(source: bytes | Path, formats: tuple[str, ...]) -> Iterator[Image.Im
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=tuple(formats))
         with image:
             yield image
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"refused, more than {MAX_PIXELS} pixels; make it smaller") from error

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from editar.devices import is_lack_of_memory
 from editar.io.atomic import replacing
 from editar.io.foreign import what_it_is
 
@@ -63,9 +64,11 @@ def map_pickle(path: Path) -> tuple[Weights, dict[str, Any]]:
             f"{path}: refused, because it holds more than tensors and argparse.Namespace, and loading it could run "
             "code. Use the file as the authors released it"
         ) from error
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # a damaged file raises any kind: RuntimeError, EOFError, KeyError, AttributeError ...
+        if is_lack_of_memory(error):
+            raise
         _refuse_other_files(path, error)
         raise CheckpointError(f"{path}: not a readable PyTorch checkpoint (an incomplete download?)") from error
     arguments = content.get("args") if isinstance(content, dict) else None
@@ -152,9 +155,11 @@ def map_safetensors(path: Path) -> tuple[Weights, dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return _unwrapped(tensors), file.metadata() or {}
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # SafetensorError, OSError, and for types that PyTorch lacks any other
+        if is_lack_of_memory(error):
+            raise MemoryError(f"{path}: {error}") from error
         why = f", {what}; fetch it again" if (what := what_it_is(path)) else " (an incomplete download?)"
         raise CheckpointError(f"{path}: not a readable safetensors file{why}") from error
 

@@ -1,7 +1,11 @@
 """What `edit` writes, and what it leaves alone: files of others, and earlier results where it fails."""
 
+import io
 import json
+import multiprocessing
+import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +72,28 @@ def test_results_are_made_again_unless_somebody_changed_them(edit: Edit, tmp_pat
     painted.save(out)
     assert edit("--out", out, "--samples", "2") == 2
     assert Image.open(out).mode == "L"
+
+
+def with_memory_up_to(more: int, command: list[str], messages: Path) -> None:
+    """The command, in a process that may take so many bytes more than it has."""
+    os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+    os._exit(main(command))
+
+
+def test_want_of_memory_is_one_line(small_folder: Path, tmp_path: Path) -> None:
+    Image.new("L", (10_000, 8_000)).save(tmp_path / "large.png")  # 240 MB as RGB
+    command = ["edit", str(tmp_path / "large.png"), "make it red", "--weights", str(small_folder)]
+    command += ["--out", str(tmp_path / "out.png")]
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=with_memory_up_to, args=(150 * 2**20, command, tmp_path / "messages"))
+    process.start()
+    process.join(60)
+    told = (tmp_path / "messages").read_text()
+    assert process.exitcode == 2 and told.startswith("error: memory ran out") and told.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_a_full_disk_leaves_the_earlier_result(edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from benchmarks.datasets.faults import DatasetError
 from benchmarks.datasets.hub import MULTIGEN_DEPTH, fetch
 from benchmarks.datasets.parquet import Rows
 from benchmarks.runs.log import read_logs
-from benchmarks.runs.schema import RunError, Sample
+from benchmarks.runs.schema import RunError, Sample, read_sample_table
 from editar.images import ImageError, open_image
 from editar.io.digests import sealed
 from editar.training.data.jsonl import MAX_LINE, find_lines, read_lines
@@ -103,6 +103,20 @@ def test_parquet_footers_that_say_absurd_sizes(tmp_path: Path) -> None:
     assert path.stat().st_size < rows
     with pytest.raises(DatasetError):
         Rows([path], {"text": "text"})
+
+
+@pytest.mark.parametrize(("length", "rows", "groups"), [(2**27, 1, 9), (1, 10**7, 2)])
+def test_a_table_of_samples_that_unfolds_to_gigabytes_is_refused(
+    tmp_path: Path, length: int, rows: int, groups: int
+) -> None:
+    """As text of which there is much, and as rows that are all alike, which Parquet only counts."""
+    path, table = tmp_path / "samples.parquet", pa.table({"sample_id": pa.repeat("a" * length, rows)})
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as file:
+        for _ in range(groups):
+            file.write_table(table)
+    assert path.stat().st_size < 2**20
+    with pytest.raises(ValueError, match="unfolds to more than"):
+        read_sample_table(path)
 
 
 def test_sample_ids_of_a_run_are_names_of_files(tmp_path: Path) -> None:

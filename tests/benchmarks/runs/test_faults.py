@@ -18,6 +18,7 @@ from tests.benchmarks.faults import METHODS, FilesUpTo, Interruption, Laboratory
 from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting, no_space_for
 
 RANDOM_KILLS = 50
+NOBODY = 65534
 GO_ON = "start the same command again"
 
 
@@ -95,6 +96,44 @@ def test_no_space_is_left_for_a_new_run(laboratory: Laboratory) -> None:
     assert laboratory.start(out, partial(no_space_for, out / "again" / ".manifest.json.locked.part")) == 2
     assert "manifest.json can't be written (No space left on device)" in (out / "messages").read_text()
     laboratory.finish(out, "disk full")
+
+
+def as_another_user() -> None:
+    """One who may read what is there and write nothing. root may write everywhere."""
+    if os.geteuid() == 0:
+        os.seteuid(NOBODY)
+
+
+def test_a_folder_that_is_read_only(laboratory: Laboratory) -> None:
+    out = laboratory.folder()
+    assert laboratory.start(out, shard="0/2") == 0
+    parents = [path for path in out.parents if path.owner() == out.owner() and len(path.parts) > 2]
+    modes = {path: path.stat().st_mode for path in (*parents, *out.rglob("*"), out)}
+    try:
+        for path in modes:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        assert laboratory.start(out, as_another_user) == 2
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    told = (out / "messages").read_text()
+    assert "Permission denied" in told and "noise/" in told and told.count("\n") == 1
+    laboratory.finish(out, "read-only folder")
+
+
+def memory_up_to(more: int) -> None:
+    """In this process, so many bytes more than it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+
+
+@pytest.mark.parametrize("more", [2**20, *range(8 << 20, 28 << 20, 4 << 20), 2**26])
+def test_memory_is_scarce(laboratory: Laboratory, more: int) -> None:
+    """Wherever it runs out, what was recorded is kept, and the next start goes on."""
+    out = laboratory.folder()
+    assert laboratory.start(out, partial(memory_up_to, more)) in (0, 2)
+    assert (out / "messages").read_text().count("error: ") <= 1
+    laboratory.finish(out, "scarce memory")
 
 
 SIZES = (700, 2000, 3000, *range(3200, 4200, 125))  # bytes: a manifest, images, lines of a log

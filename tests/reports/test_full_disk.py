@@ -1,0 +1,27 @@
+"""Tables that there is no room for: the message names the file, and what was there stays."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from tests.editar.test_results import files_up_to
+
+
+@pytest.mark.parametrize("size", [10, 1000, 3000])
+def test_a_full_disk_is_named_and_leaves_the_earlier_tables(
+    write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    run, out = write_run("editar"), tmp_path / "tables"
+    assert main(["--runs", str(run), "--out", str(out)]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    other = write_run("editar", seed=1, folder="other")
+    with files_up_to(size):
+        assert main(["--runs", str(other), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert str(out) in told and "can't be written (File too large)" in told and told.count("\n") == 1
+    assert before.keys() == {path.name for path in out.iterdir()}
+    written = [path.name for path in out.iterdir() if path.read_bytes() != before[path.name]]
+    assert all((out / name).stat().st_size <= size for name in written)
+    assert main(["--runs", str(other), "--out", str(out)]) == 0
