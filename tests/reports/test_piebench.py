@@ -254,11 +254,9 @@ def test_undefined_values_are_left_out_counted_and_explained(write_run, frame, t
     assert "(n=10)" in (tmp_path / "piebench.tex").read_text()
 
 
-def test_infinite_scores_are_printed_as_such(write_run, frame, tmp_path):
-    render([write_run("copy-source", samples=frame(12, 2).assign(psnr=np.inf)), write_run("editar")], tmp_path)
-    assert "| ∞ |" in (tmp_path / "piebench.md").read_text()
-    assert r"& $\infty$ &" in (tmp_path / "piebench.tex").read_text()
-    assert cell(tmp_path, "copy-source", "PSNR", "piebench-differences")["mean"] == np.inf
+def test_a_run_with_infinite_scores_is_refused(write_run, frame, tmp_path):
+    with pytest.raises(ReportError, match=r"copy-source.*psnr"):
+        render([write_run("copy-source", samples=frame(12, 2).assign(psnr=np.inf)), write_run("editar")], tmp_path)
 
 
 def test_one_record_has_no_interval(write_run, tmp_path):
