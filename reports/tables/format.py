@@ -90,14 +90,13 @@ class Markup:
     text: Callable[[str], str]
     bold: str
     underlined: str
-    infinity: str = "∞"
     missing: str = "–"
 
     def mean(self, estimate: Estimate, mark: Mark | None = None) -> str:
         """As in the paper, the best bold and the second underlined."""
         if estimate.mean is None:
             return self.missing
-        text = number(estimate.mean).replace("inf", self.infinity)
+        text = number(estimate.mean)
         return {"best": self.bold, "clear": self.bold, "second": self.underlined, None: "{}"}[mark].format(text)
 
     def rows(self, table: Table, block: Block) -> Iterator[tuple[Row, list[tuple[str, list[str]]]]]:
@@ -109,9 +108,7 @@ class Markup:
 
 
 MARKDOWN = Markup(text=markdown_text, bold="**{}**", underlined="<ins>{}</ins>")
-LATEX = Markup(
-    text=latex_text, bold=r"\textbf{{{}}}", underlined=r"\underline{{{}}}", infinity=r"$\infty$", missing="--"
-)
+LATEX = Markup(text=latex_text, bold=r"\textbf{{{}}}", underlined=r"\underline{{{}}}", missing="--")
 HTML = Markup(text=html_text, bold="<b>{}</b>", underlined="<u>{}</u>")
 
 

@@ -157,7 +157,7 @@ def _differences(pair: Pair) -> Iterator[str]:
         sources = pair.first.attempted["source_id"]
         difference = paired_difference(values["b"], values["a"], sources)
         too_few |= difference.too_few
-        means = (_number(values[side].mean()) if len(values) else "–" for side in "ab")
+        means = (number(values[side].mean()) if len(values) else "–" for side in "ab")
         p = "–" if difference.p is None else f"{difference.p:.4f}"
         rows.append((_title(column), str(len(values)), *means, _interval(difference), p, _verdict(difference, column)))
     yield markdown_table(("Column", "pairs", "A", "B", "B - A", "p", "better"), rows)
@@ -183,8 +183,8 @@ def _interval(estimate: Estimate) -> str:
     if estimate.mean is None:
         return "–"
     if estimate.low is None or estimate.high is None:
-        return _number(estimate.mean)
-    return f"{_number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
+        return number(estimate.mean)
+    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def _verdict(difference: Estimate, column: Column) -> str:
@@ -202,7 +202,7 @@ def _moved(pair: Pair, column: Column, prompts: Mapping[str, str]) -> str:
     if not order:
         return f"{head}\n\nNo sample moved."
     rows = [
-        (_text(name), *map(_number, values.loc[name, ["a", "b", "difference"]]), _text(prompts.get(name, "–")))
+        (_text(name), *map(number, values.loc[name, ["a", "b", "difference"]]), _text(prompts.get(name, "–")))
         for name in order
     ]
     note = "" if prompts else "\n\nThe data set that has the prompts was not read: give it as --data DIR."
@@ -215,10 +215,6 @@ def _moved(pair: Pair, column: Column, prompts: Mapping[str, str]) -> str:
 def _title(column: Column) -> str:
     scale = f" ×10^{column.power}" if column.power else ""
     return f"{_text(column.full_title)}{scale} ({'higher' if column.higher_is_better else 'lower'} is better)"
-
-
-def _number(value: float) -> str:
-    return number(value).replace("inf", "∞")
 
 
 def _text(value: object) -> str:
