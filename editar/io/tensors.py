@@ -9,7 +9,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -124,8 +124,7 @@ def check_archives(place: Path) -> None:
         if not path.is_file() or not _is_archive(path):
             continue
         try:
-            reader = torch._C.PyTorchFileReader(str(path))
-            unfolded = sum(map(reader.get_record_size, reader.get_all_records()))
+            unfolded = unfolded_bytes(str(path))
         except RuntimeError as error:
             why = what_it_is(path) or str(error).splitlines()[0]
             raise CheckpointError(f"{path}: not a readable PyTorch checkpoint, {why}; fetch it again") from error
@@ -134,6 +133,12 @@ def check_archives(place: Path) -> None:
                 f"{path}: refused, because it unfolds to {unfolded} bytes and has {size}. Use the file as the authors "
                 "released it"
             )
+
+
+def unfolded_bytes(archive: str | IO[bytes]) -> int:
+    """Of what PyTorch's reader finds in a file. Raises RuntimeError where it finds no archive."""
+    reader = torch._C.PyTorchFileReader(archive)
+    return sum(map(reader.get_record_size, reader.get_all_records()))
 
 
 def _is_archive(path: Path) -> bool:

@@ -4,7 +4,6 @@ Shape suffixes: B batch, L positions, E width.
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from editar.io.atomic import write_bytes
 from editar.io.tensors import copies, fill, map_pickle, map_safetensors, write_safetensors
 
 OFFICIAL_T5 = "google/flan-t5-xl"  # the paper's
@@ -109,7 +109,7 @@ class T5TextEncoder:
         for pattern in SETTINGS:
             for path in self.folder.glob(pattern):
                 if not path.name.endswith(".index.json"):
-                    shutil.copy(path, folder / path.name)
+                    write_bytes(folder / path.name, path.read_bytes())
         tensors = copies(self._mapped, self._mapped(), dtype=dtype)
         write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"}, writer="model")
 

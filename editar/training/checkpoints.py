@@ -151,7 +151,9 @@ class SharedStore:
         tensors = _tensors(run)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp.load(tensors, storage_reader=TensorReader(folder))  # into the tensors as they lie
+            reader = TensorReader(folder)
+            reader.check_sizes()
+            dcp.load(tensors, storage_reader=reader)  # into the tensors as they lie
         rank = self.group.rank if len(list(folder.glob("process-*.pt"))) == self.group.size else 0
         check_archives(folder)
         state = torch.load(folder / f"process-{rank}.pt", weights_only=True)

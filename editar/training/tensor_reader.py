@@ -12,7 +12,7 @@ import torch
 from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata, StorageMeta, TensorStorageMetadata
 
-from editar.io.tensors import CheckpointError
+from editar.io.tensors import CheckpointError, unfolded_bytes
 
 METADATA = ".metadata"
 _NAMES = {
@@ -39,6 +39,21 @@ class TensorReader(FileSystemReader):
         storage = self._metadata.storage_meta = self._metadata.storage_meta or StorageMeta()
         storage.load_id = self.load_id
         return self._metadata
+
+    def check_sizes(self) -> None:
+        """Raises CheckpointError where a tensor, an archive in a slice of a file, unfolds to more than it has."""
+        for index, stored in (self._metadata.storage_data or {}).items():
+            path = Path(self.path) / stored.relative_path
+            try:
+                with path.open("rb") as file:
+                    unfolded = unfolded_bytes(self._slice_file(file, stored))
+            except (OSError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise CheckpointError(f"{path}: {index.fqn} can't be read: {reason}") from error
+            if unfolded > stored.length:
+                raise CheckpointError(
+                    f"{path}: {index.fqn} unfolds to {unfolded} bytes and has {stored.length}: refused"
+                )
 
 
 def _read(path: Path) -> Metadata:

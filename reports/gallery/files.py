@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.runs.schema import SAMPLE_ID
+from editar.io.atomic import write_bytes
 from reports.runs import ReportError, Run
 from reports.sheets.sheet import SampleView, read_picture
 
@@ -101,7 +103,9 @@ def _save(picture: Image.Image, folder: Path, column: str, sample_id: str) -> No
 
 def _write(picture: Image.Image, folder: Path, sample_id: str, **options: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"{sample_id}.webp", format="WEBP", **options)
+    content = BytesIO()
+    picture.save(content, format="WEBP", **options)
+    write_bytes(folder / f"{sample_id}.webp", content.getvalue())
 
 
 def file_name(text: str) -> str:

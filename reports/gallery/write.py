@@ -7,7 +7,6 @@ with the pictures, full/<column>/<id>.webp and, of large ones, small/<column>/<i
 import hashlib
 import json
 import os
-import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmarks.runs.schema import Manifest
-from editar.io.atomic import write_text
+from editar.io.atomic import replacing_folder, write_text
 from reports.benchmark import BENCHMARKS, known_benchmark
 from reports.gallery.files import FILES, file_name, write_pictures
 from reports.runs import ReportError, Run, read_run, read_runs
@@ -118,9 +117,9 @@ def write_gallery(benchmarks: Sequence[BenchmarkRuns], out: Path) -> Path:
     page = out / "index.html"
     if page.exists() and GENERATOR not in page.read_text(encoding="utf-8", errors="replace"):
         raise ReportError(f"{page} is no gallery and would be overwritten; give --out another folder")
-    shutil.rmtree(out / FILES, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    content = {"files": FILES, "digits": DIGITS, "groups": [_content(each, out) for each in benchmarks]}
+    with replacing_folder(out / FILES) as files:
+        content = {"files": FILES, "digits": DIGITS, "groups": [_content(each, files) for each in benchmarks]}
     return write_text(page, _html(content))
 
 
@@ -157,12 +156,12 @@ def _digest(text: str) -> str:
     return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _content(benchmark: BenchmarkRuns, out: Path) -> dict[str, Any]:
+def _content(benchmark: BenchmarkRuns, files: Path) -> dict[str, Any]:
     """What the page knows of a benchmark. Scores are in display units, null where undefined; lists go by column,
     method, sample; reasons for what is missing go by method and sample."""
     columns = with_networks(benchmark.runs[0], BENCHMARKS[benchmark.name].columns)
     written = write_pictures(
-        out / FILES / benchmark.key, benchmark.runs, benchmark.labels, benchmark.sample_ids, benchmark.view
+        files / benchmark.key, benchmark.runs, benchmark.labels, benchmark.sample_ids, benchmark.view
     )
     types, names = _types(benchmark)
     methods = [

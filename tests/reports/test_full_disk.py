@@ -4,9 +4,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from reports.__main__ import main
+from reports.runs import read_run
 from tests.editar.test_results import files_up_to
+
+
+def test_a_gallery_that_there_is_no_room_for_leaves_the_earlier_one(
+    write_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_run("editar"), tmp_path / "gallery"
+    for sample_id in read_run(run).samples.index:
+        Image.effect_noise((64, 64), 50).convert("RGB").save(run / "images" / f"{sample_id}.png")
+    command = ["--runs", str(run), "--out", str(tmp_path / "tables"), "--gallery", str(out)]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    page = before.pop(out / "index.html")
+    with files_up_to(len(page) - 1):
+        assert main(command) == 2
+    assert "can't be written (File too large)" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == {
+        **before,
+        out / "index.html": page,
+    }
 
 
 @pytest.mark.parametrize("size", [10, 1000, 3000])

@@ -226,6 +226,28 @@ def test_a_shared_checkpoint_is_refused_where_it_holds_more_than_tensors(plant: 
         TensorReader(tmp_path / "step")
 
 
+def test_a_shared_checkpoint_that_unfolds_to_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    dcp.save({"w": torch.zeros(2**20)}, checkpoint_id=tmp_path)
+    metadata, plain, packed = tmp_path / METADATA, tmp_path / "plain.pt", tmp_path / "packed.pt"
+    whole = pickle.loads(metadata.read_bytes())
+    (index,) = whole.storage_data
+    path = tmp_path / whole.storage_data[index].relative_path
+    plain.write_bytes(path.read_bytes())
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members_of(plain).items():
+            file.writestr(name, content)
+    path.write_bytes(packed.read_bytes())
+    whole.storage_data[index].length = path.stat().st_size
+    metadata.write_bytes(pickle.dumps(whole))
+    with pytest.raises(CheckpointError, match="w unfolds to"):
+        TensorReader(tmp_path).check_sizes()
+    path.unlink()
+    with pytest.raises(CheckpointError, match="w can't be read"):
+        TensorReader(tmp_path).check_sizes()
+
+
 class Writes(nn.Module):
     """A network that writes a file when it runs, in TorchScript."""
 
