@@ -4,16 +4,15 @@ import io
 import json
 import multiprocessing
 import os
-import resource
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from editar.__main__ import main
+from tests.limits import files_up_to, memory_up_to
 
 Edit = Callable[..., int]
 
@@ -28,17 +27,6 @@ def edit(small_folder: Path, tmp_path: Path) -> Edit:
         return main([str(word) for word in words])
 
     return run
-
-
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """No file may get longer, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_beside_the_result_is_not_the_sidecar(edit: Edit, tmp_path: Path) -> None:
@@ -78,8 +66,7 @@ def with_memory_up_to(more: int, command: list[str], messages: Path) -> None:
     """The command, in a process that may take so many bytes more than it has."""
     os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
+    memory_up_to(more)
     os._exit(main(command))
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from reports.__main__ import main
 from reports.runs import read_run
-from tests.editar.test_results import files_up_to
+from tests.limits import files_up_to
 
 
 def test_a_gallery_that_there_is_no_room_for_leaves_the_earlier_one(

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.cli import EXIT_STATUS
 from tests.benchmarks.faults import METHODS, FilesUpTo, Interruption, Laboratory, calls
 from tests.benchmarks.faulty_methods import FailsOn, FillsDisk, Greedy, Waiting, no_space_for
+from tests.limits import memory_up_to
 
 RANDOM_KILLS = 50
 NOBODY = 65534
@@ -119,12 +120,6 @@ def test_a_folder_that_is_read_only(laboratory: Laboratory) -> None:
     told = (out / "messages").read_text()
     assert "Permission denied" in told and "noise/" in told and told.count("\n") == 1
     laboratory.finish(out, "read-only folder")
-
-
-def memory_up_to(more: int) -> None:
-    """In this process, so many bytes more than it has."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more,) * 2)
 
 
 @pytest.mark.parametrize("more", [2**20, *range(8 << 20, 28 << 20, 4 << 20), 2**26])

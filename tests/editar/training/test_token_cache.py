@@ -10,8 +10,8 @@ from torch import Tensor
 from editar.io.atomic import WriteError
 from editar.model.files import Parts
 from editar.training.token_cache import TokenCache
-from tests.editar.test_results import files_up_to
 from tests.flips import COUNTS, campaign
+from tests.limits import files_up_to
 
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

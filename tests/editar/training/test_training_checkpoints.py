@@ -17,8 +17,8 @@ from editar.io.atomic import WriteError
 from editar.io.tensors import CheckpointError
 from editar.training.checkpoints import FileStore, Run, SharedStore, Store
 from editar.training.distributed import Group, add_up_gradients, share_out
-from tests.editar.test_results import files_up_to
 from tests.flips import COUNTS, campaign
+from tests.limits import files_up_to
 
 ALONE = Group(device=torch.device("cpu"))
 

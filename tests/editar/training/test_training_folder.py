@@ -8,9 +8,9 @@ import pytest
 
 from editar.__main__ import main
 from editar.io.atomic import lock_or_refuse
-from tests.editar.test_results import files_up_to
 from tests.editar.training.test_train_command import SETTINGS
 from tests.editar.training.training_sets import write_jsonl
+from tests.limits import files_up_to
 
 
 @pytest.fixture
