@@ -2,7 +2,6 @@
 together."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -164,7 +163,7 @@ def _read_directory(path: Path) -> Run:
 
 def _read_summary(path: Path) -> Run:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         version, manifest, fid, samples = (content[name] for name in SUMMARY_KEYS)
         if version != SUMMARY_VERSION:
             raise ValueError(f"summary_version {version!r}, this code reads {SUMMARY_VERSION}")
@@ -178,11 +177,8 @@ def _read_summary(path: Path) -> Run:
         raise ReportError(f"{path} is no readable summary of a run: {error!r}; {TAKE}") from error
 
 
-def _number(text: str) -> float:
-    """Raises ValueError for Infinity, NaN and what becomes such, 1e999."""
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no finite number")
-    return number
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
@@ -191,7 +187,7 @@ def _prepared(run: Run, columns: Sequence[str], facts: Sequence[str]) -> Run:
     for name in columns:
         values = run.attempted[name]
         if wrong := [key for key, value in values[values.notna()].items() if not is_number(value)]:
-            raise ReportError(f"{run.path}: {name} of {wrong[0]} is no number")
+            raise ReportError(f"{run.path}: {name} of {wrong[0]} is no finite number")
     return replace(run, attempted=run.attempted.astype(dict.fromkeys(columns, "float64")))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from baselines.method import MethodCard
 from editar.io.atomic import read_plain
@@ -277,7 +277,7 @@ class Sample:
         for name, value in self.scores.items():
             if value is None and name not in (self.undefined or ()):
                 raise ValueError(f"neither a number nor a reason for {name}")
-            if value is not None and not (is_number(value) and math.isfinite(value)):
+            if value is not None and not is_number(value):
                 raise ValueError(f"no finite number for {name}")
 
 
@@ -290,9 +290,9 @@ def check_scores(samples: Iterable[Sample], columns: Sequence[str]) -> None:
             raise ValueError(f"sample {sample.sample_id} has {error}") from None
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a score is one, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Whether a score is one: finite, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,8 +438,8 @@ def read_sample_table(path: Path) -> "pa.Table":
         wanted = (table.schema.metadata or {}).get(CONTENT)
         whole = wanted is None or wanted == _digest(table)
         for name in (each.name for each in table.schema if pa.types.is_floating(each.type)):
-            if pc.any(pc.is_nan(table[name]), min_count=0).as_py():  # an unknown value is null
-                raise ValueError(f"{name} is NaN somewhere")
+            if not pc.all(pc.is_finite(table[name]), min_count=0).as_py():
+                raise ValueError(f"{name} has a number that is not finite")
     except Exception as error:  # Arrow raises many kinds (OSError, NotImplementedError, UnicodeDecodeError ...)
         raise ValueError(f"{type(error).__name__}: {error}") from error
     if not whole:
