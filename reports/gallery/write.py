@@ -101,7 +101,7 @@ def read_benchmark_runs(run_dirs: Sequence[Path], view: Callable[[str], SampleVi
     known = known_benchmark(read_run(run_dirs[0]).manifest.benchmark, run_dirs[0])
     columns = [column.key for column in known.columns]
     runs = read_runs(run_dirs, columns, known.facts, allow_partial=True, repeated=True)
-    runs.sort(key=lambda run: run.manifest.position)
+    runs.sort(key=lambda run: (run.manifest.position, run.method))
     for run in runs:
         if absent := {"error", "image_sha256"}.difference(run.attempted.columns):
             raise ReportError(f"{run.path}: samples.parquet lacks the columns {', '.join(sorted(absent))}")

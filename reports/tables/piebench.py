@@ -66,7 +66,7 @@ def render(
     n/N.
     """
     runs = read_runs(paths, [column.key for column in COLUMNS], FACTS, allow_partial=allow_partial)
-    runs.sort(key=lambda run: run.manifest.position)
+    runs.sort(key=lambda run: (run.manifest.position, run.method))
     columns = columns_of(runs)
     rivals = [run for run in runs if not run.is_reference]
     whole = Comparison(

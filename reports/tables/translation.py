@@ -75,7 +75,7 @@ def render(
     columns, name = COLUMNS[task], f"translation-{task}"
     scores = [column.key for column in columns if column.key not in OF_ALL_IMAGES]
     runs = read_runs(paths, scores, FACTS, allow_partial=allow_partial)
-    runs.sort(key=lambda run: run.manifest.position)
+    runs.sort(key=lambda run: (run.manifest.position, run.method))
     fids = {run.method: read_fid(run) for run in runs}
     for run in runs:
         if fids[run.method].reference != fids[runs[0].method].reference:
