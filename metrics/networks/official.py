@@ -48,9 +48,9 @@ class OfficialNetwork:
     not the published ones. device: where it computes."""
 
     def __init__(self, weights: Found, name: str, device: str) -> None:
-        self.name = name if weights.official else f"{name}@{weights.digest[:8]}"
         self.official, self.device = weights.official, device
         self.digest = list_digest([weights.digest, weights.beside]) if weights.beside else weights.digest
+        self.name = name if weights.official else f"{name}@{self.digest[:8]}"
 
 
 def find(asset: Asset, weights: Path | None = None, *, endpoint: str | None = None) -> Found:

@@ -86,6 +86,7 @@ def test_control_and_noise_are_those_of_the_published_architecture(context: Meth
     assert words.shape == (2, 4, 64) and relative(words, slow.global_adapter(exact, example.double())) < 1e-4
 
 
+@pytest.mark.slow
 def test_an_image_is_that_of_the_published_script(method: UnifiedControl, exact: slow.State) -> None:
     asked = requests("segmentation", 1)
     assert method.weights is not None

@@ -113,6 +113,7 @@ def test_the_shards_left_by_a_killed_one_are_taken_up_by_one_process(
     assert len(calls(tmp_path)) == MADE + BATCH  # the batch under way was lost, and nothing else
 
 
+@pytest.mark.slow
 def test_shards_may_run_one_after_the_other(data: Path, tmp_path: Path, alone: dict[str, object]) -> None:
     recipe = write_recipe(tmp_path)
     for index in (1, 0, 2):

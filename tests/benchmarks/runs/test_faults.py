@@ -23,7 +23,8 @@ NOBODY = 65534
 GO_ON = "start the same command again"
 
 
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1])
 def test_sigkill_before_file_operations(laboratory: Laboratory, every: int) -> None:
     """So also between writing a file and renaming it, while the manifest is written, and while logs are merged."""
     for at in range(1, laboratory.measure(files_only=True) + 1, every):
@@ -47,7 +48,8 @@ def test_sigkill_at_random_moments(laboratory: Laboratory, least: int) -> None:
         laboratory.finish(out, "SIGKILL", kills - before)
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1])
 def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory, every: int) -> None:
     """A sample failed in the log of a process that is gone, and another process did it since: the later word counts,
     whichever log is removed first."""
@@ -64,7 +66,8 @@ def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laborato
         laboratory.finish(out, "SIGKILL")
 
 
-@pytest.mark.parametrize("every", [29, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [7])
 def test_sigterm_ends_in_order(laboratory: Laboratory, every: int) -> None:
     for at in range(1, laboratory.measure(files_only=True), every):
         out = laboratory.folder()
@@ -134,7 +137,8 @@ def test_memory_is_scarce(laboratory: Laboratory, more: int) -> None:
 SIZES = (700, 2000, 3000, *range(3200, 4200, 125))  # bytes: a manifest, images, lines of a log
 
 
-@pytest.mark.parametrize("sizes", [SIZES[::2], pytest.param(SIZES, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [SIZES], ids=["all"])
 @pytest.mark.parametrize("deadly", [False, True], ids=["error", "SIGXFSZ"])
 def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool, sizes: tuple[int, ...]) -> None:
     """Half of a manifest, image, line of samples or table is written; the process gets an error, or dies there."""
@@ -172,6 +176,7 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(laboratory: Labo
     laboratory.finish(out, "second process", 2)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once(laboratory: Laboratory) -> None:
     for _ in range(4):
         out = laboratory.folder()
@@ -200,6 +205,7 @@ class Clock:
         time.time, time.gmtime = now, lambda seconds=None: gmtime(now() if seconds is None else seconds)
 
 
+@pytest.mark.slow
 def test_clock_jumps(laboratory: Laboratory) -> None:
     """A later word on a sample counts although the clock says that it is years older."""
     bad = laboratory.sample_ids[3]

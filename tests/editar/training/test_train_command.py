@@ -157,6 +157,7 @@ def test_a_run_whose_start_or_data_were_replaced_is_refused(settings, trained, t
     assert "holds a run with other settings (digests." in told and changed.name in told
 
 
+@pytest.mark.slow
 def test_a_finished_training_that_is_repeated_leaves_the_same_bytes(settings, trained):
     files = {path: path.read_bytes() for path in (trained / "model").iterdir()}
     command = [sys.executable, "-m", "editar", "train", str(settings)]

@@ -182,6 +182,7 @@ def test_a_reference_is_computed_once_for_its_content_and_network(
     assert sum(calls) == 18
 
 
+@pytest.mark.slow
 def test_published_statistics_of_clean_fid_are_a_reference(
     network: OfficialInception, weights: Path, files: list[Path], tmp_path: Path
 ) -> None:
