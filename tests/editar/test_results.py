@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from editar.__main__ import main
+from editar.pipeline import EditAR
 from tests.limits import files_up_to, memory_up_to
 
 Edit = Callable[..., int]
@@ -66,6 +67,7 @@ def with_memory_up_to(more: int, command: list[str], messages: Path) -> None:
     """The command, in a process that may take so many bytes more than it has."""
     os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT), 2)
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), write_through=True)
+    EditAR.from_pretrained(command[command.index("--weights") + 1])  # loads the libraries
     memory_up_to(more)
     os._exit(main(command))
 
@@ -74,7 +76,7 @@ def test_want_of_memory_is_one_line(small_folder: Path, tmp_path: Path) -> None:
     Image.new("L", (10_000, 8_000)).save(tmp_path / "large.png")  # 240 MB as RGB
     command = ["edit", str(tmp_path / "large.png"), "make it red", "--weights", str(small_folder)]
     command += ["--out", str(tmp_path / "out.png")]
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     process = context.Process(target=with_memory_up_to, args=(150 * 2**20, command, tmp_path / "messages"))
     process.start()
     process.join(60)
