@@ -95,13 +95,13 @@ def mean_interval(
     estimate = Estimate(mean=mean, n=len(x))
     yes_no = np.isin(x, YES_NO).all()
     equal = x.min() == x.max()
-    share = not differences and np.isin(x, (0, 1)).all() and (share or not equal)
+    is_share = not differences and bool(np.isin(x, (0, 1)).all()) and (share or not equal)
     needed = fewest or (FEWEST_YES_NO if yes_no and not differences else FEWEST)
     differing = fewest or (FEWEST_YES_NO if yes_no else FEWEST)
     few = len(names) < max(needed, 2) or (differences and len(np.unique(member[x != 0])) < differing)
-    if few or (equal and not share):
+    if few or (equal and not is_share):
         return replace(estimate, too_few=True)
-    if share:
+    if is_share:
         return _share_interval(estimate, mean, totals, sizes, level)
     return studentized(
         estimate, _mean_statistic(mean, totals, sizes), len(names), level=level, replicates=replicates, seed=seed
