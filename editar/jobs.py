@@ -22,6 +22,7 @@ from editar.io.atomic import replacing, write_text
 from editar.io.digests import file_digest
 from editar.io.image_files import image_size
 from editar.io.image_paths import is_image_name, is_leftover, leftovers_note
+from editar.io.texts import first_of
 
 if TYPE_CHECKING:
     from editar.pipeline import EditAR
@@ -92,7 +93,7 @@ def find_images(folder: Path, out: Path, recursive: bool) -> list[Path]:
     if leftovers:
         _note(leftovers_note(leftovers))
     if others:
-        names = ", ".join(path.name for path in others[:SHOWN_FAULTS]) + " ..." * (len(others) > SHOWN_FAULTS)
+        names = first_of([path.name for path in others], SHOWN_FAULTS)
         _note(f"files without the suffix of an image that is read are skipped ({len(others)}): {names}")
     return sorted(set(images) - set(nested))
 

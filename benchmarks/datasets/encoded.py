@@ -9,6 +9,7 @@ from PIL import Image
 
 from editar.io import image_files
 from editar.io.image_files import MAX_BYTES, ImageError
+from editar.io.texts import first_of
 
 MAX_PIXELS = 1 << 24  # the largest image on the hub has 640 x 640
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def train_ids(value: pa.Scalar, classes: int) -> np.ndarray:
     ids = _grey_levels(image_bytes(value)) if pa.types.is_struct(value.type) else _matrix(value)
     present = np.flatnonzero(np.bincount(ids.ravel(), minlength=256)) if ids.dtype == np.uint8 else np.unique(ids)
     if foreign := [int(number) for number in present if not (0 <= number < classes or number == IGNORED)]:
-        shown = ", ".join(map(str, foreign[:5])) + (" ..." if len(foreign) > 5 else "")
+        shown = first_of([str(number) for number in foreign], 5)
         raise CellError(f"it has the train ids {shown}; they must be from 0 to {classes - 1}, or {IGNORED}")
     return ids.astype(np.uint8)
 

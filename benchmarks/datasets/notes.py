@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-SHOWN = 3
+from editar.io.texts import first_of
 
 
 def turned_note(ids: Sequence[str]) -> str:
@@ -19,5 +19,4 @@ def listed(names: Sequence[str]) -> str:
     >>> listed(["a", "b", "c", "d"])
     '4 records (a, b, c ...)'
     """
-    shown = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
-    return f"{len(names)} record{'s' if len(names) != 1 else ''} ({shown})"
+    return f"{len(names)} record{'s' if len(names) != 1 else ''} ({first_of(names)})"

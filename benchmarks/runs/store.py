@@ -37,9 +37,9 @@ from benchmarks.runs.schema import (
 from editar.io.atomic import lock, read_plain, remove_torn, replacing, write_bytes
 from editar.io.digests import bytes_digest, sealed
 from editar.io.image_files import open_image, write_png
+from editar.io.texts import first_of
 
 GIVEN_IMAGES = "method_settings.images"  # the digest of a folder of finished images
-SHOWN = 3
 LOCKED = "locked"  # the writer of files that are written with the lock of the directory held
 
 
@@ -92,10 +92,9 @@ class RunDirectory:
         self.samples = remembered(self._read()[0].values())
         made = [sample_id for sample_id in sorted(self.samples) if not self.to_make(sample_id)]
         if changed := [sample_id for sample_id in made if not given(sample_id, self.read_image(sample_id))]:
-            shown = ", ".join(changed[:SHOWN]) + (" ..." if len(changed) > SHOWN else "")
             raise RunError(
                 f"{self.folder} has scores of {len(made)} images, of which {len(changed)} are gone or others now "
-                f"({shown}); start with --fresh to score the whole folder again, or give another --out"
+                f"({first_of(changed)}); start with --fresh to score the whole folder again, or give another --out"
             )
         settings, fingerprint = manifest.method_settings, manifest.fingerprint
         _write_manifest(self.folder, replace(known, method_settings=settings, fingerprint=fingerprint, finished=None))

@@ -4,12 +4,13 @@ the files that data sets from elsewhere name, below a folder whatever the names 
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
+from editar.io.texts import first_of
+
 # Of image_files.FORMATS.
 SUFFIXES = frozenset({
     ".apng", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
     ".ppm", ".tif", ".tiff", ".webp",
 })  # fmt: skip
-SHOWN = 3
 # Files and folders that macOS, Windows and network drives make by themselves; their names in lower case.
 _LEFTOVERS = frozenset({".ds_store", "__macosx", "desktop.ini", "ehthumbs.db", "thumbs.db", "@eadir"})
 
@@ -26,7 +27,7 @@ def is_image_name(path: Path) -> bool:
 
 def leftovers_note(leftovers: Sequence[Path]) -> str:
     """What to tell of the leftovers that were found."""
-    shown = ", ".join(path.name for path in leftovers[:SHOWN]) + (" ..." if len(leftovers) > SHOWN else "")
+    shown = first_of([path.name for path in leftovers])
     return f"skipped what macOS or Windows left beside the files: {shown} ({len(leftovers)} in all)"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.runs.schema import CUT_PROMPTS, FOLLOWED
+from editar.io.texts import first_of
 from reports.plots.bars import draw_bars
 from reports.plots.tradeoff import draw_tradeoff
 from reports.runs import Run, read_runs
@@ -227,5 +228,5 @@ def _cut_notes(run: Run) -> tuple[str, ...]:
     cut = (run.manifest.scoring.options or {}).get(CUT_PROMPTS, ())
     if not cut:
         return ()
-    which = ", ".join(cut[:3]) + (" ..." if len(cut) > 3 else "")
-    return (f"CLIP columns: target prompts that are longer than the network reads are cut off, {len(cut)} ({which}).",)
+    what = f"{len(cut)} ({first_of(cut)})"
+    return (f"CLIP columns: target prompts that are longer than the network reads are cut off, {what}.",)
