@@ -73,8 +73,9 @@ class EditARMethod:
 
         files = read_model(weights_folder(self.context))
         sampling = self._sampling(files.sampling)
-        taken = {"taken": files.taken()} if files.taken() else {}
-        return {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests(), **taken}
+        settings = {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
+        taken = files.taken()
+        return {**settings, "taken": taken} if taken else settings
 
     def requirements(self) -> Requirements:
         from editar.config import SamplingConfig

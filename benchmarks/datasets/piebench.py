@@ -19,7 +19,7 @@ from benchmarks.datasets.notes import turned_note
 from benchmarks.runs.schema import SAMPLE_ID
 from editar.io.assets import AssetFile
 from editar.io.foreign import what_it_is
-from editar.io.image_files import ImageError, read_image, stored_orientation, turned
+from editar.io.image_files import ImageError, read_image, read_turned, turned
 from editar.io.image_paths import ImagePaths, PathError
 
 MAPPING = "mapping_file.json"
@@ -304,7 +304,8 @@ def _check_image(name: object, paths: ImagePaths, side: int, problems: _Problems
         return None  # reported with the other texts
     try:
         path = paths.find(name)
-        return path, read_image(path, (side, side))[1], stored_orientation(path)
+        _, orientation, digest = read_turned(path, (side, side))
+        return path, digest, orientation
     except PathError as error:
         remedy = (
             f"if you trust it, start with --follow-links {error.link}" if error.link else f"give a path below {IMAGES}/"

@@ -101,10 +101,11 @@ class Share:
     ) -> None:
         self.batch_size = batch_size
         self.sample_ids = shard.share(sample_ids, batch_size)
+        # What is whole now stays so: this opens every image that is there, and is done once.
+        missing = {name: list(filter(run.to_make, self.sample_ids)) for name, run in runs.items()}
+        self._missing = {name: sample_ids for name, sample_ids in missing.items() if sample_ids}
         self.runs = {
-            name: run
-            for name, run in runs.items()
-            if any(run.to_make(sample_id) or run.to_score(sample_id) for sample_id in self.sample_ids)
+            name: run for name, run in runs.items() if name in self._missing or any(map(run.to_score, self.sample_ids))
         }
         self.worked = bool(self.runs)
         self._rank = shard.index
@@ -129,7 +130,7 @@ class Share:
     def generate(self, benchmark: Benchmark, methods: Mapping[str, Callable[[], AnyMethod]]) -> None:
         """Makes the images that are missing, one method after the other."""
         for name, run in self.runs.items():
-            if missing := set(filter(run.to_make, self.sample_ids)):
+            if missing := set(filter(run.to_make, self._missing.get(name, ()))):
                 self._generate(benchmark, methods[name], run, self._logs[name], missing)
 
     def _generate(
@@ -140,7 +141,7 @@ class Share:
         log: SampleLog,
         missing: Collection[str],
     ) -> None:
-        """missing: found once, for finding it opens every image that is there."""
+        """missing: of this process's samples, those whose image is to be made."""
         gc.collect()  # what is left of the method before this one
         memory.reset_peak()
         before, start = memory.held_bytes(), time.perf_counter()

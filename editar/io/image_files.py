@@ -86,6 +86,12 @@ def read_image(path: Path, size: tuple[int, int]) -> tuple[Image.Image, str]:
 
     Raises ImageError, which does not name the file.
     """
+    image, _, digest = read_turned(path, size)
+    return image, digest
+
+
+def read_turned(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, str]:
+    """As `read_image`, with EXIF's orientation by which the image was turned before the digest."""
     if not path.is_file():
         raise ImageError("there is no such file")
     try:
@@ -94,13 +100,7 @@ def read_image(path: Path, size: tuple[int, int]) -> tuple[Image.Image, str]:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"it can't be read: {error.strerror}") from error
-    return open_image(data, size=size), bytes_digest(data)
-
-
-def stored_orientation(source: bytes | Path) -> int:
-    """EXIF's orientation of a file's pixels, from 1 (upright) to 8: see `turned`. Raises ImageError."""
-    with _opened(source, FORMATS) as image:
-        return orientation_of(image)
+    return *open_turned(data, size=size), bytes_digest(data)
 
 
 def image_size(path: Path) -> tuple[int, int]:
