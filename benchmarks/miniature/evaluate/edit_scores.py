@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from baselines.method import EditRequest, Method
 from benchmarks.miniature.evaluate.perception import DENSE_HEADS, GLOBAL_HEADS, STRIDE, Perception
-from benchmarks.miniature.evaluate.pixel_judge import all_right, followed
+from benchmarks.miniature.evaluate.pixel_judge import followed, nothing_else_changed
 from benchmarks.miniature.world.edits import KINDS, Edit
 from benchmarks.miniature.world.embedded import held_out_edits
 from benchmarks.miniature.world.render import render, silhouette
@@ -43,7 +43,7 @@ COLUMNS = {  # of the table: title, in which {} is the autoencoder's name, and f
 }
 ATTRIBUTES = ("shape", "colour", "material", "content", "flipped")
 BATCH = 16  # edits that a method gets together
-JUDGED = {"followed": followed, "all_right": all_right}
+JUDGED = ("followed", "all_right")
 IN_GRID = tuple(type_id for type_id, kind in KINDS.items() if kind != "random")
 
 
@@ -193,7 +193,7 @@ class HeldOut:
             "error_copy_source": self._errors(self.sources),
             "error_reconstructed_truth": self._errors(self.restored_truths),
             **self._judged(edited),
-            **{f"{name}_reconstructed_truth": found for name, found in self._judged(self.restored_truths).items()},
+            **self._ceilings,
             "psnr": self._psnrs(edited),
             "psnr_reconstruction": self._psnrs(self.restored_sources),
         })  # fmt: skip
@@ -208,7 +208,14 @@ class HeldOut:
 
     def _judged(self, images: Sequence[np.ndarray]) -> dict[str, list[float]]:
         pairs = list(zip(images, self.edits, strict=True))
-        return {name: [float(judge(*pair)) for pair in pairs] for name, judge in JUDGED.items()}
+        follows = [followed(*pair) for pair in pairs]
+        right = [each and nothing_else_changed(*pair) for each, pair in zip(follows, pairs, strict=True)]
+        return {name: list(map(float, found)) for name, found in zip(JUDGED, (follows, right), strict=True)}
+
+    @cached_property
+    def _ceilings(self) -> dict[str, list[float]]:
+        """What the judge says of the true results as the autoencoder restores them."""
+        return {f"{name}_reconstructed_truth": found for name, found in self._judged(self.restored_truths).items()}
 
     def _errors(self, results: Sequence[np.ndarray]) -> list[float]:
         """The error of each result inside its edit's mask; NaN where the mask is empty."""

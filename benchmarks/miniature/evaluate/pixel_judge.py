@@ -5,6 +5,7 @@ Everything that could stand in the place of the requested result is rendered, an
 true result. So the true result counts as followed and a copy of the source does not.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,6 @@ from benchmarks.miniature.world.scene import (
     BACKGROUNDS,
     COLOURS,
     CONTENTS,
-    FLIPPABLE,
     GRID,
     MATERIALS,
     SHAPES,
@@ -53,17 +53,11 @@ def _things(edit: Edit, others: tuple[Thing, ...]) -> list[Thing]:
         return []
     if edit.kind == "add":
         assert edit.after is not None
+        looks = itertools.product(*VALUES.values(), (False, True))
         return [
-            thing
-            for shape in SHAPES
-            for colour in COLOURS
-            for material in MATERIALS
-            for content in CONTENTS
-            for flipped in (False, True)
-            if (thing := replace(
-                edit.after, shape=shape, colour=colour, material=material, content=content, flipped=flipped
-            )).can_carry_content >= (content != "none") and (shape in FLIPPABLE) >= flipped
-        ]  # fmt: skip
+            replace_thing(edit.after, **dict(zip(VALUES, values, strict=True)), flipped=flipped)
+            for *values, flipped in looks
+        ]
     assert edit.before is not None
     if edit.kind == "pose":
         taken = occupied(others)
@@ -92,9 +86,13 @@ def followed(image: np.ndarray, edit: Edit) -> bool:
 
 
 def all_right(image: np.ndarray, edit: Edit) -> bool:
-    """Whether the instruction was followed and nothing else has changed: the true result is nearer than its neighbours
-    too."""
-    return followed(image, edit) and _nearest(image, edit.target, neighbours(edit.target))
+    """Whether the instruction was followed and nothing else has changed."""
+    return followed(image, edit) and nothing_else_changed(image, edit)
+
+
+def nothing_else_changed(image: np.ndarray, edit: Edit) -> bool:
+    """Whether the true result is nearer than its neighbours."""
+    return _nearest(image, edit.target, neighbours(edit.target))
 
 
 def _nearest(image: np.ndarray, scene: Scene, others: Sequence[Scene]) -> bool:
