@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.method import NoAnswer, TranslateRequest
-from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, noise
+from baselines.stable_diffusion.networks import LDM_SCHEDULE, StableDiffusion, answer, noise
 from baselines.unified.settings import SamplerSettings
 
 PIXELS = 8  # along one side, for each of the latents'
@@ -61,8 +61,7 @@ def generate(
 def decode(model: StableDiffusion, latents: Tensor) -> list[Image.Image | NoAnswer]:
     """Latents (B, 4, S/8, S/8) to RGB images of S x S; both authors' scripts cut fractions off, not round."""
     pixels = model.vae.decode(latents / model.vae.config.scaling_factor).sample
-    levels = (pixels * 127.5 + 127.5).clamp(0, 255).to(torch.uint8)
-    return [Image.fromarray(each.permute(1, 2, 0).cpu().numpy()) for each in levels]
+    return [answer(each, "float32") for each in (pixels * 127.5 + 127.5).clamp(0, 255)]
 
 
 def sample(predict: Callable[[Tensor, Tensor], Tensor], start: Tensor, settings: SamplerSettings) -> Tensor:
