@@ -24,10 +24,9 @@ GO_ON = "start the same command again"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [1])
-def test_sigkill_before_file_operations(laboratory: Laboratory, every: int) -> None:
+def test_sigkill_before_file_operations(laboratory: Laboratory) -> None:
     """So also between writing a file and renaming it, while the manifest is written, and while logs are merged."""
-    for at in range(1, laboratory.measure(files_only=True) + 1, every):
+    for at in range(1, laboratory.measure(files_only=True) + 1):
         out = laboratory.folder()
         assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
         laboratory.finish(out, "SIGKILL")
@@ -49,8 +48,7 @@ def test_sigkill_at_random_moments(laboratory: Laboratory, least: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [1])
-def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory, every: int) -> None:
+def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laboratory) -> None:
     """A sample failed in the log of a process that is gone, and another process did it since: the later word counts,
     whichever log is removed first."""
 
@@ -60,16 +58,15 @@ def test_sigkill_while_logs_with_different_words_are_merged(laboratory: Laborato
         return out
 
     last = laboratory.measure(files_only=True, out=half_done())
-    for at in range(last - 11, last + 1, every):  # the merge of the second method, up to the removal of its second log
+    for at in range(last - 11, last + 1):  # the merge of the second method, up to the removal of its second log
         out = half_done()
         assert laboratory.start(out, Interruption(at=at, files_only=True)) == -signal.SIGKILL
         laboratory.finish(out, "SIGKILL")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [7])
-def test_sigterm_ends_in_order(laboratory: Laboratory, every: int) -> None:
-    for at in range(1, laboratory.measure(files_only=True), every):
+def test_sigterm_ends_in_order(laboratory: Laboratory) -> None:
+    for at in range(1, laboratory.measure(files_only=True), 7):
         out = laboratory.folder()
         assert laboratory.start(out, Interruption(at=at, files_only=True, signal=signal.SIGTERM)) == EXIT_STATUS
         assert f"stopped by SIGTERM; what was recorded is kept: {GO_ON}" in (out / "messages").read_text()
@@ -138,12 +135,11 @@ SIZES = (700, 2000, 3000, *range(3200, 4200, 125))  # bytes: a manifest, images,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [SIZES], ids=["all"])
 @pytest.mark.parametrize("deadly", [False, True], ids=["error", "SIGXFSZ"])
-def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool, sizes: tuple[int, ...]) -> None:
+def test_writes_are_cut_off_anywhere(laboratory: Laboratory, deadly: bool) -> None:
     """Half of a manifest, image, line of samples or table is written; the process gets an error, or dies there."""
     refused = set()
-    for size in sizes:
+    for size in SIZES:
         out = laboratory.folder()
         code = laboratory.start(out, FilesUpTo(size=size, deadly=deadly))
         told = (out / "messages").read_text()
