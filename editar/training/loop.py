@@ -121,50 +121,66 @@ def train(
     left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = next(module.parameters()).device
-    group, store = group or Group(device=device), store or FileStore(folder)
+    group, store = group or Group(device=next(module.parameters()).device), store or FileStore(folder)
     with lock_or_refuse(folder) if group.first else nullcontext():
-        run = Run(module, optimizer(module, config), batch, config.ema)
-        if store.exists():
-            store.load(run)
-            if group.first:
-                forget_after(folder / "metrics.jsonl", run.step)
-        log = Log(folder, group, config.log_every, config.batch_size, work)
-        bar = tqdm(
-            range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
-            disable=not group.first,
-        )  # fmt: skip
-        started = run.step
-        module.train()
-        for step in bar:
-            torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
-            origins: list[str] = []
-            waited, finite = 0.0, True
-            for part in range(config.accumulate):
-                before = time.perf_counter()
-                inputs = batch(step * config.accumulate + part)
-                waited += time.perf_counter() - before
-                origins += names(inputs) if names else []
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-                    values = loss(module, inputs, step)
-                finite = finite and bool(torch.isfinite(values["loss"]))
-                add_up_gradients(module, group, part == config.accumulate - 1)
-                (values["loss"] / config.accumulate).backward()
-                log.add(values)
-            norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
-            if group.any(not finite or not torch.isfinite(norm)):
-                raise _not_finite(folder, group, step, values["loss"], norm, origins)
-            log.add({"gradient_norm": norm})
-            run.update(config.rate(step))
-            saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
-            log.step(run.step, config.rate(step), waited, bar, saves)
-            if saves:
-                store.save(run)
-                if saved:
-                    saved(run)
-        if started == config.steps and saved:  # it may have been killed between its checkpoint and this
-            saved(run)
+        _train(module, loss, batch, config, folder, group, store, work, names, saved)
     module.eval()
+
+
+def _train(
+    module: ModuleT,
+    loss: Callable[[ModuleT, BatchT, int], Values],
+    batch: Callable[[int], BatchT],
+    config: TrainConfig,
+    folder: Path,
+    group: Group,
+    store: Store,
+    work: Work | None,
+    names: Callable[[BatchT], Sequence[str]] | None,
+    saved: Callable[[Run], None] | None,
+) -> None:
+    """As `train`, in a folder that no other process trains in."""
+    device = next(module.parameters()).device
+    run = Run(module, optimizer(module, config), batch, config.ema)
+    if store.exists():
+        store.load(run)
+        if group.first:
+            forget_after(folder / "metrics.jsonl", run.step)
+    log = Log(folder, group, config.log_every, config.batch_size, work)
+    bar = tqdm(
+        range(run.step, config.steps), initial=run.step, total=config.steps, desc=folder.name, mininterval=5,
+        disable=not group.first,
+    )  # fmt: skip
+    started = run.step
+    module.train()
+    for step in bar:
+        torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
+        origins: list[str] = []
+        waited, finite = 0.0, True
+        for part in range(config.accumulate):
+            before = time.perf_counter()
+            inputs = batch(step * config.accumulate + part)
+            waited += time.perf_counter() - before
+            origins += names(inputs) if names else []
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+                values = loss(module, inputs, step)
+            finite = finite and bool(torch.isfinite(values["loss"]))
+            add_up_gradients(module, group, part == config.accumulate - 1)
+            (values["loss"] / config.accumulate).backward()
+            log.add(values)
+        norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
+        if group.any(not finite or not torch.isfinite(norm)):
+            raise _not_finite(folder, group, step, values["loss"], norm, origins)
+        log.add({"gradient_norm": norm})
+        run.update(config.rate(step))
+        saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
+        log.step(run.step, config.rate(step), waited, bar, saves)
+        if saves:
+            store.save(run)
+            if saved:
+                saved(run)
+    if started == config.steps and saved:  # it may have been killed between its checkpoint and this
+        saved(run)
 
 
 def _not_finite(
