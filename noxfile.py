@@ -24,11 +24,16 @@ nox.options.sessions = ["tests", "lint"]
 
 
 def installer(python: Path) -> list[str]:
-    """uv where nox's own Python or the PATH has it, else pip: both give the versions of constraints.txt."""
+    """uv where nox's own Python or the PATH has it, else pip: both give the versions of constraints.txt.
+
+    Both compile what they install, uv only when asked: where Python may write no bytecode, every process would have to
+    compile PyTorch again.
+    """
+    options = ["pip", "install", "--compile-bytecode", "--python", str(python)]
     if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv", "pip", "install", "--python", str(python)]
+        return [sys.executable, "-m", "uv", *options]
     if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--python", str(python)]
+        return [uv, *options]
     return [str(python), "-m", "pip", "install"]
 
 
