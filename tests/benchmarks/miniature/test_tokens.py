@@ -22,8 +22,8 @@ from tests.flips import COUNTS, campaign
 def test_shards_and_batches(tmp_path):
     torch.manual_seed(0)
     tokenizer, text = VQModel(CONFIG).eval(), WordTextEncoder(TEXT)
-    tokens.make_shards(tokenizer, text, tokens.GENERAL, 3, tmp_path, scenes=6)
-    first = tokens.tokenised(tokenizer, text, *tokens.draw_pairs(tokens.GENERAL, 0, scenes=6))
+    tokens.make_shards(tokenizer, text, tokens.GENERAL, 3, tmp_path, scenes=3)
+    first = tokens.tokenised(tokenizer, text, *tokens.draw_pairs(tokens.GENERAL, 0, scenes=3))
     reader = tokens.Shards(tmp_path, count=3, steps_per_shard=2)
     early = reader.batch(0, 0, 16)
     reader.batch(0, 5, 16)  # opens the third shard

@@ -73,6 +73,7 @@ def test_bfloat16_networks_stay_near_it(weights: Path, photographs: Any) -> None
         assert values(scores, column)[0] == pytest.approx(expected(photographs, column, 0), rel=1e-4), column
 
 
+@pytest.mark.slow
 def test_networks_with_other_weights_do_not_pass_for_the_published_ones(weights: Path) -> None:
     """DINO's digest was never published, so its file is believed."""
     backbones = official_backbones(weights, "cpu", "bfloat16")
