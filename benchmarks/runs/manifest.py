@@ -14,7 +14,10 @@ from benchmarks.runs.schema import Device, Manifest, Revision, RunError, parse
 from editar.io.digests import file_digest, json_digest
 
 # Packages whose version can move a number; a method that depends on another one puts its version into its settings.
-PACKAGES = ("numpy", "pillow", "tokenizers", "torch", "torchmetrics", "torchvision", "transformers")
+PACKAGES = (
+    "clean-fid", "kornia", "numpy", "open-clip-torch", "opencv-python-headless", "pillow", "tokenizers", "torch",
+    "torchmetrics", "torchvision", "transformers",
+)  # fmt: skip
 
 SOURCES = ("baselines", "benchmarks", "metrics")  # and editar, wherever it is installed
 CODE = (".py", ".toml", ".cpp", ".h")

@@ -91,5 +91,5 @@ def digest(module: torch.nn.Module) -> bytes:
     """sha256 of a network's weights."""
     total = hashlib.sha256()
     for name, value in module.state_dict().items():
-        total.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        total.update(name.encode() + value.cpu().flatten().view(torch.uint8).numpy().tobytes())
     return total.digest()

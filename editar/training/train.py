@@ -28,7 +28,7 @@ from editar.training.loss import conditional_dropout, editar_loss
 from editar.training.settings import DIGESTS, FREE, Config, keep
 from editar.training.start import checkpoint_activations, compile_layers, frozen, load_start, start_digests
 from editar.training.teachers import Teacher
-from editar.training.token_cache import TokenCache
+from editar.training.token_cache import TokenCache, digest
 
 if TYPE_CHECKING:
     from torchdata.stateful_dataloader import StatefulDataLoader
@@ -57,16 +57,20 @@ def run(config: Config) -> None:
             f"training.batch_size is {config.training.batch_size}, which can't be shared out evenly to {group.size} "
             f"processes with training.accumulate {config.training.accumulate}"
         )
-    digests = {"start": start_digests(config.model), "data": data_digests(config.data)} if group.first else {}
+    dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
+    teacher = Teacher(config.distillation, group.device, dtype) if config.distillation.teacher != "none" else None
+    digests: dict[str, Any] = {}
+    if group.first:
+        digests = {"start": start_digests(config.model), "data": data_digests(config.data)}
+        if teacher:
+            digests["teacher"] = digest(teacher.model).hex()
     keep({**asdict(config), DIGESTS: group.all(digests)[0]}, config.out, FREE, write=group.first)
     torch.manual_seed(config.training.seed)  # of what no file initialises, alike in all processes
-    dtype = torch.bfloat16 if config.training.bfloat16 else torch.float32
     parts = frozen(load_start(config.model), group.device, dtype)
     if config.model.activation_checkpointing:
         checkpoint_activations(parts.transformer)
     if config.model.compiled:
         compile_layers(parts.transformer)
-    teacher = Teacher(config.distillation, group.device, dtype) if config.distillation.teacher != "none" else None
     side = parts.transformer.config.grid * parts.vq.config.downsampling
     size = config.training.batch_size // parts_of_step
     stream = Stream(loader(config.data, side, size, rank=group.rank, processes=group.size), config.out, group)

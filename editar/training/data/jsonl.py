@@ -1,6 +1,8 @@
 """Pairs listed in jsonl files, one a line, beside the folder of images that they name: SEED's, and one's own."""
 
+import hashlib
 import json
+import os
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -82,6 +84,29 @@ def _skip(lines: BinaryIO) -> int:
         if part.endswith(b"\n"):
             break
     return length
+
+
+def sizes_digest(kind: str, file: Path, images: Path) -> str:
+    """SHA-256 over the sizes of the images that a file's lines name: what tells replaced ones without reading them."""
+    layout = KINDS[kind]
+    total = hashlib.sha256()
+    with open(file, "rb") as lines:
+        while line := lines.readline(MAX_LINE):
+            try:
+                values = json.loads(line)
+                sizes = [_size(images, values[name]) for name in (layout.source, layout.target) if name]
+            except (ValueError, RecursionError, KeyError, TypeError):  # a faulty line, which training counts
+                continue
+            total.update(f"{sizes}".encode())
+    return total.hexdigest()
+
+
+def _size(images: Path, name: str) -> int | None:
+    """In bytes; None for a file that isn't there under this very name."""
+    try:
+        return os.stat(os.path.join(images, name.replace("\\", "/"))).st_size
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def read_lines(shards: list[Lines]) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from editar.config import require_seed
 from editar.io.digests import bytes_digest, file_digest, json_digest
-from editar.training.data.jsonl import find_lines, read_lines
+from editar.training.data.jsonl import find_lines, read_lines, sizes_digest
 from editar.training.data.rows import KINDS, Example, Prepare, Row, RowFault
 
 if TYPE_CHECKING:
@@ -116,17 +116,20 @@ class Batch:
 
 
 def data_digests(config: DataConfig) -> dict[str, str]:
-    """SHA-256 of what each local source lists: jsonl files whole; of parquet files, which may be terabytes, size and
-    end, where their footers say where every column's pages lie and what they hold. What the hub streams has its
-    revision. Of images beside jsonl files there is nothing but their names in these."""
+    """SHA-256 of what each local source lists: of jsonl files the content, and the sizes of the images that they name;
+    of parquet files, which may be terabytes, size and end, where their footers say where every column's pages lie and
+    what they hold. What the hub streams has its revision."""
     from editar.training.data.parquet import find_local
 
     found: dict[str, str] = {}
     for number, source in enumerate(config.sources):
         if source.folder is None:
             continue
-        if KINDS[source.kind].repository is None:
-            files = {path: file_digest(path) for path in (source.folder / KINDS[source.kind].lines).glob("*.jsonl")}
+        kind = KINDS[source.kind]
+        if kind.repository is None:
+            images = source.images or source.folder / kind.images
+            files = {path: file_digest(path) for path in (source.folder / kind.lines).glob("*.jsonl")}
+            files |= {path.with_suffix(".images"): sizes_digest(source.kind, path, images) for path in files}
         else:
             files = {path: _end(path) for path in {Path(part.path) for part in find_local(source.kind, source.folder)}}
         found |= {f"{number}/{path.name}": digest for path, digest in sorted(files.items())}

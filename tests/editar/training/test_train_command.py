@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transformers import Dinov2Config, Dinov2Model
 
 from editar.__main__ import main
 from editar.config import SIZES, TransformerConfig
@@ -131,8 +132,8 @@ def test_a_run_with_other_settings_is_not_mixed_in(settings, trained, capsys):
     assert "holds a run with other settings (training.learning_rate)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", ["vq.safetensors", "pairs.jsonl"])
-def test_a_run_whose_start_or_data_were_replaced_is_refused(settings, trained, tmp_path, capsys, file):
+@pytest.mark.parametrize("what", ["vq.safetensors", "pairs.jsonl", "pairs.images", "teacher"])
+def test_a_run_whose_start_data_or_teacher_were_replaced_is_refused(settings, tmp_path, capsys, what):
     config = parse(settings)
     before, start = (config.model.start, config.data.sources[0].folder), tmp_path / "start"
     path, text = tmp_path / "settings.toml", settings.read_text()
@@ -142,19 +143,32 @@ def test_a_run_whose_start_or_data_were_replaced_is_refused(settings, trained, t
         text = text.replace(str(old), str(new))
     path.write_text(text)
     flags = ["--out", str(tmp_path / "out"), "--training.steps", "2", "--previews", "0"]
+    if what == "teacher":
+        write_teacher(tmp_path / "teacher", 0)
+        flags += ["--distillation.teacher", "dinov2", "--distillation.source", str(tmp_path / "teacher")]
     assert main(["train", str(path), *flags]) == 0
     assert main(["train", str(path), *flags]) == 0  # nothing has changed
-    if file == "pairs.jsonl":
-        changed = next((tmp_path / "pairs").rglob("*.jsonl"))
-        changed.write_bytes(changed.read_bytes().replace(b"a", b"e", 1))
-    else:
-        tensors, metadata = map_safetensors(start / file)
+    if what == "vq.safetensors":
+        tensors, metadata = map_safetensors(start / what)
         tensors["quantize.embedding.weight"] = tensors["quantize.embedding.weight"].flip(0)
-        changed = start / file
-        write_safetensors(changed, {name: tensor.clone() for name, tensor in tensors.items()}, metadata)
+        write_safetensors(start / what, {name: tensor.clone() for name, tensor in tensors.items()}, metadata)
+    elif what == "pairs.jsonl":
+        listed = tmp_path / "pairs" / what
+        listed.write_bytes(listed.read_bytes().replace(b"a", b"e", 1))
+    elif what == "pairs.images":
+        image = next((tmp_path / "pairs").rglob("*.png"))
+        Image.new("RGB", (5, 5)).save(image)
+    else:
+        write_teacher(tmp_path / "teacher", 1)
     assert main(["train", str(path), *flags]) == 2
     told = capsys.readouterr().err
-    assert "holds a run with other settings (digests." in told and changed.name in told
+    assert "holds a run with other settings (digests." in told and what in told
+
+
+def write_teacher(folder: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    config = Dinov2Config(hidden_size=768, num_hidden_layers=1, mlp_ratio=1, image_size=518, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder)
 
 
 @pytest.mark.slow
