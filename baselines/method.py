@@ -129,6 +129,16 @@ class NoAnswer(Exception):
     """Stands in the place of an image that a method could not make; its text is recorded with the sample."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotedImage:
+    """An image with what its method has to say of it, texts by label ("expressive instruction"): they are kept with the
+    sample, and the gallery shows them."""
+
+    image: Image.Image
+    notes: Mapping[str, str]
+
+
+Answer = Image.Image | NotedImage | NoAnswer
 Making = Callable[[Any, Sequence[AnyRequest]], list[Image.Image | NoAnswer]]
 
 
@@ -167,7 +177,7 @@ class Method(Protocol):
     @property
     def card(self) -> MethodCard: ...
 
-    def edit(self, requests: Sequence[EditRequest]) -> Sequence[Image.Image | NoAnswer]:
+    def edit(self, requests: Sequence[EditRequest]) -> Sequence[Answer]:
         """One RGB image for each request, in order and of its image's size, or a NoAnswer that says why not.
 
         An exception fails the whole batch, which is then tried again one request at a time, or by halves where
@@ -184,7 +194,7 @@ class Translator(Protocol):
     @property
     def card(self) -> MethodCard: ...
 
-    def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Image.Image | NoAnswer]:
+    def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Answer]:
         """One RGB image for each request, in order and of its condition's size, or a NoAnswer that says why not.
 
         All requests are of one task. An exception fails the whole batch, as in `Method.edit`.

@@ -5,9 +5,9 @@ A summary is one JSON file `<folder>/<benchmark>/<method>.json`, version 1, UTF-
     manifest            the part of manifest.json that says which numbers these are (KEPT); nothing that names a machine
                         or that changes while the numbers stay
     fid                 fid.json, null where the run has none
-    samples             one object a sample, sorted by sample_id: the columns of samples.parquet but for seconds, status
-                        and error (all samples are done). Scores are in raw units with all their digits; undefined and
-                        counts are JSON in a string, as in the Parquet file
+    samples             one object a sample, sorted by sample_id: the columns of samples.parquet but for seconds, notes,
+                        status and error (all samples are done). Scores are in raw units with all their digits;
+                        undefined and counts are JSON in a string, as in the Parquet file
 `reports.runs.read_runs` reads a summary wherever it reads a run directory.
 
 A run of some of the methods must not take the others' rows out of the tables, so those are taken from their summaries;
@@ -31,7 +31,7 @@ KEPT = (
     "schema_version", "suite", "benchmark", "method", "card", "position", "protocol", "dataset", "method_settings",
     "scoring", "seed", "packages", "fingerprint", "counts",
 )  # fmt: skip
-DROPPED = ("seconds", "status", "error")
+DROPPED = ("seconds", "notes", "status", "error")
 NO_NUMBERS = ("image_sha256",)  # may differ where all numbers are equal
 
 

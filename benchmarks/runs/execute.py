@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 from PIL import Image
 from tqdm import tqdm
 
-from baselines.method import Request
+from baselines.method import NotedImage, Request
 from benchmarks.runs import memory
 from benchmarks.runs.generate import AnyMethod, GuardedMethod, describe
 from benchmarks.runs.log import SampleLog
@@ -158,11 +158,12 @@ class Share:
                 seconds = (time.perf_counter() - start) / len(batch)
                 samples = []
                 for sample_id, answer in zip(batch, answers, strict=True):
-                    if isinstance(answer, Image.Image):
-                        digest = run.write_image(sample_id, answer, log.rank)
-                        samples.append(Sample(sample_id=sample_id, seconds=seconds, image_sha256=digest))
-                    else:
+                    if isinstance(answer, str):
                         samples.append(Sample(sample_id=sample_id, seconds=seconds, error=answer))
+                        continue
+                    image, notes = (answer.image, answer.notes) if isinstance(answer, NotedImage) else (answer, None)
+                    digest = run.write_image(sample_id, image, log.rank)
+                    samples.append(Sample(sample_id=sample_id, seconds=seconds, image_sha256=digest, notes=notes))
                 record(run, log, samples, time.perf_counter() - start)
                 bar.update(len(batch))
         log.end_making()

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -14,6 +14,7 @@ from baselines.method import (
     Method,
     MethodContext,
     NoAnswer,
+    NotedImage,
     Request,
     Requirements,
     Translator,
@@ -23,7 +24,7 @@ from baselines.method import (
 from benchmarks.runs import memory
 from editar.devices import is_lack_of_memory
 
-MAX_ERROR = 4000  # characters of an error that are kept with the sample
+MAX_TEXT = 4000  # characters of an error, or of a note, that are kept with the sample
 
 AnyMethod = Method | Translator
 
@@ -63,7 +64,7 @@ class GuardedMethod:
         self.method = method
         self.most = sys.maxsize  # requests at a time
 
-    def generate(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+    def generate(self, requests: Sequence[Request]) -> list[Image.Image | NotedImage | str]:
         """An image for each request, or the text of the error. When a batch fails, its requests are tried one by one,
         for want of memory by halves.
 
@@ -88,7 +89,7 @@ class GuardedMethod:
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
         return [answer for part in parts for answer in self.generate(part)]
 
-    def _generate(self, requests: Sequence[Request]) -> list[Image.Image | str]:
+    def _generate(self, requests: Sequence[Request]) -> list[Image.Image | NotedImage | str]:
         make: Any = getattr(self.method, "edit" if isinstance(requests[0], EditRequest) else "translate")
         answers = make(requests)
         if not isinstance(answers, Sequence):
@@ -98,9 +99,13 @@ class GuardedMethod:
         return [_checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
 
 
-def _checked(answer: object, request: Request) -> Image.Image | str:
+def _checked(answer: object, request: Request) -> Image.Image | NotedImage | str:
     if isinstance(answer, NoAnswer):
-        return str(answer)[:MAX_ERROR]
+        return str(answer)[:MAX_TEXT]
+    if isinstance(answer, NotedImage):
+        image = _checked(answer.image, request)
+        notes = {str(label): str(text)[:MAX_TEXT] for label, text in answer.notes.items()}
+        return replace(answer, image=image, notes=notes) if isinstance(image, Image.Image) else image
     if not isinstance(answer, Image.Image):
         return f"the method returned {type(answer).__name__} instead of an image"
     try:
@@ -119,4 +124,4 @@ def describe(error: BaseException) -> str:
     """The error with the place that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"[:MAX_ERROR]
+    return f"{type(error).__name__}: {error}{place}"[:MAX_TEXT]

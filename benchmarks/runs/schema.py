@@ -230,7 +230,8 @@ class Sample:
     error: why the last attempt to make or score the image failed; a sample with an error is tried again at the next
     start. scores: by column, None where a score is undefined; undefined: the reasons, by column. counts: integers by
     name, for scores that are no means over samples; for segmentation, of each class that occurs, the pixels in both
-    maps, in the prediction and in the label.
+    maps, in the prediction and in the label. notes: what the method says of its image, by label; None where it says
+    nothing, and of runs of before there were any.
     """
 
     sample_id: str
@@ -240,6 +241,7 @@ class Sample:
     scores: Mapping[str, float | None] | None = None
     undefined: Mapping[str, str] | None = None
     counts: Mapping[str, Sequence[int]] | None = None
+    notes: Mapping[str, str] | None = None
 
     __pydantic_config__: ClassVar[Any] = Finite.__pydantic_config__
 
@@ -397,7 +399,8 @@ CONTENT = b"content_sha256"  # key in the file's metadata: Parquet itself finds 
 
 def sample_table(samples: Sequence[Sample], facts: Facts, columns: Sequence[str]) -> "pa.Table":
     """samples.parquet: sample_id; the benchmark's facts of the sample, as text; status ("done" or "failed"); error;
-    seconds; image_sha256; one double column for each score; undefined and counts as JSON, null where there are none."""
+    seconds; image_sha256; one double column for each score; undefined and counts as JSON, null where there are none;
+    notes likewise, a column that is there only where some sample has some."""
     import pyarrow as pa
 
     rows = [
@@ -409,6 +412,7 @@ def sample_table(samples: Sequence[Sample], facts: Facts, columns: Sequence[str]
             **{name: (sample.scores or {}).get(name) for name in columns},
             "undefined": json.dumps(dict(sample.undefined), sort_keys=True) if sample.undefined else None,
             "counts": json.dumps(dict(sample.counts)) if sample.counts else None,
+            "notes": json.dumps(dict(sample.notes), ensure_ascii=False) if sample.notes else None,
         }
         for sample in samples
     ]
@@ -416,6 +420,7 @@ def sample_table(samples: Sequence[Sample], facts: Facts, columns: Sequence[str]
     fields = [(name, pa.string()) for name in ("sample_id", *fact_names, "status", "error")]
     fields += [("seconds", pa.float64()), ("image_sha256", pa.string())]
     fields += [(name, pa.float64()) for name in columns] + [("undefined", pa.string()), ("counts", pa.string())]
+    fields += [("notes", pa.string())] if any(sample.notes for sample in samples) else []
     table = pa.Table.from_pylist(rows, pa.schema(fields))
     return table.replace_schema_metadata({CONTENT: _digest(table)})
 
@@ -455,6 +460,7 @@ def samples_of(table: "pa.Table", columns: Sequence[str]) -> list[Sample]:
             scores={name: row[name] for name in columns} if row["status"] == "done" else None,
             undefined=json.loads(row["undefined"]) if row["undefined"] else None,
             counts=json.loads(counts) if (counts := row.get("counts")) else None,
+            notes=json.loads(notes) if (notes := row.get("notes")) else None,
         )
         for row in table.to_pylist()
     ]

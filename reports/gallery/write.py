@@ -158,7 +158,7 @@ def _digest(text: str) -> str:
 
 def _content(benchmark: BenchmarkRuns, files: Path) -> dict[str, Any]:
     """What the page knows of a benchmark. Scores are in display units, null where undefined; lists go by column,
-    method, sample; reasons for what is missing go by method and sample."""
+    method, sample; notes, and reasons for what is missing, by method and sample."""
     columns = with_networks(benchmark.runs[0], BENCHMARKS[benchmark.name].columns)
     written = write_pictures(
         files / benchmark.key, benchmark.runs, benchmark.labels, benchmark.sample_ids, benchmark.view
@@ -188,6 +188,7 @@ def _content(benchmark: BenchmarkRuns, files: Path) -> dict[str, Any]:
         "type": names,
         "labels": list(written.texts),
         "texts": list(written.texts.values()),
+        "notes": [_notes(run, benchmark.sample_ids) for run in benchmark.runs],
         "scores": [[_scores(run, column, benchmark.sample_ids) for run in benchmark.runs] for column in columns],
         **_missing(benchmark, columns, written.errors),
     }
@@ -227,6 +228,14 @@ def _types(benchmark: BenchmarkRuns) -> tuple[list[int], list[str]]:
 def _scores(run: Run, column: Column, sample_ids: Sequence[str]) -> list[float | None]:
     values = (run.samples[column.key] * 10.0**column.power).reindex(sample_ids).round(DIGITS + 1)
     return [None if pd.isna(value) else float(value) for value in values]
+
+
+def _notes(run: Run, sample_ids: Sequence[str]) -> dict[int, dict[str, str]]:
+    """Of the samples, by their places, of which the method says something: texts by label."""
+    if "notes" not in run.attempted:
+        return {}
+    texts = run.attempted["notes"].reindex(sample_ids)
+    return {place: json.loads(text) for place, text in enumerate(texts) if isinstance(text, str)}
 
 
 def _missing(benchmark: BenchmarkRuns, columns: Sequence[Column], errors: Sequence[dict[int, str]]) -> dict[str, Any]:

@@ -55,6 +55,16 @@ def test_scores_are_those_of_the_tables_and_missing_ones_have_their_reason(tmp_p
     assert group["methods"][0]["note"] == "2/3 done" and group["inputs"] == [] and group["texts"] == []
 
 
+def test_what_methods_say_of_their_images_is_there(tmp_path: Path) -> None:
+    said = {"expressive instruction": HOSTILE}
+    runs = [
+        write_run(tmp_path, "editar", count=3),
+        write_run(tmp_path, "mgie", count=3, changes={1: {"notes": json.dumps(said)}}),
+    ]
+    (group,) = content(write_gallery([read_benchmark_runs(runs)], tmp_path / "out"))["groups"]
+    assert group["notes"] == [{}, {"1": said}]
+
+
 def test_runs_of_one_method_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
     folders = ("guided/1/piebench", "guided/2/piebench", "plain/piebench")
     runs = [write_run(tmp_path / name, "editar", count=2) for name in folders]

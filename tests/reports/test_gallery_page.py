@@ -1,5 +1,6 @@
 """The gallery in a browser: Chromium, from the disk, one session for all tests."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,11 +45,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 edits by three methods, of which one has failed at the sixth, and 5 translations by one."""
+    """12 edits by three methods, of which one has failed at the sixth and says something of the fourth, and 5
+    translations by one."""
     folder = tmp_path_factory.mktemp("gallery")
     failed = {5: {"status": "failed", "error": "<i>OutOfMemory</i>: 80 GB", "image_sha256": None}}
+    said = {3: {"notes": json.dumps({"said": HOSTILE})}}
     edits = [
-        write_run(folder / "edits", name, seed=seed, changes=failed if name == "masactrl" else None)
+        write_run(folder / "edits", name, seed=seed, changes=failed | said if name == "masactrl" else None)
         for name, seed in METHODS.items()
     ]
     translations = [write_run(folder / "depth", "controlnet", count=5, frame=depth_frame(5), manifest=DEPTH)]
@@ -278,6 +281,18 @@ def test_texts_stay_text(opened: Opener) -> None:
     assert page.locator("main b, main i, main script").count() == 0
     failed = page.locator(".row").nth(5).locator("button[aria-label^='masactrl']")
     assert failed.text_content() == "<i>OutOfMemory</i>: 80 GB"
+
+
+def test_what_the_method_on_the_right_says_is_below_the_texts(opened: Opener) -> None:
+    page = opened("#at=000000000003")
+    said = page.locator("#texts dt", has_text="said")
+    assert said.count() == 0
+    page.select_option("#after", "masactrl")
+    assert said.locator("xpath=following-sibling::dd[1]").text_content() == HOSTILE
+    assert page.evaluate("typeof pwned") == "undefined"
+    page.keyboard.press("Escape")
+    page = opened("#at=000000000004&after=masactrl")
+    assert page.locator("#texts dt", has_text="said").count() == 0
 
 
 def test_translations_have_conditions_and_no_types(opened: Opener) -> None:

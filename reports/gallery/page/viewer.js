@@ -47,9 +47,11 @@ function drawViewer() {
   const facts = [group.ids[sample], group.type[group.types[sample]], where];
   find("viewer-place").textContent = facts.filter(Boolean).join(" · ");
   find("viewer-title").textContent = group.texts[0]?.[sample] ?? group.ids[sample];
-  find("texts").replaceChildren(...group.texts.slice(1).flatMap((texts, number) => [
-    make("dt", { textContent: group.labels[number + 1] }),
-    make("dd", { textContent: texts[sample] }),
+  const texts = group.texts.slice(1).map((each, number) => [group.labels[number + 1], each[sample]]);
+  const notes = Object.entries(group.notes[afterMethod(group)][sample] ?? {});
+  find("texts").replaceChildren(...[...texts, ...notes].flatMap(([label, text]) => [
+    make("dt", { textContent: label }),
+    make("dd", { textContent: text }),
   ]));
   find("previous").disabled = place <= 0;
   find("next").disabled = place < 0 || place === order.length - 1;

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from baselines.method import EditRequest, Method, NoAnswer
+from baselines.method import EditRequest, Method, NoAnswer, NotedImage
 from benchmarks.datasets.piebench import PieBench, read_piebench
 from benchmarks.runs.execute import Images, Shard, sample_seed
 from benchmarks.runs.log import SampleLog, log_path, read_logs
@@ -99,6 +99,7 @@ class Broken(Noise):
         (Image.new("L", (SIDE, SIDE)), "L of 32x32 pixels, instead of RGB"),
         ("none at all", "returned 0 images for 1 requests"),
         ("a closed file", "image that can't be read"),
+        (NotedImage(image=Image.new("L", (SIDE, SIDE)), notes={}), "L of 32x32 pixels, instead of RGB"),
     ],
 )
 def test_a_failing_sample_fails_alone_and_is_tried_again(
@@ -186,6 +187,27 @@ def test_undefined_scores_are_null_with_a_reason(dataset: PieBench, tmp_path: Pa
     assert rows["brightest"].isna().all() and rows["difference"].notna().all()
     assert {text for text in rows["undefined"]} == {'{"brightest": "the image has white"}'}
     assert (rows["status"] == "done").all()
+
+
+class Talking(Noise):
+    """Says something of every image but that of BAD."""
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Any]:
+        return [
+            image if request.sample_id == BAD else NotedImage(image=image, notes={"said": f"ünï {request.sample_id}"})
+            for request, image in zip(requests, super().edit(requests), strict=True)
+        ]
+
+
+def test_what_a_method_says_of_an_image_is_kept_with_the_sample(dataset: PieBench, tmp_path: Path) -> None:
+    rows = go(dataset, tmp_path / "run", Talking(), limit=2)
+    rows = go(dataset, tmp_path / "run", Talking())
+    assert rows.pop("notes").map(json.loads, na_action="ignore").dropna().to_dict() == {
+        name: {"said": f"ünï {name}"} for name in ids(dataset) if name != BAD
+    }
+    silent = go(dataset, tmp_path / "silent", Noise())  # a table without the column, as runs of before have
+    pd.testing.assert_frame_equal(rows.drop(columns="seconds"), silent.drop(columns="seconds"))
+    go(dataset, tmp_path / "silent", Talking())
 
 
 def test_the_saved_image_is_what_is_scored(dataset: PieBench, tmp_path: Path) -> None:
