@@ -25,6 +25,7 @@ from benchmarks.runs.fid import RealImages, write_fid
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
+from benchmarks.runs.translation_references import REFERENCES, with_real_images
 from benchmarks.suites import TRANSLATION_SUITES, Suite
 from metrics.protocols.fid import reference_of_statistics
 
@@ -77,7 +78,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         task=args.task,
         images_at_once=args.images_at_once,
     )
-    chosen = choose_methods(args, TRANSLATORS)
+    known = {**REFERENCES, **TRANSLATORS}
+    chosen = choose_methods(args, known)
     name = f"translation-{args.task}"
     if args.dry_run:
         files = suite.files(args.task, source, args.data, args.weights)
@@ -86,17 +88,18 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
 
     dataset = read_translation(source, suite.dataset(source, args.data), args.task, suite.classes)
     print_notes(dataset.notes)
-    every_id = [sample_id for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)]
-    sample_ids = every_id[: args.limit and args.limit * protocol.images_per_prompt]
-    context = replace(context, samples=len(every_id))
-    images_in = partial(FinishedImages, names={each: f"{each}.png" for each in every_id}, side=protocol.side)
+    records = protocol.samples(dataset)
+    sample_ids = list(records)[: args.limit and args.limit * protocol.images_per_prompt]
+    context = replace(context, samples=len(records))
+    images_in = partial(FinishedImages, names={each: f"{each}.png" for each in records}, side=protocol.side)
+    chosen = with_real_images(chosen, lambda sample_id: protocol.image(dataset.row(records[sample_id])))
     methods = build_methods(args, chosen, context, images_in, sample_ids)
 
     networks = suite.backbones(args.task, args.weights, device)
     published = args.fid_reference and reference_of_statistics(args.fid_reference, networks.features, args.weights)
     benchmark = TranslationBenchmark(dataset, protocol, networks, args.seed, device)
     facts = Dataset(name=dataset.source.name, digest=dataset.digest, records=len(dataset.records))
-    merged = run_methods(args, name, suite.name, benchmark, facts, methods, device, sample_ids, TRANSLATORS)
+    merged = run_methods(args, name, suite.name, benchmark, facts, methods, device, sample_ids, known)
     if not merged:
         return []
     draws = {sample_id: each["draw"] for sample_id, each in benchmark.facts.items()}
@@ -105,7 +108,8 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         write_fid(run, draws, published or real.reference, networks.features, real if args.kid else None)
     firsts = [sample_id for sample_id in sample_ids if draws[sample_id] == "0"]
     title = f"{args.task.capitalize()} to image, {suite.name}, {protocol.name}"
-    sheet = partial(write_sheet, benchmark.view, merged, firsts, SHEET_ROWS, title=title)
+    made = [run for run in merged if run.card.kind != "reference"] or merged
+    sheet = partial(write_sheet, benchmark.view, made, firsts, SHEET_ROWS, title=title)
     return write_results(args, suite.name, name, merged, sheet)
 
 

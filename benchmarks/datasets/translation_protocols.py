@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from benchmarks.datasets.hub import COCO_STUFF, MULTIGEN_CANNY, MULTIGEN_DEPTH, HubDataset
-from benchmarks.datasets.translation import TASKS, TranslationRow
+from benchmarks.datasets.translation import TASKS, TranslationDataset, TranslationRecord, TranslationRow
 from metrics.functional.depth import NORMALISATIONS
 from metrics.functional.edges import EDGES
 
@@ -85,6 +85,10 @@ class TranslationProtocol:
         if self.images_per_prompt == 1:
             return [record_id]
         return [f"{record_id}-{number}" for number in range(self.images_per_prompt)]
+
+    def samples(self, dataset: TranslationDataset) -> dict[str, TranslationRecord]:
+        """The ids of the images that are made for the data set, in order, and the record of each."""
+        return {name: record for record in dataset.records for name in self.sample_ids(record.sample_id)}
 
     def image(self, row: TranslationRow) -> Image.Image:
         """The real image, RGB, side x side: what FID compares with. ControlNet++ doesn't say how it saves these."""

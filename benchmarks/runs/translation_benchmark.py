@@ -40,9 +40,7 @@ class TranslationBenchmark:
             depth_normalisation=protocol.depth_normalisation,
             classes=dataset.classes,
         )
-        self.records = {
-            sample_id: record for record in dataset.records for sample_id in protocol.sample_ids(record.sample_id)
-        }
+        self.records = protocol.samples(dataset)
 
     @property
     def facts(self) -> Facts:

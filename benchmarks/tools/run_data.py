@@ -96,7 +96,7 @@ def _translations(run: Run, folder: Path | None, suite: Suite) -> RunData:
         raise ValueError(f"{run.path}: scoring.options of manifest.json are no protocol: {error}") from error
     source = protocol.dataset(task)
     dataset = read_translation(source, suite.dataset(source, folder), task, suite.classes)
-    records = {name: record for record in dataset.records for name in protocol.sample_ids(record.sample_id)}
+    records = protocol.samples(dataset)
     return RunData(
         digest=dataset.digest,
         requests={name: record.caption for name, record in records.items()},

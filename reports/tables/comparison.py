@@ -81,6 +81,10 @@ def conditions(run: Run, counted: str = "records") -> str:
     )
 
 
+def reference_notes(runs: Sequence[Run]) -> list[str]:
+    return [f"{run.method} is a reference: {run.manifest.card.note}." for run in runs if run.is_reference]
+
+
 def run_notes(runs: Sequence[Run], columns: Sequence[Column]) -> list[str]:
     """What readers of a table have to know of its measured rows, whatever the benchmark."""
     mixed = [

@@ -19,6 +19,7 @@ from reports.tables.comparison import (
     mean_of,
     measured_row,
     read_published,
+    reference_notes,
     run_notes,
     tested_against_best,
     with_networks,
@@ -213,10 +214,9 @@ def _tested(first: Run, second: Run, column: Column) -> Estimate:
 
 
 def _notes(runs: Sequence[Run], columns: Sequence[Column]) -> tuple[str, ...]:
-    notes = (f"{run.method} is a reference: {run.manifest.card.note}." for run in runs if run.is_reference)
     judged = ("Instruction followed: of all that could have been asked for, the true result is the nearest in pixels.",)
     return (
-        *notes,
+        *reference_notes(runs),
         *_cut_notes(runs[0]),
         *(judged if len(columns) > len(COLUMNS) else ()),
         *run_notes(runs, columns),

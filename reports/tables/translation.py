@@ -16,7 +16,15 @@ from benchmarks.runs.schema import Fid
 from editar.io.digests import list_digest
 from reports.plots.bars import draw_bars
 from reports.runs import ReportError, Run, read_runs
-from reports.tables.comparison import Comparison, all_pairs, mean_of, measured_row, read_published, run_notes
+from reports.tables.comparison import (
+    Comparison,
+    all_pairs,
+    mean_of,
+    measured_row,
+    read_published,
+    reference_notes,
+    run_notes,
+)
 from reports.tables.mean_iou import mean_iou_difference, mean_iou_interval
 from reports.tables.model import Column, Row
 from reports.tables.report import write_report
@@ -82,6 +90,7 @@ def render(
             raise ReportError(f"the FID of {run.path} and of {runs[0].path} is against different real images; {AGAIN}")
     if any(fid.kid is not None for fid in fids.values()):
         columns = (*columns, KID)
+    rivals = [run for run in runs if not run.is_reference]
     published = tuple(_published_rows(task, columns))
     file = fids[runs[0].method].reference_file
     whole = Comparison(
@@ -93,7 +102,7 @@ def render(
         source=SOURCE,
         protocol=PROTOCOL,
         records=RECORDS,
-        pairs=all_pairs(runs, columns, partial(_paired, fids)),
+        pairs=all_pairs(rivals, columns, partial(_paired, fids)),
         counted="images",
         notes=_notes(task, runs, fids),
         unlike_published=(f"FID against {file}",) if file else (),
@@ -101,7 +110,7 @@ def render(
     pages = {
         name: whole.tables(),
         f"{name}-deviation": whole.deviations(),
-        f"{name}-pairwise": whole.pairwise(runs, _kind),
+        f"{name}-pairwise": whole.pairwise(rivals, _kind),
     }
     beside = None if whole.differences else whole.published_block
     bars = draw_bars(whole.title, whole.measured_columns, whole.measured_block, beside) if plots else None
@@ -110,7 +119,7 @@ def render(
 
 def _notes(task: str, runs: Sequence[Run], fids: Mapping[str, Fid]) -> tuple[str, ...]:
     edges = (EDGES_NOTE,) if task == "canny" else ()
-    return (*edges, *_fid_notes(fids), *_draw_notes(runs), *run_notes(runs, COLUMNS[task]))
+    return (*reference_notes(runs), *edges, *_fid_notes(fids), *_draw_notes(runs), *run_notes(runs, COLUMNS[task]))
 
 
 def _paired(fids: Mapping[str, Fid], first: Run, second: Run, column: Column) -> Estimate:
@@ -150,14 +159,16 @@ def _row(run: Run, fid: Fid, columns: Sequence[Column]) -> Row:
         kind=_kind(run),
         done=len(run.samples),
         expected=run.expected,
+        reference=run.is_reference,
         published_as=run.manifest.card.published_as,
     )
 
 
 def _beside(published: Sequence[Row], measured: Sequence[Row]) -> tuple[Row, ...]:
-    """The measured rows in the order of the published ones, with one that says so for each that was not measured."""
+    """The measured rows: references, then those of published rows in the order of these, with one that says so for each
+    that was not measured, then the others."""
     methods = {record["method"]: record["reproduced_by"] for record in read_published(PUBLISHED)}
-    rows: list[Row] = []
+    rows = [row for row in measured if row.reference]
     for other in published:
         missing = Row(
             label=methods[other.label],
