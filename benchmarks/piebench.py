@@ -42,7 +42,7 @@ class Arguments(BenchmarkArguments):
     images: Path | None = None
     """Score this folder of finished edits, laid out like annotation_images/."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the scoring networks."""
+    """Of the scoring networks; LPIPS stays in float32."""
     clip: str | None = None
     """Another CLIP for the scores: openai/ViT-L-14 (the paper suite's own), TAG/ARCHITECTURE of open_clip's models such
     as laion2b_s32b_b79k/ViT-H-14, or a folder in open_clip's format."""

@@ -33,7 +33,7 @@ class StructureBackbone(Backbone, Protocol):
 
 class PerceptualBackbone(Backbone, Protocol):
     def features(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) in [0, 1] to one tensor (B, ...) per layer."""
+        """Images (B, 3, H, W) in [0, 1] to one float32 tensor (B, ...) per layer, in either precision."""
         ...
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:

@@ -34,8 +34,8 @@ INFINITE_PSNR = "identical background (infinite PSNR)"
 class PieBenchScorer:
     """Scores batches of edits.
 
-    precision "bfloat16" runs the networks in bfloat16; similarities and statistics stay float32. Backbones built in
-    bfloat16 run as they are, others under autocast.
+    precision "bfloat16" runs the networks of structure and CLIP in bfloat16; LPIPS, similarities and statistics stay
+    float32. Backbones built in bfloat16 run as they are, others under autocast.
     """
 
     def __init__(self, backbones: Backbones, precision: str = "float32") -> None:
@@ -104,18 +104,14 @@ class PieBenchScorer:
             source = background.outside(sources[b : b + 1], masks[b : b + 1])
             edits = background.outside(images[:, b], masks[b : b + 1])
             errors = background.mse(edits, source)
-            features = self._perceptual(source)
-            distances = [self.backbones.perceptual.distance(self._perceptual(edit[None]), features) for edit in edits]
+            perceptual = self.backbones.perceptual
+            features = perceptual.features(source)
+            distances = [perceptual.distance(perceptual.features(edit[None]), features) for edit in edits]
             table["mse"][:, b] = errors
             table["psnr"][:, b] = background.psnr(errors)
             table["ssim"][:, b] = background.ssim(edits, source, background.local_moments(source))
             table["lpips"][:, b] = torch.cat(distances)
         return table
-
-    def _perceptual(self, images: Tensor) -> list[Tensor]:
-        with self._networks(images.device):
-            features = self.backbones.perceptual.features(images)
-        return [feature.float() for feature in features]
 
     def _clip(self, masks: Tensor, target_prompts: Sequence[str], images: Tensor) -> dict[str, Tensor]:
         """The edited part of a mask that covers everything is the whole image: one pass serves both columns."""

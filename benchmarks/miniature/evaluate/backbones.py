@@ -132,13 +132,14 @@ class _Features(_Backbone):
 
 
 def load_backbones(path: Path, device: str = "cpu", precision: str = "float32") -> Backbones:
-    """The stand-ins for DINO (structure), LPIPS (perceptual) and CLIP, all from one weights file."""
+    """The stand-ins for DINO (structure), LPIPS (perceptual) and CLIP, all from one weights file. LPIPS' is float32 in
+    either precision, as the official one."""
     check_precision(precision)
     network, digest = load_perception(path)
     network = network.to(device)
     return Backbones(
         structure=_Structure(network, digest, "structure", device, precision),
-        perceptual=_Perceptual(network, digest, "perceptual", device, precision),
+        perceptual=_Perceptual(network, digest, "perceptual", device, "float32"),
         clip=_ImageText(network, digest, "image-text", device, precision),
         precision=precision,
     )

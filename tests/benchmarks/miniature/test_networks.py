@@ -20,6 +20,7 @@ from benchmarks.miniature.evaluate.perception import Perception, PerceptionConfi
 from benchmarks.miniature.world.embedded import held_out_edits
 from benchmarks.miniature.world.render import CLASSES, render, to_tensor
 from editar.pipeline import EditAR
+from metrics.networks.backbones import PRECISIONS
 from metrics.protocols.fid import sums_of_files
 from metrics.protocols.pie_bench import PieBenchScorer
 
@@ -73,6 +74,15 @@ def test_the_stand_in_columns_order_true_results_before_other_pictures(edits):
     assert mean("truth", "clip_whole") > mean("other", "clip_whole") + 0.1
     assert mean("truth", "structure_distance") < mean("other", "structure_distance")
     assert mean("truth", "lpips") < mean("other", "lpips")
+
+
+def test_bfloat16_leaves_the_stand_in_of_lpips_alone(edits):
+    """As the official networks: tests/metrics/protocols/test_parity.py."""
+    images = (to_tensor([render(edit.source) for edit in edits[:2]]) + 1) / 2
+    full, half = (load_backbones(WEIGHTS / "perception.safetensors", precision=name) for name in PRECISIONS)
+    of_full, of_half = (each.perceptual.features(images) for each in (full, half))
+    assert all(torch.equal(a, b) for a, b in zip(of_full, of_half, strict=True))
+    assert not torch.equal(full.structure.keys(images), half.structure.keys(images))
 
 
 @pytest.mark.slow
