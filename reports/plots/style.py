@@ -31,6 +31,7 @@ METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": 
 PLOT_KINDS = tuple(METADATA)
 # Another processor may move an edge by a pixel: at most PIXELS of them may differ by more than SHADES of 255.
 PIXELS, SHADES = 0.001, 8
+DIGITS = 6  # of a value that is drawn, far more than pixels show
 
 
 @contextmanager
@@ -75,15 +76,20 @@ def share_of_different_pixels(first: Path | IO[bytes], second: Path | IO[bytes])
 
 def drawn_mean(estimate: Estimate) -> float | None:
     """None where there is nothing that can be drawn."""
-    return estimate.mean if estimate.mean is not None and math.isfinite(estimate.mean) else None
+    return _rounded(estimate.mean) if estimate.mean is not None and math.isfinite(estimate.mean) else None
 
 
 def draw_interval(
     axes: "Axes", estimate: Estimate, at: float, *, vertical: bool = False, colour: str = "#333333"
 ) -> None:
     if estimate.low is not None and estimate.high is not None:
-        along, across = (estimate.low, estimate.high), (at, at)
+        along, across = (_rounded(estimate.low), _rounded(estimate.high)), (at, at)
         axes.plot(*((across, along) if vertical else (along, across)), color=colour, linewidth=1)
+
+
+def _rounded(value: float) -> float:
+    """The last digits differ between processors, and would move the axes and all that is drawn."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def draw_point(axes: "Axes", across: Estimate, up: Estimate, marker: str, colour: str) -> "Line2D | None":
