@@ -6,6 +6,7 @@ only renders.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.datasets.translation_protocols import ALIGNED, PROTOCOLS
 from benchmarks.runs.arguments import BenchmarkArguments
 from benchmarks.runs.dry_run import show_plan
 from benchmarks.runs.fid import RealImages, write_fid
+from benchmarks.runs.generate import AnyMethod
 from benchmarks.runs.results import write_results, write_sheet
 from benchmarks.runs.schema import Dataset
 from benchmarks.runs.translation_benchmark import TranslationBenchmark
@@ -78,7 +80,7 @@ def evaluate(args: Arguments, suite: Suite | None = None) -> list[Path]:
         task=args.task,
         images_at_once=args.images_at_once,
     )
-    known = {**REFERENCES, **TRANSLATORS}
+    known: dict[str, Callable[[MethodContext], AnyMethod]] = {**REFERENCES, **TRANSLATORS}
     chosen = choose_methods(args, known)
     name = f"translation-{args.task}"
     if args.dry_run:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from baselines import METHODS, TRANSLATORS
 from baselines.method import MethodContext
+from benchmarks.runs.translation_references import REFERENCES
 from docs.architecture import IMPORTS, PICTURE, STEPS, draw
 
 ROOT = Path(__file__).parents[1]
@@ -101,10 +102,11 @@ def test_the_numbers_of_the_miniature_page_are_the_committed_ones() -> None:
 def test_every_row_is_in_the_table_of_methods() -> None:
     rows = [_cells(line) for line in (ROOT / "docs" / "methods.md").read_text().splitlines()]
     kinds = {found[1]: row[1] for row in rows if len(row) > 6 and (found := re.match(r"\[?`([\w-]+)`", row[0]))}
-    assert set(kinds) == {*METHODS, *TRANSLATORS}
+    assert set(kinds) == {*METHODS, *TRANSLATORS, *REFERENCES}
     context = MethodContext(suite="paper", weights=None, device="cpu", image_side=512, task="depth")
     cards = {name: build(context).card for name, build in METHODS.items()}
     cards |= {name: build(context).card for name, build in TRANSLATORS.items() if name not in cards}
+    cards |= {name: build(context).card for name, build in REFERENCES.items() if name not in cards}
     assert [name for name, card in cards.items() if not kinds[name].startswith(card.kind)] == []
 
 

@@ -18,6 +18,7 @@ from benchmarks import ablations, piebench, translation
 from benchmarks.miniature import build, build_diffusion
 from benchmarks.miniature.evaluate import __main__ as evaluate_editar
 from benchmarks.miniature.evaluate import diffusion as evaluate_diffusion
+from benchmarks.miniature.evaluate import fid_noise
 from benchmarks.miniature.evaluate import instruct as evaluate_instruct
 from benchmarks.speed.__main__ import COMMANDS
 from benchmarks.speed.__main__ import main as speed_main
@@ -41,6 +42,7 @@ ARGUMENTS: dict[str, Callable[..., Any]] = {
     "benchmarks.miniature.build_diffusion": build_diffusion.Arguments,
     "benchmarks.miniature.evaluate": evaluate_editar.Arguments,
     "benchmarks.miniature.evaluate.diffusion": evaluate_diffusion.Arguments,
+    "benchmarks.miniature.evaluate.fid_noise": fid_noise.Arguments,
     "benchmarks.miniature.evaluate.instruct": evaluate_instruct.Arguments,
     "reports": reports_command.Settings,
     "reports.coverage": coverage.Settings,

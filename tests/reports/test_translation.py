@@ -194,6 +194,19 @@ def test_every_row_of_table_2_stands_beside_the_published_one(write_run: Write, 
         assert measured["kind"].tolist()[:count] == kinds and set(kinds) == {"unified", "one task"}
 
 
+def test_references_stand_first_and_compete_with_none(write_run: Write, tmp_path: Path) -> None:
+    card = {"kind": "reference", "note": "what bounds the others", "published_as": ""}
+    perfect = samples_frame("canny", 140).assign(ms_ssim=1.0, ssim=1.0, f1=1.0)
+    runs = [write_run("canny", method, count=140, seed=seed) for seed, method in enumerate(("editar", "controlnet"))]
+    runs.append(write_run("canny", "real-image", count=140, samples=perfect, manifest={"card": card}))
+    render(runs, tmp_path, task="canny")
+    text = (tmp_path / "translation-canny.md").read_text()
+    rows = [line for line in text.partition("published with EditAR")[0].splitlines() if line.startswith("|")][3:]
+    assert rows[0].startswith("| real-image | reference |") and "**" not in rows[0]
+    assert "- real-image is a reference: what bounds the others." in text
+    assert "real-image" not in (tmp_path / "translation-canny-pairwise.md").read_text()
+
+
 def test_published_methods_that_were_not_measured_say_so(write_run: Write, tmp_path: Path) -> None:
     render([write_run("depth", "mine", seed=1), write_run("depth", "editar")], tmp_path, task="depth")
     text = (tmp_path / "translation-depth.md").read_text().partition("published with EditAR")[0]
