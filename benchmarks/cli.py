@@ -166,6 +166,7 @@ def build_methods(
             methods[each.name] = partial(each.build, context)
     if args.images is not None and args.label is not None:
         images = read_images(args.images)
+        print_notes(images.notes)
         if not args.allow_partial:
             images.require(sample_ids)
         methods[args.label] = lambda: images

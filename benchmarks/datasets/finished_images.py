@@ -11,7 +11,7 @@ from baselines.method import MethodCard, NoAnswer, Request
 from benchmarks.datasets.faults import DatasetError, Fault
 from editar.io.digests import file_digest
 from editar.io.image_files import ImageError, image_size, read_image
-from editar.io.image_paths import ImageNames
+from editar.io.image_paths import ImageNames, leftovers_note
 
 
 class FinishedImages:
@@ -41,6 +41,12 @@ class FinishedImages:
                     problem=str(error),
                     remedy="put the image there, or leave it out with --allow-partial",
                 )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the folder that is no fault."""
+        leftovers = self._names.leftovers
+        return (f"{self.folder}: {leftovers_note(leftovers)}",) if leftovers else ()
 
     def require(self, sample_ids: Iterable[str]) -> None:
         """Raises DatasetError with all that is wrong with the images of these samples."""

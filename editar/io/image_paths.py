@@ -32,9 +32,13 @@ def leftovers_note(leftovers: Sequence[Path]) -> str:
 
 
 class ImageNames:
-    """Finds images by their names without the suffix. Each folder is listed once."""
+    """Finds images by their names without the suffix. Each folder is listed once.
+
+    leftovers: what operating systems left in the folders that were listed.
+    """
 
     def __init__(self) -> None:
+        self.leftovers: list[Path] = []
         self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def of(self, path: Path) -> list[Path]:
@@ -54,7 +58,9 @@ class ImageNames:
         names: dict[str, list[Path]] = {}
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
-                if is_image_name(path) and path.is_file():
+                if is_leftover(path):
+                    self.leftovers.append(path)
+                elif is_image_name(path) and path.is_file():
                     names.setdefault(path.stem, []).append(path)
         return names
 

@@ -239,6 +239,21 @@ def test_what_else_lies_in_the_folder_of_images_is_not_in_the_fid(tmp_path: Path
     assert fid_of(out, "depth", "some") == before
 
 
+def test_what_operating_systems_leave_beside_finished_images_is_skipped_and_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path, "depth")
+    folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
+    evaluate(arguments("depth", data, tmp_path / "clean", images=folder, label="some"), TINY)
+    assert "left beside" not in capsys.readouterr().err
+    for name in ("._00000.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"no image")
+    evaluate(arguments("depth", data, tmp_path / "out", images=folder, label="some"), TINY)
+    said = capsys.readouterr().err
+    assert said.count("left beside the files") == 1 and f"{folder}: " in said and "(4 in all)" in said
+    assert fid_of(tmp_path / "out", "depth", "some") == fid_of(tmp_path / "clean", "depth", "some")
+
+
 def test_another_image_than_was_made_gets_no_fid(tmp_path: Path) -> None:
     data, out = write_data(tmp_path, "depth"), tmp_path / "out"
     folder = write_images(tmp_path / "some", [picture(50 + number) for number in range(COUNT)])
