@@ -126,7 +126,12 @@ class InstructedDiffusion:
         def guide(both: "Tensor", image: "Tensor", third: "Tensor") -> "Tensor":
             return GUIDANCE[row.guidance](both, image, third, row.by_text, row.by_image)
 
-        latents = sample(model, scheduler, images, texts, [request.seed for request in requests], guide)
+        def predict(noisy: "Tensor", time: "Tensor") -> "Tensor":
+            return model.noise(noisy, time, texts)
+
+        generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+        noise = torch.stack([torch.randn(images.shape[1:], generator=each) for each in generators])
+        latents = sample(predict, scheduler, images, noise, guide, generators)
         return [self._answer(latent) for latent in latents]
 
     def settings(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Edited latents: Euler ancestral steps under guidance by the instruction and by the image.
+"""Edited latents: Euler's steps, ancestral or not, under guidance by the instruction and by the image.
 
 diffusers' StableDiffusionInstructPix2PixPipeline has the same loop, and in float32 gives the same images to the bit. It
 is written out here because the pipeline takes no other guidance, rounds latents and noise to the networks' dtype at
@@ -8,7 +8,7 @@ every step and puts whole batches through the VAE.
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
@@ -60,21 +60,23 @@ def embed(model: StableDiffusion, instructions: Sequence[str], guidance: str) ->
 
 @torch.no_grad()
 def sample(
-    model: StableDiffusion,
-    scheduler: EulerAncestralDiscreteScheduler,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    scheduler: EulerAncestralDiscreteScheduler | EulerDiscreteScheduler,
     images: Tensor,
-    texts: Tensor,
-    seeds: Sequence[int],
+    noise: Tensor,
     guide: Callable[[Tensor, Tensor, Tensor], Tensor],
+    generators: list[torch.Generator] | None = None,
 ) -> Tensor:
-    """Latents (B, C, h, w) from those of the images, (B, C, h, w) of `encode`. texts: of `embed`. scheduler: with its
-    time steps set. guide: a `Guidance` whose scales are given."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noise = torch.stack([torch.randn(images.shape[1:], generator=each) for each in generators])
+    """Latents (B, C, h, w) from those of the images, (B, C, h, w) of `encode`, and as much Gaussian noise.
+
+    predict: the noise (3B, C, h, w) in noisy latents (3B, 2C, h, w) at a time step, the three predictions of
+    `Guidance` one after the other; their second half is the image's latents, or zero. scheduler: with its time steps
+    set. guide: a `Guidance` whose scales are given. generators: for each image, of the noise that ancestral steps add.
+    """
     latents = noise.to(images.device) * scheduler.init_noise_sigma
     seen = torch.cat([images, images, torch.zeros_like(images)])
     for time in scheduler.timesteps:
         noisy = scheduler.scale_model_input(torch.cat([latents] * 3), time)
-        both, image, third = model.noise(torch.cat([noisy, seen], dim=1), time, texts).chunk(3)
+        both, image, third = predict(torch.cat([noisy, seen], dim=1), time).chunk(3)
         latents = scheduler.step(guide(both, image, third), time, latents, generator=generators).prev_sample
     return latents
