@@ -12,7 +12,7 @@ from baselines.inversion.prompt_to_prompt import PnPInversion, PromptToPrompt
 from baselines.method import Method, MethodContext, Translator
 from baselines.mgie.mgie import MGIE
 from baselines.references import CopySource, VAEReconstruction, VQReconstruction
-from baselines.seed_x import SeedXEdit
+from baselines.seed_x.seed_x import SeedXEdit
 from baselines.unified.methods import uni_controlnet, unicontrol
 
 METHODS: dict[str, Callable[[MethodContext], Method]] = {

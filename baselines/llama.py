@@ -70,17 +70,20 @@ def read_config(folder: Path) -> LlamaConfig:
     )
 
 
-def map_weights(folder: Path) -> dict[str, Tensor]:
+def map_weights(folder: Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors of a folder by name, mapped from its file or its shards and of their dtypes.
 
+    prefix: only the tensors of such names, which are given without it; other shards need not be there.
     Raises CheckpointError naming the files that are missing, and for a tensor that is in two of them.
     """
     state: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
-        tensors = read_tensors(path)
+    for path in _weight_files(folder, prefix):
+        found = read_tensors(path).items()
+        wanted = (each for each in found if each[0].startswith(prefix) and not each[0].endswith(BUFFER))
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in wanted}
         if twice := sorted(state.keys() & tensors.keys()):
             raise CheckpointError(f"{path}: {twice[0]} is in another shard too; get the folder's files again")
-        state |= {name: tensor for name, tensor in tensors.items() if not name.endswith(BUFFER)}
+        state |= tensors
     return state
 
 
@@ -166,8 +169,8 @@ def write(
     return Written(tokens=output.sequences[0].tolist(), states=states)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Raises CheckpointError where one is missing."""
+def _weight_files(folder: Path, prefix: str) -> list[Path]:
+    """Of the tensors whose names begin with `prefix`. Raises CheckpointError where one is missing."""
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         raise CheckpointError(f"{folder} has none of {', '.join(WEIGHTS)}; put the whole folder there")
@@ -176,7 +179,7 @@ def _weight_files(folder: Path) -> list[Path]:
     places = _read_json(found).get("weight_map")
     if not isinstance(places, dict) or not places or not all(map(_is_filename, places.values())):
         raise CheckpointError(f"{found}: its weight_map does not say which tensor is in which file beside it")
-    files = [folder / name for name in sorted(set(places.values()))]
+    files = [folder / file for file in sorted({file for name, file in places.items() if name.startswith(prefix)})]
     if absent := [path.name for path in files if not path.is_file()]:
         raise CheckpointError(
             f"{folder} lacks {len(absent)} of its {len(files)} shards, {', '.join(absent)}; put the whole folder there"

@@ -100,12 +100,14 @@ class Requirements:
     """What a method takes to run; one without weights has no files.
 
     passes: how many times a network is run for one image, counted as passes of a single image, by network: guidance
-    runs it twice. unset: environment variables that a run needs and that are not set. note: what files and passes leave
-    out.
+    runs it twice. phases: of a method whose networks need not all be in memory at a time, the bytes that the weights of
+    those take that do, by what is done with them, in order. unset: environment variables that a run needs and that are
+    not set. note: what files and passes leave out.
     """
 
     files: tuple[AssetFile, ...] = ()
     passes: Mapping[str, int] = field(default_factory=dict)
+    phases: Mapping[str, int] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
     note: str = ""
 

@@ -3,4 +3,3 @@
 from pathlib import Path
 
 MGIE = Path(__file__).with_name("mgie.toml")
-SEED_X = Path(__file__).with_name("seed_x.toml")

@@ -51,6 +51,9 @@ def show_plan(
             print(f"\n{method.name}: {'an error' if method.by_name else 'left out'}, {error}")
             continue
         _show_group(method.name, requirements.files, seen, requirements.note)
+        if requirements.phases:
+            phases = (f"{phase} {size_text(size)}" for phase, size in requirements.phases.items())
+            print(f"  weights in memory, by phase: {', '.join(phases)}")
         if reason:
             print(f"  {'an error' if method.by_name else 'left out'}: {reason}")
         files += requirements.files
@@ -67,7 +70,7 @@ def show_plan(
         product = f"a {_dtype(device)} matrix product reaches {speed / 1e12:.3g} TFLOP/s on {device} now"
         print(
             f">=: not measured, but the UNet alone takes that: {UNET_FLOPS / 1e12:.2f} TFLOP a pass, twice that with a "
-            f"gradient, and {product}; memory: its parameters"
+            f"gradient, and {product}; memory: its parameters, or those of the largest phase"
         )
 
 
@@ -140,7 +143,8 @@ def _bounds(requirements: Requirements, speed: float | None, device: str, images
         return ("not measured",) * 3
     each = flops / speed
     whole = "?" if images is None else f">= {duration(each * images)}"
-    return f">= {duration(each)}", whole, f">= {size_text(UNET_PARAMETERS * (4 if device == 'cpu' else 2))}"
+    unet = UNET_PARAMETERS * (4 if device == "cpu" else 2)
+    return f">= {duration(each)}", whole, f">= {size_text(max(unet, *requirements.phases.values(), 0))}"
 
 
 def _dtype(device: str) -> str:
