@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from baselines.method import EditRequest, Method, MethodCard, MethodContext, NoAnswer, Requirements, TranslateRequest
+from baselines.method import Answer, EditRequest, Method, MethodCard, MethodContext, Requirements, TranslateRequest
 from baselines.references import CopySource, VAEReconstruction, VQReconstruction
 from benchmarks.runs.generate import ChosenMethod, requirements_of
 
@@ -56,7 +56,7 @@ class RealImageReference:
         if load := getattr(self.editor, "load", None):
             load()
 
-    def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Image.Image | NoAnswer]:
+    def translate(self, requests: Sequence[TranslateRequest]) -> Sequence[Answer]:
         return self.editor.edit([self._edit(request) for request in requests])
 
     def settings(self) -> dict[str, Any]:
