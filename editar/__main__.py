@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional
+
+from editar.config import DRAFTS, DraftConfig, Guess
 
 if TYPE_CHECKING:
     from editar.config import SamplingConfig
@@ -47,6 +49,10 @@ class ModelFlags:
     """Images to draw of each, with consecutive seeds from `seed` on; several also go on a contact sheet."""
     batch_size: int | None = None
     """Images to decode together; all of them, up to 8, if not given. Results may depend on it in the last bits."""
+    window: int = DRAFTS.window
+    """Tokens that a pass of the transformer takes, guessed and verified; 1: one after the other. Images are the same."""
+    guess: Guess = DRAFTS.guess
+    """What is guessed: the token of the image at the same place, the one a row up, or nothing."""
     device: str | None = None
     """For instance cpu or cuda; the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -76,6 +82,7 @@ class ModelFlags:
             dtype=self.dtype,
             width=min(images, 8) if self.batch_size is None else self.batch_size,
             int8=self.int8,
+            drafts=DraftConfig(window=self.window, guess=self.guess),
         )
 
     def sampling(self, own: "SamplingConfig") -> "SamplingConfig":
@@ -101,6 +108,7 @@ class ModelFlags:
             "fused_steps": can_fuse(model.transformer),  # where there is no C++ compiler sums round differently
             "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else None,
             "images_at_a_time": model.width,
+            "drafts": asdict(model.drafts),
         }
 
     def words(self, model: "EditAR") -> list[str]:
@@ -111,6 +119,8 @@ class ModelFlags:
             "--dtype": self.dtype,
             "--device": model.device,
             "--batch-size": model.width,
+            "--window": model.drafts.window,
+            "--guess": model.drafts.guess,
         }
         given = [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
         return [*given, "--int8"] if self.int8 else given

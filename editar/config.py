@@ -3,10 +3,14 @@
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Literal, get_args
 
 SEEDS = 2**63  # a seed is a whole number from 0 up to this
 MOST = 2**20  # of any size: settings are read from files, and an absurd one would be built for ever
 MOST_LAYERS = 1000
+MOST_WINDOW = 64  # places of a pass
+Guess = Literal["source", "above", "jacobi"]
+GUESSES: tuple[Guess, ...] = get_args(Guess)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -191,3 +195,24 @@ class SamplingConfig:
     @property
     def guided(self) -> bool:
         return self.guidance > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftConfig:
+    """How many tokens a pass of the transformer takes, and how those that are not drawn yet are guessed.
+
+    No setting moves a token, only the number of passes (see `editar.decoding.drafts`): on a CPU with a compiler to the
+    last bit, elsewhere up to the rounding of products of other sizes. window: 1 is one token after the other. guess:
+    "source" takes the condition image's token at the same place, "above" the token one row up, "jacobi" nothing; what
+    an earlier pass drew there comes before any of them.
+    """
+
+    window: int = 8
+    guess: Guess = "source"
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, "window", most=MOST_WINDOW)
+        _require(self.guess in GUESSES, f"guess is {self.guess!r}; choose one of {', '.join(GUESSES)}")
+
+
+DRAFTS = DraftConfig()  # docs/speed.md tells how it was chosen

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from editar.config import SamplingConfig
+from editar.config import DRAFTS, DraftConfig, SamplingConfig
 from editar.decoding.cpu.linear import Int8Linear, can_pack, pack, require_int8
 from editar.decoding.decoder import Decoder
 from editar.devices import require_device
@@ -47,6 +47,7 @@ class EditAR:
         dtype: str = "float32",
         width: int = 8,
         int8: bool = False,
+        drafts: DraftConfig = DRAFTS,
     ) -> None:
         """parts: taken over: cast, moved and, on a CPU, laid out for decoding, in place.
 
@@ -56,6 +57,7 @@ class EditAR:
         a C++ compiler): there an image has the same bits at every width.
         int8: the transformer's matrices as 8-bit integers, for CPUs: faster than bfloat16, with rounded weights.
         Activations stay in dtype. ValueError where that cannot work.
+        drafts: how many tokens a pass of the transformer takes, which moves none of them.
         """
         _check_settings(device, dtype, width, int8)
         self.device = torch.device(device)
@@ -70,6 +72,7 @@ class EditAR:
         self.text = text.to(self.device, DTYPES[dtype]) if isinstance(text, T5TextEncoder) else text.to(self.device)
         self.sampling = parts.sampling
         self.width = width
+        self.drafts = drafts
 
     @classmethod
     def from_pretrained(
@@ -81,6 +84,7 @@ class EditAR:
         dtype: str = "float32",
         width: int = 8,
         int8: bool = False,
+        drafts: DraftConfig = DRAFTS,
     ) -> "EditAR":
         """Load a model.
 
@@ -93,7 +97,7 @@ class EditAR:
         files = read_model(Path(source) if source is not None else miniature_weights(), text_source)
         require_memory(files, device=device, dtype=DTYPES[dtype], width=width, int8=int8)
         parts = files.load(device=device, dtype=DTYPES[dtype])
-        return cls(parts, device=device, dtype=dtype, width=width, int8=int8)
+        return cls(parts, device=device, dtype=dtype, width=width, int8=int8, drafts=drafts)
 
     @property
     def side(self) -> int:
@@ -132,7 +136,9 @@ class EditAR:
             text = self._embed(instructions)
             condition = torch.cat([self._encode(image, fit) for image in images])
         seeds = [0] * count if seeds is None else seeds
-        tokens = self.decoder.generate(condition, text, seeds, settings, width=self.width, progress=progress)
+        tokens = self.decoder.generate(
+            condition, text, seeds, settings, width=self.width, drafts=self.drafts, progress=progress
+        )
         return self._decode(tokens)
 
     def translate(

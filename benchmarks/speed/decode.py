@@ -30,6 +30,7 @@ from benchmarks.speed.decode_cost import (
     token_bytes,
     weight_bytes,
 )
+from benchmarks.speed.drafts import TOKENS_A_PASS, image_seconds, miniature, pass_seconds
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from benchmarks.speed.plain_decoder import PlainDecoder
 from editar.config import SIZES, SamplingConfig, TransformerConfig
@@ -59,6 +60,8 @@ class DecodeSpeed(SpeedSettings):
     positions: int = 4
     rounds: int = 3
     """At each position all ways take turns so often; the medians count."""
+    drawn: int = 8
+    """Images of each task of the miniature that are drawn with several tokens a pass; 0: none."""
     compared: int = 16
     """Tokens of which the logits are compared with float32's."""
     widths: tuple[int, ...] = (1, 2, 4, 8)
@@ -120,6 +123,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         deviations[name] = deviation(reference, logits)
         ways[OURS + name] |= {"prefill": prefill, "bytes": mean_bytes(m, places)}
         ways[OURS + name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED, settings.rounds)
+        ways[OURS + name]["passes"] = pass_seconds(m, places[1:-1] or places, settings.tokens, settings.rounds)
     images = whole_images(ours["bfloat16"], work, settings) if device.type == "cuda" else []
     del ours
     print("batches and resolutions", flush=True)
@@ -132,6 +136,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         "deviations": deviations,
         "growth": growth,
         "whole_images": images,
+        "drafts": miniature(settings.drawn) if settings.drawn else [],
     }
 
 
@@ -303,6 +308,32 @@ def report(figures: dict[str, Any]) -> str:
             taken = {**taken, "rest (norms, rotations, sums)": 2 * taken[STEP] - sum(taken.values())}
             rows = {part: {"ms": value * 1e3, "share": value / taken[STEP]} for part, value in taken.items()}
             add(f"{name}:", rows, {"ms": ".1f", "share": ".0%"})
+    for name, way in figures["ways"].items():
+        if passes := way.get("passes"):
+            images = image_seconds(passes, way["prefill"], figures["sequence"][2])
+            rows = {
+                f"{window} places": {
+                    "ms a pass": passes[window] * 1e3,
+                    "to 1, and tokens to break even": passes[window] / passes[1],
+                    **{f"s an image at {given}": second for given, second in images[window].items()},
+                }
+                for window in passes
+            }
+            formats = {"ms a pass": ".1f", "to 1, and tokens to break even": ".2f"}
+            formats |= {f"s an image at {given}": ".1f" for given in TOKENS_A_PASS}
+            add(f"{name}, several tokens a pass (seconds by how many the guesses give):", rows, formats)
+    if drafts := figures["drafts"]:
+        one = {(row["task"], row["sampling"]): row["seconds"] for row in drafts if row["window"] == 1}
+        rows = {
+            f"{row['task']}, {row['sampling']}, {row['guess']}, {row['window']} places": {
+                "tokens a pass": row["tokens"],
+                "CPU s an image": row["seconds"],
+                "faster than 1 place": one[row["task"], row["sampling"]] / row["seconds"],
+            }
+            for row in drafts
+        }
+        formats = {"tokens a pass": ".2f", "CPU s an image": ".3f", "faster than 1 place": ".2f"}
+        add("the miniature, several tokens a pass (same tokens; a released model's guesses give fewer):", rows, formats)
     formats = {"typical": ".2%", "largest": ".2%", "same_maximum": ".0%"}
     add("guided logits, from float32:", figures["deviations"], formats)
     growth = {

@@ -90,7 +90,9 @@ def jump(batch: Batch, fed: int) -> None:
     """Put a batch behind that many fed tokens, all of them zeros: what is in a cache does not matter to the time."""
     batch.model.restart()
     batch.model.make_room(fed)
-    batch.model.slot.fill_(fed + 1)
+    batch.done_B.fill_(fed + 1)
+    batch.drawn_B.fill_(fed + 1)
+    batch.model.slot_B.fill_(fed + 1)
     for layer in batch.model.layers:
         layer.prefix_k.zero_()
         layer.prefix_v.zero_()
@@ -142,15 +144,15 @@ def _attend(model: CachedTransformer) -> None:
     config, layers = model.model.config, model.layers
     if isinstance(model, FusedTransformer):
         qkv = layers[0].prefix_k.new_zeros(model.images * model.rows_each, 3 * config.dim)
-        table, slot = model.model.rotations(qkv.device)[-1], int(model.slot)
+        tables = model.model.rotations(qkv.device)[-1:].repeat(model.images, 1, 1, 1)
         for layer in layers:
-            model.attend(qkv, table, layer, slot)
+            model.attend(qkv, tables, layer)
         return
     q = layers[0].prefix_k.new_zeros(model.images * model.rows_each, config.heads, 1, config.head_dim)
-    bias = torch.zeros(config.image_tokens + layers[0].slots, device=q.device)
+    bias = torch.zeros(model.images, 1, config.image_tokens + layers[0].slots, device=q.device)
     for layer in layers:
         cache = (layer.prefix_k, layer.prefix_v, layer.own_k, layer.own_v)
-        attend_to_cache(q, q, q, cache, model.slot, bias)
+        attend_to_cache(q, q, q, cache, model.slot_B[:, None], bias)
 
 
 def deviation(reference_V: Tensor, logits_V: Tensor) -> dict[str, float]:

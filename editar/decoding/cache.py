@@ -7,8 +7,8 @@ Text keys are zero (`rotation_table`), so that every query gives each of the L t
 weigh L * exp(0) = exp(log L) and add L * mean(v): exactly what a single position does whose logit is log L and whose
 value is their mean. That position is slot 0 of a row's own cache; target token i is in slot i + 1.
 
-Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, image by image, H heads,
-D head size, N image tokens, L text positions, S slots in use.
+Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, image by image, W new positions
+of each row, H heads, D head size, N image tokens, L text positions, S positions attended to.
 """
 
 from copy import copy
@@ -92,33 +92,34 @@ class LayerCache:
 
 
 def attend_to_cache(
-    q_RH1D: Tensor,
-    k_RH1D: Tensor,
-    v_RH1D: Tensor,
+    q_RHWD: Tensor,
+    k_RHWD: Tensor,
+    v_RHWD: Tensor,
     cache: tuple[Tensor, Tensor, Tensor, Tensor],
-    slot: Tensor,
-    bias: Tensor,
+    slots_BW: Tensor,
+    bias_BWS: Tensor,
 ) -> Tensor:
-    """One new target position of every row: kept in a slot, it attends to all that is kept.
+    """W new target positions of every row: kept in their slots, they attend to all that is kept.
 
-    cache: a LayerCache's prefix_k, prefix_v, own_k and own_v. slot: (1,) int64. bias: (N + S,) float32, added to the
-    logits of prefix and own slots.
+    cache: a LayerCache's prefix_k, prefix_v, own_k and own_v. slots_BW: int64, of each image's new positions. bias_BWS:
+    float32, added to the logits of the N prefix positions and the own slots.
     """
     prefix_k, prefix_v, own_k, own_v = cache
     images, heads, each, slots, size = own_k.shape
-    prefix = prefix_k.shape[2]
+    prefix, new = prefix_k.shape[2], slots_BW.shape[1]
 
-    def by_image(x_RH1D: Tensor) -> Tensor:
-        return x_RH1D.reshape(images, each, heads, 1, size).transpose(1, 2)  # (B, H, G, 1, D)
+    def by_image(x_RHWD: Tensor) -> Tensor:
+        return x_RHWD.reshape(images, each, heads, new, size).transpose(1, 2)  # (B, H, G, W, D)
 
-    own_k.index_copy_(3, slot, by_image(k_RH1D))
-    own_v.index_copy_(3, slot, by_image(v_RH1D))
-    q = by_image(q_RH1D).reshape(images * heads, each, size)
-    to_prefix = torch.bmm(q, prefix_k.flatten(0, 1).mT)
-    to_own = torch.bmm(q.reshape(-1, 1, size), own_k.flatten(0, 2).mT).view(-1, each, slots)
-    logits = torch.add(bias, torch.cat([to_prefix, to_own], dim=-1), alpha=size**-0.5)  # float32
+    places = slots_BW[:, None, None, :, None].expand(images, heads, each, new, size)
+    own_k.scatter_(3, places, by_image(k_RHWD))
+    own_v.scatter_(3, places, by_image(v_RHWD))
+    q = by_image(q_RHWD).reshape(images * heads, each * new, size)
+    to_prefix = torch.bmm(q, prefix_k.flatten(0, 1).mT).view(images, heads, each, new, prefix)
+    to_own = torch.bmm(q.reshape(-1, new, size), own_k.flatten(0, 2).mT).view(images, heads, each, new, slots)
+    logits = torch.add(bias_BWS[:, None, None], torch.cat([to_prefix, to_own], dim=-1), alpha=size**-0.5)  # float32
     weights = logits.softmax(-1).type_as(q)
-    from_prefix = torch.bmm(weights[..., :prefix], prefix_v.flatten(0, 1))
-    from_own = torch.bmm(weights[..., prefix:].reshape(-1, 1, slots), own_v.flatten(0, 2))
-    taken = from_prefix + from_own.view(-1, each, size)
-    return taken.view(images, heads, each, size).transpose(1, 2).reshape(images * each, heads, 1, size)
+    from_prefix = torch.bmm(weights[..., :prefix].reshape(q.shape[0], -1, prefix), prefix_v.flatten(0, 1))
+    from_own = torch.bmm(weights[..., prefix:].reshape(-1, new, slots), own_v.flatten(0, 2))
+    taken = from_prefix.view(images, heads, each, new, size) + from_own.view(images, heads, each, new, size)
+    return taken.transpose(1, 2).reshape(images * each, heads, new, size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from editar.decoding.forward import CachedTransformer, step_block
 
 
-def compile_blocks(model: CachedTransformer, token_R: Tensor) -> None:
+def compile_blocks(model: CachedTransformer, token_RW: Tensor) -> None:
     """Let torch.compile fuse what is in a layer: once for all layers, and again for each size of the cache."""
     try:
         with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
@@ -20,7 +20,7 @@ def compile_blocks(model: CachedTransformer, token_R: Tensor) -> None:
             for slots in model.sizes:
                 model.restart()
                 model.resize(slots)
-                model.decode_one(token_R)
+                model.decode_many(token_RW)
     except Exception as error:  # whatever a compiler may raise
         warnings.warn(f"decoding is slower than it could be: torch.compile failed with {_name(error)}", stacklevel=2)
         model.step_block = step_block

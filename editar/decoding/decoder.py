@@ -1,6 +1,6 @@
-"""The decode loop: images in blocks of a fixed width, token after token, drawn on the device.
+"""The decode loop: images in blocks of a fixed width, pass after pass, drawn on the device.
 
-Shape suffixes: B images, N tokens an image, L text positions, E text width, R rows, V vocabulary.
+Shape suffixes: B images, N tokens an image, L text positions, E text width, R rows, W places of a pass, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from editar.config import SamplingConfig
+from editar.config import DraftConfig, SamplingConfig
 from editar.decoding.cpu.step import FusedTransformer, can_fuse
 from editar.decoding.cuda import capture_steps, compile_blocks
+from editar.decoding.drafts import first_guesses, guess_above, places, verify
 from editar.decoding.forward import CachedTransformer
 from editar.decoding.sampling import draw_uniforms, guide, sample
 from editar.model.transformer import EditARTransformer
 
 STRIDE = 64  # slots by which the cache grows; half of that is attended to in vain, on average
 STRIDE_CUDA = 256  # there each size is compiled and captured
+ONE_BY_ONE = DraftConfig(window=1)
 
 
 class Decoder:
@@ -30,12 +32,12 @@ class Decoder:
 
     def __init__(self, model: EditARTransformer) -> None:
         self.model = model
-        self._kept: tuple[tuple[int, SamplingConfig], Batch] | None = None
+        self._kept: tuple[tuple[int, SamplingConfig, DraftConfig], Batch] | None = None
 
     @torch.inference_mode()
-    def warm_up(self, width: int, settings: SamplingConfig) -> None:
+    def warm_up(self, width: int, settings: SamplingConfig, drafts: DraftConfig = ONE_BY_ONE) -> None:
         """Compile and capture what `generate` with this width and these settings needs on a CUDA device."""
-        self._batch(width, settings)
+        self._batch(width, settings, drafts)
 
     @torch.no_grad()
     def generate(
@@ -46,6 +48,7 @@ class Decoder:
         settings: SamplingConfig,
         *,
         width: int = 8,
+        drafts: DraftConfig = ONE_BY_ONE,
         progress: Callable[[], object] | None = None,
     ) -> Tensor:
         """Draw the target tokens of B images, (B, N) int64.
@@ -53,8 +56,9 @@ class Decoder:
         condition_BN: the condition images' tokens; text_BLE: the text encoder's raw output; seeds: one per image.
         width: images decoded together. Every block is filled up to it (the last by repeats, cut off again), because
         matrix products round differently for different batch sizes: so an image's tokens depend on its inputs and
-        its seed alone, not on how many came with it or in which order. progress: called after each token of a block;
-        on a CUDA device the tokens may come later. Raises FloatingPointError where the model's logits are not finite.
+        its seed alone, not on how many came with it or in which order. drafts: how many tokens a pass takes, which
+        moves none of them. progress: called once for each token that all images of a block have; on a CUDA device the
+        tokens may come later. Raises FloatingPointError where the model's logits are not finite.
         """
         count = condition_BN.shape[0]
         if not count == text_BLE.shape[0] == len(seeds):
@@ -62,7 +66,7 @@ class Decoder:
         uniforms_BN = draw_uniforms(seeds, self.model.config.image_tokens).to(condition_BN.device)
         blocks = []
         with torch.inference_mode():
-            batch = self._batch(width, settings)
+            batch = self._batch(width, settings, drafts)
             for start in range(0, count, width):
                 chosen = torch.arange(start, start + width).clamp(max=count - 1).to(condition_BN.device)
                 batch.start(condition_BN[chosen], text_BLE[chosen], uniforms_BN[chosen])
@@ -71,36 +75,45 @@ class Decoder:
                 blocks.append(batch.tokens_BN[: count - start].clone())
         return torch.cat(blocks)
 
-    def _batch(self, width: int, settings: SamplingConfig) -> "Batch":
-        if self._kept is not None and self._kept[0] == (width, settings):
+    def _batch(self, width: int, settings: SamplingConfig, drafts: DraftConfig) -> "Batch":
+        if self._kept is not None and self._kept[0] == (width, settings, drafts):
             return self._kept[1]
         self._kept = None  # its memory is free before the next one's is taken
-        batch = Batch(self.model, width, settings)
+        batch = Batch(self.model, width, settings, drafts)
         if batch.tokens_BN.is_cuda:
-            self._kept = (width, settings), batch
+            self._kept = (width, settings, drafts), batch
         return batch
 
 
 class Batch:
-    """As many images as fit into one block, while their tokens are drawn."""
+    """As many images as fit into one block, while their tokens are drawn.
 
-    def __init__(self, model: EditARTransformer, width: int, settings: SamplingConfig) -> None:
-        self.settings = settings
+    tokens_BN: those that are final, of each image the first done_B, then guesses; those before drawn_B were drawn after
+    one. passes: of the transformer since the start, the prefill left out.
+    """
+
+    def __init__(
+        self, model: EditARTransformer, width: int, settings: SamplingConfig, drafts: DraftConfig = ONE_BY_ONE
+    ) -> None:
+        self.settings, self.drafts = settings, drafts
+        self.tokens, self.grid = model.config.image_tokens, model.config.grid
+        self.window = min(drafts.window, self.tokens - 1)
         device = model.tok_embeddings.weight.device
         cuda = device.type == "cuda"
         rows_each = 2 if settings.guided else 1
         if can_fuse(model):
-            self.model: CachedTransformer = FusedTransformer(model, width, rows_each)
+            self.model: CachedTransformer = FusedTransformer(model, width, rows_each, self.window)
         else:
             self.model = CachedTransformer(model, width, rows_each, stride=STRIDE_CUDA if cuda else STRIDE)
-        self.tokens_BN = torch.zeros(width, model.config.image_tokens, dtype=torch.int64, device=device)
+        self.tokens_BN = torch.zeros(width, self.tokens, dtype=torch.int64, device=device)
         self.uniforms_BN = torch.zeros(self.tokens_BN.shape, device=device)
-        self._fed_R = torch.zeros(width * rows_each, dtype=torch.int64, device=device)
-        self._drawn = torch.zeros(1, dtype=torch.int64, device=device)
+        self.done_B = torch.ones(width, dtype=torch.int64, device=device)
+        self.drawn_B = torch.ones_like(self.done_B)
         self._finite = torch.ones((), dtype=torch.bool, device=device)  # all logits since the start
+        self.passes = 0
         self.graphs: dict[int, torch.cuda.CUDAGraph] | None = None
         if cuda:
-            compile_blocks(self.model, self._fed_R)
+            compile_blocks(self.model, self.tokens_BN[:, : self.window].repeat_interleave(rows_each, 0))
             self.graphs = capture_steps(self.model, self.step)
 
     def start(self, condition_BN: Tensor, text_BLE: Tensor, uniforms_BN: Tensor) -> None:
@@ -110,17 +123,26 @@ class Batch:
             text_BLE = text_BLE.repeat_interleave(2, 0)
             null_text = torch.arange(len(text_BLE), device=text_BLE.device) % 2 == 1
         self.uniforms_BN.copy_(uniforms_BN)
-        self._drawn.zero_()
+        self.tokens_BN.copy_(first_guesses(self.drafts, condition_BN))
+        self.passes = 0
+        self.done_B.fill_(1)
+        self.drawn_B.fill_(1)
         self._finite.fill_(True)
-        self._draw(self.model.prefill(condition_BN, text_BLE, null_text))
+        logits_RV = self.model.prefill(condition_BN, text_BLE, null_text)
+        self.tokens_BN[:, :1] = self._draw(logits_RV[:, None], self.uniforms_BN[:, :1])
 
     def finish(self, progress: Callable[[], object] | None = None) -> None:
         """Draw all further tokens."""
-        for token in range(self.tokens_BN.shape[1]):
-            if token > 0:
-                self.advance(fed=token - 1)
-            if progress is not None:
-                progress()
+        done, most = 1, 1  # tokens that all images have, and that one may have
+        tell(progress, 1)
+        while done < self.tokens:
+            # So many passes are needed in any case; in between nothing waits for the device.
+            for _ in range(-(-(self.tokens - done) // self.window)):
+                self.advance(fed=most - 1)
+                most += self.window
+            before, done = done, int(self.done_B.min())
+            most = min(most, int(self.done_B.max()))
+            tell(progress, done - before)
 
     def require_finite(self) -> None:
         """Raise FloatingPointError if a logit was NaN or infinite: its token would look like any other."""
@@ -131,21 +153,38 @@ class Batch:
             )
 
     def advance(self, fed: int) -> None:
-        """Draw the token that follows `fed` fed ones and the last drawn one."""
-        slots = self.model.make_room(fed)
+        """One pass, of images that have fed `fed` tokens at most."""
+        slots = self.model.make_room(min(fed, self.tokens - 1 - self.window), self.window)
+        self.passes += 1
         if self.graphs is not None:
             self.graphs[slots].replay()
         else:
             self.step()
 
     def step(self) -> None:
-        """Feed the last tokens and draw the next; there must be room for it."""
-        self._draw(self.model.decode_one(self._fed_R))
+        """Feed each image's last final token and what is guessed after it, and draw what follows each; there must be
+        room for them."""
+        fed_BW = places(self.done_B, self.window, self.tokens)
+        if self.drafts.guess == "above":
+            guess_above(self.tokens_BN, fed_BW, self.drawn_B, self.grid)
+        self.model.slot_B.copy_(fed_BW[:, 0] + 1)
+        token_RW = self.tokens_BN.gather(1, fed_BW).repeat_interleave(self.model.rows_each, 0)
+        drawn_BW = self._draw(self.model.decode_many(token_RW), self.uniforms_BN.gather(1, fed_BW + 1))
+        self.done_B.copy_(verify(self.tokens_BN, drawn_BW, fed_BW, self.done_B))
+        self.drawn_B.copy_(fed_BW[:, -1] + 2)
 
-    def _draw(self, logits_RV: Tensor) -> None:
-        guided = guide(logits_RV, self.settings.guidance) if self.settings.guided else logits_RV
-        self._finite.logical_and_((guided.abs().amax() / (self.settings.temperature or 1.0)).isfinite())
-        tokens_B = sample(guided, self.uniforms_BN.index_select(1, self._drawn)[:, 0], self.settings)
-        self.tokens_BN.index_copy_(1, self._drawn, tokens_B[:, None])
-        self._fed_R.copy_(tokens_B.repeat_interleave(self.model.rows_each))
-        self._drawn += 1
+    def _draw(self, logits_RWV: Tensor, uniforms_BW: Tensor) -> Tensor:
+        """(B, W)."""
+        if self.settings.guided:  # rows of a place side by side
+            logits = guide(logits_RWV.unflatten(0, (-1, 2)).transpose(1, 2).flatten(0, 2), self.settings.guidance)
+        else:
+            logits = logits_RWV.flatten(0, 1)
+        self._finite.logical_and_((logits.abs().amax() / (self.settings.temperature or 1.0)).isfinite())
+        return sample(logits, uniforms_BW.flatten(), self.settings).view_as(uniforms_BW)
+
+
+def tell(progress: Callable[[], object] | None, tokens: int) -> None:
+    """Of each of so many tokens."""
+    for _ in range(tokens):
+        if progress is not None:
+            progress()

@@ -1,7 +1,8 @@
-"""The transformer with a cache: everything before the target in one go, then one target token at a time.
+"""The transformer with a cache: everything before the target in one go, then one or a few target tokens at a time.
 
 Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, image by image: rows 2i and
-2i + 1 belong to image i. N image tokens, L text positions, E text width, C channels, V vocabulary.
+2i + 1 belong to image i. W new positions of each row, N image tokens, L text positions, E text width, C channels,
+S positions attended to, V vocabulary.
 """
 
 import math
@@ -17,20 +18,20 @@ from editar.model.transformer import Block, EditARTransformer
 
 def step_block(
     block: Block,
-    h_R1C: Tensor,
-    table_1D2: Tensor,
+    h_RWC: Tensor,
+    table_RWD2: Tensor,
     cache: tuple[Tensor, Tensor, Tensor, Tensor],
-    slot: Tensor,
-    bias: Tensor,
+    slots_BW: Tensor,
+    bias_BWS: Tensor,
 ) -> Tensor:
-    """One layer for one new position of every row: the same code for all layers, so that it is compiled once."""
-    return block(h_R1C, table_1D2, partial(attend_to_cache, cache=cache, slot=slot, bias=bias))
+    """One layer for the new positions of every row: the same code for all layers, so that it is compiled once."""
+    return block(h_RWC, table_RWD2, partial(attend_to_cache, cache=cache, slots_BW=slots_BW, bias_BWS=bias_BWS))
 
 
 class CachedTransformer:
     """A model and the state of one batch, at fixed addresses: a batch of the same shape may follow in it.
 
-    `decode_one` reads the position from the device and nothing from it to the host, so that a CUDA graph of it serves
+    `decode_many` reads the positions from the device and nothing from it to the host, so that a CUDA graph of it serves
     every position. Attention runs over the slots in use, whose number grows by `stride`.
     """
 
@@ -42,7 +43,7 @@ class CachedTransformer:
         self.images, self.rows_each, self.stride = images, rows_each, stride
         self.step_block: Callable[..., Tensor] = step_block
         self.layers = [self.cache(config, images, rows_each, like=weight) for _ in range(config.layers)]
-        self.slot = torch.ones(1, dtype=torch.int64, device=weight.device)  # where the next fed token is kept
+        self.slot_B = torch.ones(images, dtype=torch.int64, device=weight.device)  # where the next fed token is kept
         self._slots = torch.arange(config.image_tokens, device=weight.device)
         self._bias = torch.zeros(2 * config.image_tokens, device=weight.device)
         self._bias[config.image_tokens] = math.log(config.text_length)
@@ -80,17 +81,17 @@ class CachedTransformer:
 
     def restart(self) -> None:
         """Forget the fed tokens."""
-        self.slot.fill_(1)
+        self.slot_B.fill_(1)
         self.resize(self.sizes[0])
 
     def resize(self, slots: int) -> None:
         for layer in self.layers:
             layer.resize(slots)
 
-    def make_room(self, fed: int) -> int:
-        """Have a slot for the token that follows `fed` fed ones; the slots in use."""
-        if fed + 2 > self.layers[0].slots:
-            self.resize(next(size for size in self.sizes if size >= fed + 2))
+    def make_room(self, fed: int, new: int = 1) -> int:
+        """Have slots for that many new tokens behind `fed` fed ones; the slots in use."""
+        if (needed := fed + 1 + new) > self.layers[0].slots:
+            self.resize(next(size for size in self.sizes if size >= needed))
         return self.layers[0].slots
 
     def decode_one(self, token_R: Tensor) -> Tensor:
@@ -98,14 +99,24 @@ class CachedTransformer:
 
         There must be room for it (`make_room`).
         """
+        logits = self.decode_many(token_R[:, None])[:, 0]
+        self.slot_B += 1
+        return logits
+
+    def decode_many(self, token_RW: Tensor) -> Tensor:
+        """Feed every row's next W target tokens, each image's from its own place on (`slot_B`, which stays): the
+        logits of what follows each, (R, W, V) float32.
+
+        There must be room for them (`make_room`). What was kept in their slots before is overwritten.
+        """
         slots = self.layers[0].slots
         tokens = self.model.config.image_tokens
-        table = self._rotations.index_select(0, self.slot + self._first)
-        bias = self._bias[: tokens + slots].clone()
-        bias[tokens:].masked_fill_(self._slots[:slots] > self.slot, float("-inf"))
-        h = self.model.tok_embeddings(token_R)[:, None]
+        slots_BW = self.slot_B[:, None] + self._slots[: token_RW.shape[1]]
+        table = self._rotations[slots_BW + self._first].repeat_interleave(self.rows_each, 0)
+        bias = self._bias[: tokens + slots].repeat(*slots_BW.shape, 1)
+        bias[..., tokens:].masked_fill_(self._slots[:slots] > slots_BW[..., None], float("-inf"))
+        h = self.model.tok_embeddings(token_RW)
         for block, layer in zip(self.model.layers, self.layers, strict=True):
             cache = (layer.prefix_k, layer.prefix_v, layer.own_k, layer.own_v)
-            h = self.step_block(block, h, table, cache, self.slot, bias)
-        self.slot += 1
-        return self.model.logits(self.model.norm(h[:, -1]))
+            h = self.step_block(block, h, table, cache, slots_BW, bias)
+        return self.model.logits(self.model.norm(h))

@@ -236,7 +236,8 @@ def rotation_table(config: TransformerConfig) -> Tensor:
 
 
 def rotate(x_BTHD: Tensor, table_TD2: Tensor) -> Tensor:
-    """Turn the interleaved pairs of x by the factors of its positions; float32 inside, dtype of x outside."""
+    """Turn the interleaved pairs of x by the factors of its positions, each sample's own where the table is
+    (B, T, D/2, 2); float32 inside, dtype of x outside."""
     pairs = torch.view_as_complex(x_BTHD.float().unflatten(-1, (-1, 2)))
-    turned = pairs * torch.view_as_complex(table_TD2)[:, None]
+    turned = pairs * torch.view_as_complex(table_TD2)[..., None, :]
     return torch.view_as_real(turned).flatten(-2).type_as(x_BTHD)

@@ -31,12 +31,14 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features).contiguous()
-        if len(rows) > FEW_ROWS:
-            product = self._many_rows(rows, in_rows(self._packed))
-        else:
-            product = rows.new_empty(len(rows), self.out_features)
-            self._few_rows(compiled("layer.cpp", x.dtype), rows, product)
+        product = self._many_rows(rows, in_rows(self._packed)) if len(rows) > FEW_ROWS else self.step(rows)
         return product.view(*x.shape[:-1], self.out_features)
+
+    def step(self, rows: Tensor) -> Tensor:
+        """The same of contiguous rows (n, in), whose products have the same bits for every n."""
+        product = rows.new_empty(len(rows), self.out_features)
+        self._few_rows(compiled("layer.cpp", rows.dtype), rows, product)
+        return product
 
     def _stored(self, weight: Tensor) -> Tensor:
         """The numbers that are kept of a weight (out, in)."""

@@ -1,7 +1,7 @@
-"""One token's step on a CPU with the functions of kernels/ between the matrix products.
+"""A step of one or a few tokens on a CPU with the functions of kernels/ between the matrix products.
 
-Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, H heads, D head size, N image
-tokens, C channels, V vocabulary.
+Shape suffixes: B images, G rows that share an image (2 when guided), R = B * G rows, W new positions of each row, P =
+R * W positions, H heads, D head size, N image tokens, C channels, V vocabulary.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editar.config import TransformerConfig
+from editar.config import MOST_WINDOW, TransformerConfig
 from editar.decoding.cache import LayerCache
 from editar.decoding.cpu.kernels import LANES, NUMBERS, compiled
 from editar.decoding.cpu.linear import PackedFeedForward
@@ -37,13 +37,16 @@ class TiledCache(LayerCache):
 class FusedTransformer(CachedTransformer):
     """A CachedTransformer of packed layers whose steps take fewer and larger operations; results differ by rounding.
 
-    An image's logits have the same bits at every number of images: its rows in the products of a step do not depend on
-    the number of rows, and what comes before the target, which PyTorch's products take, is read image by image.
+    An image's logits have the same bits at every number of images and of new positions: its rows in the products of a
+    step do not depend on the number of rows, and what comes before the target, which PyTorch's products take, is read
+    image by image.
     """
 
     cache = TiledCache
 
-    def __init__(self, model: EditARTransformer, images: int, rows_each: int) -> None:
+    def __init__(self, model: EditARTransformer, images: int, rows_each: int, window: int = 1) -> None:
+        """window: new positions of a row at a time, at most MOST_WINDOW; fewer may come."""
+        assert 1 <= window <= MOST_WINDOW
         if not can_fuse(model):
             raise ValueError("this model's steps can't be fused; CachedTransformer takes it")
         config, weight = model.config, model.tok_embeddings.weight
@@ -51,11 +54,11 @@ class FusedTransformer(CachedTransformer):
         self._layer: Any = compiled("layer.cpp", weight.dtype)
         attention: Any = compiled("attention.cpp", weight.dtype, config.head_dim)
         self._attend = attention.attend_guided if rows_each == 2 else attention.attend_single
-        rows = images * rows_each
-        self._x = weight.new_empty(rows, config.dim)
-        self._gated = weight.new_empty(rows, config.ffn_dim)
-        self._nothing = weight.new_zeros(rows, config.dim)
-        self._logits = torch.empty(rows * config.heads * 2 * config.image_tokens)
+        positions = images * rows_each * window
+        self._x = weight.new_empty(positions, config.dim)
+        self._gated = weight.new_empty(positions, config.ffn_dim)
+        self._nothing = weight.new_zeros(positions, config.dim)
+        self._logits = torch.empty(positions * config.heads * 2 * config.image_tokens)
 
     def read(
         self, condition_BN: Tensor, text_RLE: Tensor, null_text_R: Tensor | None, layers: list[LayerCache]
@@ -68,39 +71,43 @@ class FusedTransformer(CachedTransformer):
             logits.append(super().read(condition[None], text_RLE[rows], null, parts))
         return torch.cat(logits)
 
-    def decode_one(self, token_R: Tensor) -> Tensor:
-        model, slot = self.model, int(self.slot)
-        table = self._rotations[slot + self._first]
-        h = model.tok_embeddings(token_R)
-        delta = self._nothing
+    def decode_many(self, token_RW: Tensor) -> Tensor:
+        model, new = self.model, token_RW.shape[1]
+        tables = self._rotations[(self.slot_B + self._first)[:, None] + self._slots[:new]]
+        h = model.tok_embeddings(token_RW.flatten())
+        delta = self._nothing[: len(h)]
         blocks: Any = model.layers
         for block, layer in zip(blocks, self.layers, strict=True):
             x = self._normalise(h, delta, block.attention_norm)
-            delta = block.attention.wo(self.attend(block.attention.wqkv(x), table, layer, slot))
+            delta = block.attention.wo.step(self.attend(block.attention.wqkv.step(x), tables, layer))
             x = self._normalise(h, delta, block.ffn_norm)
-            delta = block.feed_forward.w2(self._gate(block.feed_forward.both(x)))
-        self.slot += 1
-        return model.logits(self._normalise(h, delta, model.norm))
+            delta = block.feed_forward.w2.step(self._gate(block.feed_forward.both.step(x)))
+        output: Any = model.output
+        return output.step(self._normalise(h, delta, model.norm)).float().unflatten(0, token_RW.shape)
 
-    def _normalise(self, h_RC: Tensor, delta_RC: Tensor, norm: RMSNorm) -> Tensor:
+    def _normalise(self, h_PC: Tensor, delta_PC: Tensor, norm: RMSNorm) -> Tensor:
         """Add delta to h, in place, and normalise that."""
-        self._layer.add_and_normalise(h_RC, delta_RC, norm.weight, float(norm.eps), self._x, *h_RC.shape)
-        return self._x
+        x = self._x[: len(h_PC)]
+        self._layer.add_and_normalise(h_PC, delta_PC, norm.weight, float(norm.eps), x, *h_PC.shape)
+        return x
 
-    def attend(self, qkv: Tensor, table_D2: Tensor, layer: LayerCache, slot: int) -> Tensor:
-        """Keep the new token's key and value in a slot and attend to all that is kept: (R, 3 * C) -> (R, C).
+    def attend(self, qkv: Tensor, tables_BWD2: Tensor, layer: LayerCache) -> Tensor:
+        """Keep the new tokens' keys and values from `slot_B` on and attend to all that is kept: (P, 3 * C) -> (P, C).
 
-        table_D2: the rotation of the token's position, (D / 2, 2) float32. The result is overwritten by the next call.
+        tables_BWD2: the rotations of the tokens' positions, (B, W, D / 2, 2) float32. The result is overwritten by the
+        next call.
         """
         c = self.model.config
+        x = self._x[: len(qkv)]
         caches = layer.prefix_k, layer.prefix_v, layer.own_k, layer.own_v
-        sizes = self.images, c.heads, c.image_tokens, c.image_tokens, slot
-        self._attend(qkv, table_D2, *caches, self._logits, self._x, *sizes, math.log(c.text_length))
-        return self._x
+        sizes = self.images, c.heads, c.image_tokens, c.image_tokens, tables_BWD2.shape[1]
+        self._attend(qkv, tables_BWD2, *caches, self._logits, x, self.slot_B, *sizes, math.log(c.text_length))
+        return x
 
     def _gate(self, both: Tensor) -> Tensor:
-        self._layer.gate(both, self._gated, *self._gated.shape)
-        return self._gated
+        gated = self._gated[: len(both)]
+        self._layer.gate(both, gated, *gated.shape)
+        return gated
 
 
 def can_fuse(model: EditARTransformer) -> bool:

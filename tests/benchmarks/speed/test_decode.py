@@ -55,7 +55,7 @@ def test_a_step_reads_weights_prefix_and_filled_slots(model):
     matrices = 4 * (2 * (4 * 64 * 64 + 3 * 64 * SMALL.ffn_dim) + 96 * 64)
     assert weight_bytes(model) == matrices
     assert token_bytes(model, images=2, rows_each=2, fed=20) == matrices + prefix + filled
-    assert int(batch.model.slot) == 21
+    assert int(batch.model.slot_B[0]) == 21
 
 
 def test_deviations_are_relative_to_the_spread():
@@ -94,7 +94,7 @@ def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
 @COMPILER
 def test_the_whole_benchmark_in_small(monkeypatch):
     monkeypatch.setattr(decode_cost, "MATRICES", 1)
-    settings = DecodeSpeed(tokens=2, positions=2, rounds=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1)
+    settings = DecodeSpeed(tokens=2, positions=2, rounds=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1, drawn=1)
     figures = measure(settings, SMALL)
     ways = figures["ways"]
     assert list(ways) == [

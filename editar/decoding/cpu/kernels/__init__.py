@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editar.config import MOST_WINDOW
 from editar.io.atomic import replacing
 
 FOLDER = Path(__file__).parent
@@ -74,7 +75,7 @@ def _library(source: str, constants: list[str]) -> Path:
     compiler = shlex.split(os.environ.get("CXX") or "c++")
     if shutil.which(compiler[0]) is None:
         raise FileNotFoundError(f"there is no {compiler[0]}")
-    command = [*compiler, *FLAGS, f"-DLANES={LANES}", f"-DBLOCK={BLOCK}", *constants]
+    command = [*compiler, *FLAGS, f"-DLANES={LANES}", f"-DBLOCK={BLOCK}", f"-DMOST_WINDOW={MOST_WINDOW}", *constants]
     # What the compiler predefines tells its version and this processor's instructions: a home may be shared by several.
     macros = _output([*command, "-dM", "-E", "-x", "c++", os.devnull])
     text = "".join((FOLDER / name).read_text() for name in ("vectors.h", source))
