@@ -50,7 +50,7 @@ class ModelFlags:
     batch_size: int | None = None
     """Images to decode together; all of them, up to 8, if not given. Results may depend on it in the last bits."""
     window: int = DRAFTS.window
-    """Tokens that a pass of the transformer takes, guessed and verified; 1: one after the other. Images are the same."""
+    """Tokens that a pass of the transformer takes: guessed, then verified. No image depends on it. 1: one by one."""
     guess: Guess = DRAFTS.guess
     """What is guessed: the token of the image at the same place, the one a row up, or nothing."""
     device: str | None = None
