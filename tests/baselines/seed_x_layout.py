@@ -135,17 +135,22 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_tokenizer(folder: Path, pieces: Mapping[int, str], added: tuple[int, int, int]) -> Path:
+    """For the arguments see `tokenizer_files`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in tokenizer_files(pieces, added).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def tokenizer_files(pieces: Mapping[int, str], added: tuple[int, int, int]) -> dict[str, bytes]:
     """tokenizer.model with LLaMA's settings, and added_tokens.json. pieces: by their numbers, what texts may be made
     of besides bytes. added: as PUBLISHED_TOKENS."""
     first, end, images = added
     tokens = ["<img>", "</img>", "<patch>", "</patch>", "<box_start>", "<box_end>"]
     tokens += [f"<unused-{number}>" for number in range(images - first - len(tokens))]
     tokens += [f"<img_{number:05d}>" for number in range(100)] + [f"<loc-{number}>" for number in range(224)]
-    write_json(
-        folder / "added_tokens.json", {token: number for number, token in zip(range(first, end), tokens, strict=False)}
-    )
-    (folder / "tokenizer.model").write_bytes(_sentencepiece_model(pieces, first))
-    return folder
+    numbers = {token: number for number, token in zip(range(first, end), tokens, strict=False)}
+    return {"tokenizer.model": _sentencepiece_model(pieces, first), "added_tokens.json": json.dumps(numbers).encode()}
 
 
 def _sentencepiece_model(pieces: Mapping[int, str], count: int) -> bytes:

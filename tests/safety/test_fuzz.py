@@ -36,6 +36,7 @@ READERS: dict[str, tuple[st.SearchStrategy[Case], Callable[[Path, Any], None]]] 
     "model folder": (weights.models(), weights.model_folder),
     "pickles": (weights.pickle_cases, weights.pickles),
     "shared checkpoint": (weights.shared_cases, weights.shared),
+    "tokenizer": (weights.tokenizers(), weights.tokenizer),
     "recipe": (weights.recipe_cases, weights.recipe),
     "training settings": (weights.training_cases, weights.training),
 }

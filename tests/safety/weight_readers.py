@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
 from baselines.external import read_recipe
+from baselines.seed_x.prompt import Tokens
 from editar.io.tensors import CheckpointError, map_pickle, read_tensors
 from editar.model.checkpoint import FILES, FORMAT, read_model
 from editar.model.official import official_transformer_config, official_vq_config
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader
+from tests.baselines.seed_x_layout import PARITY_TOKENS, tokenizer_files
 from tests.safety.strategies import (
     JSON,
     SCALARS,
@@ -181,6 +183,29 @@ def shared(root: Path, more: Any) -> None:
     except CheckpointError as error:
         return refused_by_name(error, root)
     assert all((root / each.relative_path).parent == root for each in metadata.storage_data.values())
+
+
+# --- tokenizers
+
+TOKENIZER = tokenizer_files({3: "▁", 4: "a", 5: "▁a"}, PARITY_TOKENS)
+ADDED = json.loads(TOKENIZER["added_tokens.json"])
+
+
+@st.composite
+def tokenizers(draw: st.DrawFn) -> Case:
+    added = draw(st.just(ADDED) | changed(ADDED, NUMBERS | JSON) | JSON)
+    model = draw(st.just(TOKENIZER["tokenizer.model"]) | damaged(TOKENIZER["tokenizer.model"]))
+    return Case(files={"tokenizer.model": model, "added_tokens.json": json.dumps(added).encode()})
+
+
+def tokenizer(root: Path, more: Any) -> None:
+    try:
+        tokens = Tokens(root)
+        ids = tokens.prompt("a").ids
+        assert len(ids) > 2 * len(tokens.image) and max(ids) < tokens.count
+        tokens.text(list(ids))
+    except ValueError as error:
+        refused_by_name(error, root)
 
 
 # --- settings
