@@ -39,10 +39,10 @@ import os
 import re
 import subprocess
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
 
@@ -60,15 +60,11 @@ LARGEST = 8192  # pixels along the side of an answer, which is decoded whole
 _TAIL = 2000  # characters of the command's output that go into an error
 
 Requests = Sequence[EditRequest] | Sequence[TranslateRequest]
-AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to start an external method; `folder` is where the recipe lies, and the command's working folder.
-
-    variables: take the place of environment variables.
-    """
+    """How to start an external method; `folder` is where the recipe lies, and the command's working folder."""
 
     name: str
     command: tuple[str, ...]
@@ -77,7 +73,6 @@ class Recipe:
     files: tuple[str, ...] = ()
     answer_side: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    variables: Mapping[str, str] = field(default_factory=dict)
     card: MethodCard = field(default_factory=MethodCard)
 
     def __post_init__(self) -> None:
@@ -97,34 +92,26 @@ class Recipe:
     def unset(self) -> tuple[str, ...]:
         """The variables in command and files that have no value, each once."""
         names = _VARIABLE.findall(" ".join((*self.command, *self.files)))
-        return tuple(dict.fromkeys(name for name in names if name not in self._values))
-
-    def check_variables(self) -> None:
-        """Raises ValueError where an environment variable is not set."""
-        if self.unset:
-            raise ValueError(f"{self.name}: set the environment variables {', '.join(self.unset)}")
+        return tuple(dict.fromkeys(name for name in names if name not in os.environ))
 
     def check(self) -> None:
         """Raises ValueError where an environment variable is not set or one of `files` is not there."""
-        self.check_variables()
+        if self.unset:
+            raise ValueError(f"{self.name}: set the environment variables {', '.join(self.unset)}")
         for name in self.files:
             if self.found(name) is None:
                 raise ValueError(f"{self.name}: files names {name!r}: there is no {self.folder / self.expanded(name)}")
 
     def found(self, name: str) -> Path | None:
         """Where `name` lies, which may have variables in it; None where it is not there or one of them is not set."""
-        if not set(_VARIABLE.findall(name)) <= set(self._values):
+        if not set(_VARIABLE.findall(name)) <= set(os.environ):
             return None
         path = self.folder / self.expanded(name)
         return path if path.exists() else None
 
     def expanded(self, text: str) -> str:
         """`text` with the variables' values, which have to be set."""
-        return _VARIABLE.sub(lambda found: self._values[found[1]], text)
-
-    @property
-    def _values(self) -> dict[str, str]:
-        return {**os.environ, **self.variables}
+        return _VARIABLE.sub(lambda found: os.environ[found[1]], text)
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of `files`, of a folder that of each file in it, by name."""
@@ -138,9 +125,8 @@ class Recipe:
         return {name: file_digest(path) for name, path in paths.items()}
 
 
-def read_recipe(path: Path, **variables: str) -> Recipe:
-    """The recipe in a TOML file. variables: see Recipe. Raises ValueError with the file, the field and what it has to
-    be."""
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file. Raises ValueError with the file, the field and what it has to be."""
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
@@ -164,7 +150,7 @@ def read_recipe(path: Path, **variables: str) -> Recipe:
     try:
         json.dumps(table.get("settings", {}), allow_nan=False)
         table["card"] = MethodCard(**table.get("card", {}))
-        return Recipe(folder=path.parent.resolve(), variables=variables, **table)
+        return Recipe(folder=path.parent.resolve(), **table)
     except (TypeError, ValueError) as error:  # a TOML date in the settings is no JSON
         raise ValueError(f"{path}: {error}") from error
 
@@ -189,10 +175,17 @@ class External:
         return Requirements(files=files, unset=recipe.unset, note="what its command loads besides is not known here")
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image | NoAnswer]:
-        return ask(self.recipe, requests, ".png", self._read)
+        return self._ask(requests)
 
     def translate(self, requests: Sequence[TranslateRequest]) -> list[Image.Image | NoAnswer]:
-        return ask(self.recipe, requests, ".png", self._read)
+        return self._ask(requests)
+
+    def _ask(self, requests: Requests) -> list[Image.Image | NoAnswer]:
+        """Runs the command on the requests. Raises RuntimeError when it fails or takes too long."""
+        with temporary_folder() as folder:
+            _write_requests(folder, requests)
+            output = _run(self.recipe, folder, seconds=self.recipe.timeout_seconds * len(requests))
+            return [_answer(folder / "answers", request, self._read, output) for request in requests]
 
     def _read(self, path: Path, request: Request) -> Image.Image:
         side, wanted = self.recipe.answer_side, input_image(request).size
@@ -201,19 +194,6 @@ class External:
         except ImageError as error:
             raise ImageError(f"{error} (the recipe's answer_side {side})" if side else str(error)) from error
         return answer if answer.size == wanted else answer.resize(wanted, Image.Resampling.BICUBIC)
-
-
-def ask(
-    recipe: Recipe, requests: Requests, suffix: str, read: Callable[[Path, Request], AnswerT]
-) -> list[AnswerT | NoAnswer]:
-    """Runs the command on the requests; what `read` makes of each file answers/<sample_id><suffix>.
-
-    Whatever `read` raises becomes a NoAnswer. Raises RuntimeError when the command fails or takes too long.
-    """
-    with temporary_folder() as folder:
-        _write_requests(folder, requests)
-        output = _run(recipe, folder, seconds=recipe.timeout_seconds * len(requests))
-        return [_answer(folder / "answers", request, suffix, read, output) for request in requests]
 
 
 def _run(recipe: Recipe, folder: Path, seconds: float) -> str:
@@ -252,9 +232,9 @@ def _write_requests(folder: Path, requests: Requests) -> None:
 
 
 def _answer(
-    folder: Path, request: Request, suffix: str, read: Callable[[Path, Request], AnswerT], output: str
-) -> AnswerT | NoAnswer:
-    path = folder / f"{request.sample_id}{suffix}"
+    folder: Path, request: Request, read: Callable[[Path, Request], Image.Image], output: str
+) -> Image.Image | NoAnswer:
+    path = folder / f"{request.sample_id}.png"
     reason = path.with_name(f"{request.sample_id}.txt")  # an id may have dots
     if reason.is_file():
         return NoAnswer(_end(reason) or f"answers/{reason.name} is empty")
@@ -262,8 +242,6 @@ def _answer(
         return NoAnswer(f"no answers/{path.name}{output}")
     try:
         return read(path, request)
-    except NoAnswer as answer:
-        return answer
     except Exception as error:  # Pillow raises many kinds on a damaged file
         return NoAnswer(f"answers/{path.name} is not readable: {error}{output}")
 

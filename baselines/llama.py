@@ -42,7 +42,7 @@ def read_config(folder: Path) -> LlamaConfig:
     """Of the folder's config.json, whatever it calls the architecture. Raises CheckpointError where a field is missing
     or makes it another model than LLaMA 1 or 2."""
     path = folder / "config.json"
-    given = _read_json(path)
+    given = read_json(path)
     for name in (*SIZES, "num_key_value_heads", "max_position_embeddings"):
         value = given.get(name)
         if (value is None and name in SIZES) or not (value is None or _is_size(value)):
@@ -176,7 +176,7 @@ def _weight_files(folder: Path, prefix: str) -> list[Path]:
         raise CheckpointError(f"{folder} has none of {', '.join(WEIGHTS)}; put the whole folder there")
     if found.suffix != ".json":
         return [found]
-    places = _read_json(found).get("weight_map")
+    places = read_json(found).get("weight_map")
     if not isinstance(places, dict) or not places or not all(map(_is_filename, places.values())):
         raise CheckpointError(f"{found}: its weight_map does not say which tensor is in which file beside it")
     files = [folder / file for file in sorted({file for name, file in places.items() if name.startswith(prefix)})]
@@ -187,7 +187,8 @@ def _weight_files(folder: Path, prefix: str) -> list[Path]:
     return files
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises CheckpointError."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -66,7 +66,7 @@ class TranslateRequest:
 
 
 Request = EditRequest | TranslateRequest
-AnyRequest = TypeVar("AnyRequest", EditRequest, TranslateRequest)
+Item = TypeVar("Item")  # of a batch
 
 
 def input_image(request: Request) -> Image.Image:
@@ -141,16 +141,17 @@ class NotedImage:
 
 
 Answer = Image.Image | NotedImage | NoAnswer
-Making = Callable[[Any, Sequence[AnyRequest]], list[Image.Image | NoAnswer]]
+Making = Callable[[Any, Sequence[Item]], list[Image.Image | NoAnswer]]
 
 
-def in_blocks(make: Making[AnyRequest]) -> Making[AnyRequest]:
-    """For an `edit` or `translate` whose networks round differently in batches of different sizes: it gets as many
-    requests at a time as its object's `images_at_once` says, the last one again and again where there are fewer. So an
-    image depends neither on the number of requests nor on the others; the number has to stand in `settings`."""
+def in_blocks(make: Making[Item]) -> Making[Item]:
+    """For an `edit` or `translate` (or what they call with more than a request for each image) whose networks round
+    differently in batches of different sizes: it gets as many requests at a time as its object's `images_at_once` says,
+    the last one again and again where there are fewer. So an image depends neither on the number of requests nor on the
+    others; the number has to stand in `settings`."""
 
     @wraps(make)
-    def made(self: Any, requests: Sequence[AnyRequest]) -> list[Image.Image | NoAnswer]:
+    def made(self: Any, requests: Sequence[Item]) -> list[Image.Image | NoAnswer]:
         size: int = self.images_at_once
         answers: list[Image.Image | NoAnswer] = []
         for start in range(0, len(requests), size):

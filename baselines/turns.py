@@ -28,7 +28,11 @@ class Turns:
             _move(networks, self.device)
             yield
         finally:
-            _move(networks, self.waiting)
+            self.rest(*networks)
+
+    def rest(self, *networks: nn.Module) -> None:
+        """Has the networks wait."""
+        _move(networks, self.waiting)
 
 
 def _move(networks: tuple[nn.Module, ...], place: str) -> None:

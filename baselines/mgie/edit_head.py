@@ -14,7 +14,7 @@ from baselines.stable_diffusion.ldm import empty, fill
 from editar.io.tensors import CheckpointError, map_pickle
 
 HEADS = 4  # leave no trace in the shapes
-PREFIX = "edit_head."
+PREFIX, IMAGE_EMBEDDINGS = "edit_head.", "emb"  # names in mllm.pt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class EditHeadSizes:
         """Read off a few tensors of an mllm.pt; that all the others fit is checked when they are loaded."""
         layers = f"{PREFIX}mapper.encoder.layers."
         try:
-            tokens, hidden = state["emb"].shape[-2:]
+            tokens, hidden = state[IMAGE_EMBEDDINGS].shape[-2:]
             _, queries, width = state[f"{PREFIX}query"].shape
             return cls(
                 tokens=tokens,
@@ -88,5 +88,5 @@ def read_edit_head(path: Path) -> EditHead:
     state, _ = map_pickle(path)
     sizes = EditHeadSizes.of(state, path)
     head = fill(empty(lambda: EditHead(sizes)), state, path, PREFIX)
-    head.image_tokens = state["emb"].reshape(sizes.tokens, sizes.hidden).float()
+    head.image_tokens = state[IMAGE_EMBEDDINGS].reshape(sizes.tokens, sizes.hidden).float()
     return head

@@ -1,5 +1,1 @@
-"""Ready recipes for `baselines/external.py`, and what they start: scripts for other environments, not for import."""
-
-from pathlib import Path
-
-MGIE = Path(__file__).with_name("mgie.toml")
+"""What commands of `baselines/external.py` may use in their own environments; not for import here."""

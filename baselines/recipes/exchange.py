@@ -1,6 +1,6 @@
 """The command's side of `baselines/external.py`, for scripts in the environments of old models.
 
-One file that needs only Pillow, and NumPy where answers are arrays; Python 3.8 or newer.
+One file that needs only Pillow; Python 3.8 or newer.
 """
 
 import json
@@ -19,8 +19,8 @@ def answer_all(folder, answer):
     """Calls `answer(request, image)` for each request in `folder` and stores what it returns.
 
     folder: that the command was given as "{folder}". request: a dict, as described in external.py. image: RGB.
-    answer: returns a PIL image, which is saved as PNG, or a NumPy array, saved as .npy. Whatever it raises is written
-    down as the reason why this one has no answer, and the others go on.
+    answer: returns a PIL image, which is saved as PNG. Whatever it raises is written down as the reason why this one
+    has no answer, and the others go on.
     """
     folder = Path(folder)
     for line in (folder / "requests.jsonl").read_text(encoding="utf-8").splitlines():
@@ -29,21 +29,12 @@ def answer_all(folder, answer):
         try:
             with Image.open(folder / request["image"]) as file:
                 image = file.convert("RGB")
-            _save(answer(request, image), stem)
+            answer(request, image).convert("RGB").save(stem + ".png")
         except NoImage as reason:
             _refuse(stem, str(reason) or "no image was returned")
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             _refuse(stem, f"{type(error).__name__}: {error}")
-
-
-def _save(value, stem):
-    if isinstance(value, Image.Image):
-        value.convert("RGB").save(stem + ".png")
-    else:
-        import numpy
-
-        numpy.save(stem + ".npy", value, allow_pickle=False)
 
 
 def _refuse(stem, reason):

@@ -141,7 +141,8 @@ def test_environment_variables_are_filled_in_and_recorded_by_name(
     with pytest.raises(ValueError, match="PYTHON_OF_OLD, OLD"):
         method.settings()
     monkeypatch.setenv("PYTHON_OF_OLD", sys.executable)
-    method = External(read_recipe(path, OLD=str(elsewhere)))
+    monkeypatch.setenv("OLD", str(elsewhere))
+    method = External(read_recipe(path))
     assert not method.requirements().unset and not method.requirements().absent
     assert isinstance(method.edit([request("a")])[0], Image.Image)
     before = method.settings()

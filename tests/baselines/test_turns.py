@@ -15,5 +15,7 @@ def test_networks_stay_where_there_is_room() -> None:
 
 
 def test_networks_wait_in_main_memory_where_there_is_none() -> None:
-    assert Turns("meta", 10**18).waiting == "cpu"
+    turns, network = Turns("meta", 10**18), nn.Linear(1, 1)
+    turns.rest(network)
+    assert turns.waiting == "cpu" and network.weight.device == torch.device("cpu")
     assert Turns("cpu", 10**18).waiting == "cpu"
