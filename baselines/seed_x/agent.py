@@ -15,7 +15,11 @@ LANGUAGE_MODEL = "llm."  # what training code may have left of it in the file
 
 
 class Agent(nn.Module):
-    """The published module without its language model, under its parameters' names."""
+    """The published module without its language model, under its parameters' names.
+
+    input_resampler: from the visual encoder's tokens to what the language model reads. output_resampler: from the
+    language model's states at image tokens to features of an image.
+    """
 
     def __init__(self, width: int, input_resampler: Resampler, output_resampler: Resampler) -> None:
         super().__init__()
@@ -27,10 +31,6 @@ class Agent(nn.Module):
         """(B, 64, width), what the language model reads of a view, from the visual encoder's (B, 256, inputs)."""
         position = torch.tensor([*CENTRE, *(1 - each for each in CENTRE)]).to(self.patch_pos_embed) / 2
         return self.input_resampler(tokens) + position @ self.patch_pos_embed
-
-    def image(self, states: Tensor) -> Tensor:
-        """(B, 64, inputs), the features of an image, from the language model's states (B, 64, width) at its tokens."""
-        return self.output_resampler(states)
 
 
 def read_agent(path: Path, heads: int, dtype: torch.dtype, device: str) -> Agent:

@@ -85,7 +85,7 @@ class LanguageModel(nn.Module):
         if said[-len(self.row) :] != list(self.row):
             return said, None
         # Of each image token when it is read, not when it is predicted; the last token of all, </img>, is not read.
-        return said, self.agent.image(written.states[None, -IMAGE_TOKENS:])
+        return said, self.agent.output_resampler(written.states[None, -IMAGE_TOKENS:])
 
     def embeddings(self, ids: Sequence[int], views: Sequence[int], pixels: Tensor) -> Tensor:
         """(N, width), what is read for the tokens of a prompt. pixels: of `preprocess`."""
