@@ -5,9 +5,10 @@ own, as transformers 4.30.2 did, which the published prompts went through. Later
 folder.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from baselines.llama import read_json
 
 IMAGE_TOKENS = 64
 # Of a view of the image, and of the whole.
@@ -63,12 +64,9 @@ class Tokens:
 
 
 def _read_added(path: Path) -> dict[str, int]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable JSON file: {error}") from error
+    content = read_json(path)
     needed = (PATCH, PATCH_END, IMAGE, IMAGE_END, *(f"<img_{number:05d}>" for number in range(IMAGE_TOKENS)))
-    if not isinstance(content, dict) or not all(type(each) is int for each in content.values()):
+    if not all(type(each) is int for each in content.values()):
         raise ValueError(f"{path}: must give each added token its number")
     if absent := [name for name in needed if name not in content]:
         raise ValueError(f"{path} has no token {absent[0]}; take the file from the tokenizer's folder of SEED-X")
