@@ -36,6 +36,7 @@ FIXED = {
     "tie_word_embeddings": False,
 }  # fmt: skip
 ROPE_THETA, POSITIONS = 10_000.0, 2048  # of configurations that do not say
+LARGEST = 2**24  # of numbers in a configuration; LLaMA's are far below
 
 
 def read_config(folder: Path) -> LlamaConfig:
@@ -45,15 +46,17 @@ def read_config(folder: Path) -> LlamaConfig:
     given = read_json(path)
     for name in (*SIZES, "num_key_value_heads", "max_position_embeddings"):
         value = given.get(name)
-        if (value is None and name in SIZES) or not (value is None or _is_size(value)):
-            raise CheckpointError(f"{path}: {name} is {value!r}; it must be a whole number above 0")
+        if (value is None and name in SIZES) or not (value is None or is_size(value)):
+            raise CheckpointError(f"{path}: {name} is {value!r:.99}; it must be a whole number from 1 to {LARGEST}")
     for name in ("rms_norm_eps", "rope_theta"):
         value = given.get(name, ROPE_THETA if name == "rope_theta" else None)
-        if not isinstance(value, int | float) or not value > 0:
-            raise CheckpointError(f"{path}: {name} is {value!r}; it must be a number above 0")
+        if not isinstance(value, int | float) or not 0 < value <= LARGEST:
+            raise CheckpointError(f"{path}: {name} is {value!r:.99}; it must be a number above 0, at most {LARGEST}")
     for name, wanted in FIXED.items():
         if given.get(name, wanted) != wanted:
-            raise CheckpointError(f"{path}: {name} is {given[name]!r}; LLaMA has {wanted!r}, and this another model")
+            raise CheckpointError(
+                f"{path}: {name} is {given[name]!r:.99}; LLaMA has {wanted!r}, and this another model"
+            )
     if given["hidden_size"] % given["num_attention_heads"]:
         raise CheckpointError(
             f"{path}: hidden_size {given['hidden_size']} is no multiple of num_attention_heads "
@@ -103,13 +106,18 @@ def read_llama(
     CheckpointError naming every missing, unexpected and misshapen tensor.
     """
     config = read_config(folder)
-    if EMBEDDINGS in (others := replaced()):
-        config.vocab_size = len(others[EMBEDDINGS])
 
     def mapped() -> State:
         state = map_weights(folder)
         return {name: tensor for name, tensor in state.items() if name not in beside} | dict(replaced())
 
+    state = mapped()
+    if not any(name.startswith(f"model.layers.{config.num_hidden_layers - 1}.") for name in state):
+        # Before a model of that many is built.
+        raise CheckpointError(f"{folder}: config.json says {config.num_hidden_layers} layers; the last is in no file")
+    if EMBEDDINGS in replaced() and state[EMBEDDINGS].ndim == 2:
+        config.vocab_size = len(state[EMBEDDINGS])
+    del state  # which would keep the files mapped
     model = fill(lambda: LlamaForCausalLM(config), mapped, folder, dtype=dtype, device=device)
     rotary = type(model.model.rotary_emb)
     model.model.rotary_emb = rotary(config).to(device)  # its angles are no tensors of the file, and stay float32
@@ -198,8 +206,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def is_size(value: object) -> bool:
+    """Whether a value of a configuration can be the size of something."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
 
 
 def _is_filename(name: object) -> bool:

@@ -1,1 +1,1 @@
-"""MGIE: its language side runs by a recipe, the edit head and the diffusion model here."""
+"""MGIE: LLaVA-7B describes the edit, and an InstructPix2Pix of its own makes it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
 
-from baselines.llama import EMBEDDINGS, HEAD, map_weights, read_json, read_llama
+from baselines.llama import EMBEDDINGS, HEAD, is_size, map_weights, read_json, read_llama
 from baselines.mgie.edit_head import IMAGE_EMBEDDINGS, PREFIX
 from editar.io.tensors import CheckpointError, State, fill, map_pickle, read_tensors
 
@@ -81,11 +81,12 @@ def _refuse_differences(llava: Path, published: Mapping[str, Tensor], own: Mappi
     """LLaVA was published as its difference from LLaMA too, under the same names and shapes, and such weights write
     nonsense. MGIE tuned the embeddings of the whole weights: the rows of rare tokens are still the same in its file,
     while a difference has next to nothing there. A quarter of all rows has to be alike."""
-    if (before := published.get(EMBEDDINGS)) is None or before.shape[-1] != own[EMBEDDINGS].shape[-1]:
-        return  # reading it will say so
-    rows = torch.linspace(0, min(len(before), len(own[EMBEDDINGS])) - 1, COMPARED).long().unique()
-    after = own[EMBEDDINGS][rows].float()
-    distance = (after - before[rows].float()).norm(dim=1) / after.norm(dim=1).clamp_min(1e-6)
+    before, after = published.get(EMBEDDINGS), own[EMBEDDINGS]
+    if before is None or before.ndim != 2 or before.shape[1:] != after.shape[1:] or not len(before) or not len(after):
+        return  # reading them will say so
+    rows = torch.linspace(0, min(len(before), len(after)) - 1, COMPARED).long().unique()
+    tuned = after[rows].float()
+    distance = (tuned - before[rows].float()).norm(dim=1) / tuned.norm(dim=1).clamp_min(1e-6)
     if distance.quantile(0.25) > UNLIKE:
         raise CheckpointError(
             f"{llava}: its embeddings are not those that MGIE was tuned from. The difference LLaVA-Lightning-7B-delta-"
@@ -99,7 +100,8 @@ def _read_features(path: Path) -> int:
     given = read_json(path)
     for name, wanted in EXPECTED.items():
         if given.get(name, wanted) != wanted:
-            raise CheckpointError(f"{path}: {name} is {given[name]!r}; MGIE's LLaVA has {wanted!r}")
-    if not isinstance(features := given.get("mm_hidden_size"), int) or features < 1:
-        raise CheckpointError(f"{path}: mm_hidden_size is {features!r}; it must be a whole number above 0")
+            raise CheckpointError(f"{path}: {name} is {given[name]!r:.99}; MGIE's LLaVA has {wanted!r}")
+    if not is_size(features := given.get("mm_hidden_size")):
+        raise CheckpointError(f"{path}: mm_hidden_size is {features!r:.99}; it must be a whole number above 0")
+    assert isinstance(features, int)
     return features

@@ -7,6 +7,7 @@ each piece of text between special tokens, tokens added later stored as normaliz
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SIZE = 32000  # of LLaMA's vocabulary
 # The words of the prompt for the instruction "make it red", and LLaMA's ids of them.
@@ -30,6 +31,12 @@ def _pairs(word: str) -> Iterator[tuple[str, str]]:
 
 
 def write_tokenizer(path: Path, added: tuple[str, ...] = LLAVA_TOKENS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tokenizer_json(added)))
+    return path
+
+
+def tokenizer_json(added: tuple[str, ...] = LLAVA_TOKENS) -> dict[str, Any]:
     known = dict(zip(WORDS, IDS, strict=True))
     special = {"<unk>": 0, "<s>": 1, "</s>": 2}
     vocabulary = known | special | {f"<0x{byte:02X}>": byte + 3 for byte in range(256)}
@@ -43,7 +50,7 @@ def write_tokenizer(path: Path, added: tuple[str, ...] = LLAVA_TOKENS) -> Path:
     vocabulary |= {f"<piece {number}>": number for number in free}
     assert sorted(vocabulary.values()) == list(range(SIZE))
     tokens = special | {token: SIZE + number for number, token in enumerate(added)}
-    content = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -83,6 +90,3 @@ def write_tokenizer(path: Path, added: tuple[str, ...] = LLAVA_TOKENS) -> Path:
             "merges": [f"{left} {right}" for left, right in merges],
         },
     }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path

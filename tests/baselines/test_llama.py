@@ -147,6 +147,13 @@ def test_every_tensor_has_to_fit(tmp_path: Path, change: dict[str, Sequence[int]
         read(folder)
 
 
+def test_a_layer_that_no_file_has_is_refused(tmp_path: Path) -> None:
+    config = MGIE_CONFIG | {"num_hidden_layers": 10**7}
+    folder = write_shards(write_config(tmp_path, config), mgie_language_model())
+    with pytest.raises(CheckpointError, match="10000000 layers"):
+        read(folder)
+
+
 def test_missing_shards_are_named(tmp_path: Path) -> None:
     folder = write_shards(write_config(tmp_path, MGIE_CONFIG), mgie_language_model(), shards=4)
     for number in (2, 4):

@@ -37,6 +37,8 @@ READERS: dict[str, tuple[st.SearchStrategy[Case], Callable[[Path, Any], None]]] 
     "pickles": (weights.pickle_cases, weights.pickles),
     "shared checkpoint": (weights.shared_cases, weights.shared),
     "tokenizer": (weights.tokenizers(), weights.tokenizer),
+    "prompts": (weights.prompters(), weights.prompter),
+    "language model": (weights.language_models(), weights.language_model),
     "recipe": (weights.recipe_cases, weights.recipe),
     "training settings": (weights.training_cases, weights.training),
 }

@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_tensors
 
 from baselines.external import read_recipe
+from baselines.llama import read_llama
+from baselines.mgie.prompts import Prompter
 from baselines.seed_x.prompt import Tokens
 from editar.io.tensors import CheckpointError, map_pickle, read_tensors
 from editar.model.checkpoint import FILES, FORMAT, read_model
 from editar.model.official import official_transformer_config, official_vq_config
 from editar.training.settings import parse
 from editar.training.tensor_reader import METADATA, TensorReader
+from tests.baselines.llama_tokenizer import tokenizer_json
 from tests.baselines.seed_x_layout import PARITY_TOKENS, tokenizer_files
 from tests.safety.strategies import (
+    DEEP,
     JSON,
     SCALARS,
     Case,
@@ -205,6 +209,70 @@ def tokenizer(root: Path, more: Any) -> None:
         assert len(ids) > 2 * len(tokens.image) and max(ids) < tokens.count
         tokens.text(list(ids))
     except ValueError as error:
+        refused_by_name(error, root)
+
+
+PROMPTS = tokenizer_json()
+
+
+@st.composite
+def prompters(draw: st.DrawFn) -> Case:
+    content = draw(changed(PROMPTS, JSON))
+    if draw(st.booleans()):
+        content |= {"model": draw(changed(PROMPTS["model"], NUMBERS | JSON))}
+    whole = json.dumps(content).encode()
+    return Case(files={"tokenizer.json": draw(st.just(whole) | st.just(whole[: len(whole) // 2]) | DEEP)})
+
+
+def prompter(root: Path, more: Any) -> None:
+    try:
+        found = Prompter(root / "tokenizer.json", 32011)
+        prompt = found.prompt("a", 2)
+        assert prompt.count(found.special.patch) == 2
+        found.text(prompt)
+    except CheckpointError as error:
+        refused_by_name(error, root)
+
+
+# --- language models
+
+LLAMA: dict[str, Any] = {
+    "hidden_act": "silu", "vocab_size": 6, "hidden_size": 8, "intermediate_size": 4, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "rope_scaling": None,
+}  # fmt: skip
+LAYER = {
+    **{f"self_attn.{name}_proj.weight": torch.zeros(8, 8) for name in "qkvo"},
+    **{f"mlp.{name}_proj.weight": torch.zeros(4, 8) for name in ("gate", "up")},
+    "mlp.down_proj.weight": torch.zeros(8, 4),
+    **{f"{name}_layernorm.weight": torch.zeros(8) for name in ("input", "post_attention")},
+}
+SHARDS = {
+    "a.safetensors": {f"model.layers.0.{name}": tensor for name, tensor in LAYER.items()},
+    "b.safetensors": {
+        "model.embed_tokens.weight": torch.zeros(6, 8), "lm_head.weight": torch.zeros(6, 8),
+        "model.norm.weight": torch.zeros(8),
+    },
+}  # fmt: skip
+WHOLE_SHARDS = {name: save_tensors(tensors) for name, tensors in SHARDS.items()}
+PLACES = {name: file for file, tensors in SHARDS.items() for name in tensors}
+
+
+@st.composite
+def language_models(draw: st.DrawFn) -> Case:
+    files = st.sampled_from(["../secret.json", "a.safetensors", "c.safetensors"])
+    places = draw(st.just(PLACES) | changed(PLACES, SCALARS | files) | JSON)
+    index = {"weight_map": places} if draw(st.integers(0, 5)) else places
+    config = draw(st.just(LLAMA) | changed(LLAMA, NUMBERS | JSON) | JSON)
+    shards = {name: draw(st.just(content) | damaged(content)) for name, content in WHOLE_SHARDS.items()}
+    texts = {"config.json": config, "model.safetensors.index.json": index}
+    return Case(files=shards | {name: json.dumps(content).encode() for name, content in texts.items()})
+
+
+def language_model(root: Path, more: Any) -> None:
+    try:
+        model = read_llama(root, dtype=torch.float16)
+        assert model.state_dict().keys() == PLACES.keys() and model.dtype == torch.float16
+    except CheckpointError as error:
         refused_by_name(error, root)
 
 
