@@ -13,6 +13,7 @@ from reports.tables.significance import sign_flip_test
 
 REPLICATES = 2000
 ROWS = 250  # replicates drawn at once
+ROUNDING = 1e-6  # what is left of a standard error, relatively, where float64 sums of squares should cancel to 0
 LEVEL = 0.95
 SEED = 0
 # With fewer clusters the intervals cover less than 93% in simulation: of the distributions in reports/coverage.md, or
@@ -167,7 +168,7 @@ def studentized(
         return replace(estimate, too_few=True)
     values, errors = statistic(times(clusters, replicates, seed))
     with np.errstate(divide="ignore", invalid="ignore"):
-        distances = np.where(errors > 1e-9 * error, (values - value) / errors, np.inf * np.sign(values - value))
+        distances = np.where(errors > ROUNDING * error, (values - value) / errors, np.inf * np.sign(values - value))
     distances = distances[~np.isnan(distances)]
     tail, margin = (1 - level) / 2, float(stdtrit(clusters - 1, (1 + level) / 2))
     below = max(np.quantile(distances, 1 - tail, method="higher"), margin) * error

@@ -185,3 +185,10 @@ def test_the_jackknife_of_a_mean_is_students_interval() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((student.low, student.high))
     assert jackknife_interval(1.0, [2.0]) == Estimate(mean=1.0, n=1, too_few=True)
     assert jackknife_interval(1.0, x[:40]).low is None
+
+
+@pytest.mark.parametrize("other", [0.998744, 0.3, 1 - 1e-7])
+def test_one_value_unlike_all_others_has_no_interval(other: float) -> None:
+    """A third of the replicates lacks it, and knows of no spread: what rounding leaves there is none."""
+    estimate = mean_interval([1.0] * 499 + [other], range(500))
+    assert estimate.mean == pytest.approx((499 + other) / 500) and estimate.too_few and estimate.low is None
