@@ -1,5 +1,6 @@
 """The embedded translation sets are read by the real readers, and what they hold is the world's."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +9,31 @@ import pytest
 
 from benchmarks.datasets.translation import TASKS, TranslationDataset, read_translation
 from benchmarks.datasets.translation_protocols import PROTOCOLS
-from benchmarks.miniature.world.embedded import ROWS, ensure_translation, held_out_scenes
+from benchmarks.miniature.world.embedded import (
+    ROWS,
+    ensure_translation,
+    ensure_written,
+    held_out_scenes,
+    write_translation,
+)
 from benchmarks.miniature.world.render import CLASSES, condition, depth, render, segmentation
 from benchmarks.miniature.world.scene import SIDE, Scene, caption
 
 ALIGNED = PROTOCOLS["translation/aligned/v1"].variant(side=SIDE)
+COUNT = 70  # the first of the sets' scenes
 
 
 @pytest.fixture(scope="module")
 def scenes() -> dict[str, list[Scene]]:
-    return {task: held_out_scenes(task) for task in TASKS}
+    depth, segmentation = (held_out_scenes(task, COUNT) for task in ("depth", "segmentation"))
+    return {"depth": depth, "canny": depth, "segmentation": segmentation}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, scenes: dict[str, list[Scene]]) -> Path:
     folder = tmp_path_factory.mktemp("translation")
     for task in TASKS:
-        assert ensure_translation(folder / task, task) == folder / task
+        ensure_written(folder / task, partial(write_translation, task=task, scenes=scenes[task]))
     return folder
 
 
@@ -36,7 +45,7 @@ def read(root: Path, task: str) -> TranslationDataset:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_real_reader_reads_it_whole(root: Path, scenes: dict[str, list[Scene]], task: str) -> None:
     dataset = read(root, task)
-    assert len(dataset.records) == ROWS == len(set(scenes[task]))
+    assert len(dataset.records) == COUNT == len(set(scenes[task]))
     for record, scene in zip(dataset.records, scenes[task], strict=True):
         row = dataset.row(record)
         assert record.caption == caption(scene) and record.size == (SIDE, SIDE)
@@ -60,8 +69,9 @@ def test_every_protocol_finds_its_images_for_canny(root: Path, protocol) -> None
 
 def test_no_scene_is_trained_on_and_they_are_the_same_every_time(scenes: dict[str, list[Scene]]) -> None:
     assert all(scene.held_out for task in TASKS for scene in scenes[task])
-    assert held_out_scenes("segmentation") == scenes["segmentation"]
-    assert scenes["depth"] == scenes["canny"] != scenes["segmentation"]
+    for task in TASKS:
+        assert held_out_scenes(task, 10) == scenes[task][:10]  # depth and canny show the same
+    assert scenes["depth"] != scenes["segmentation"]
 
 
 def test_every_class_occurs(scenes: dict[str, list[Scene]]) -> None:
@@ -83,5 +93,12 @@ def test_the_schema_is_the_hubs(root: Path) -> None:
 def test_a_second_call_leaves_it_alone(root: Path) -> None:
     file = root / "depth" / "data" / "validation-00000-of-00002.parquet"
     before = file.stat().st_mtime_ns
-    ensure_translation(root / "depth", "depth")
+    assert ensure_translation(root / "depth", "depth") == root / "depth"
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_the_embedded_set_is_whole(tmp_path: Path, scenes: dict[str, list[Scene]]) -> None:
+    ensure_translation(tmp_path / "depth", "depth")
+    captions = [record.caption for record in read(tmp_path, "depth").records]
+    assert len(captions) == ROWS and captions[:COUNT] == [caption(scene) for scene in scenes["depth"]]
