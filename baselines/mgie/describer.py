@@ -22,8 +22,8 @@ from baselines.mgie.settings import END, NEW_TOKENS, NO_REPEAT
 from baselines.mgie.weights import LAYER, read_language_model, read_vision
 from editar.io.tensors import CheckpointError
 
-NEVER = "no [IMG0] was written; the states before the last one were taken, as in the published code"
-LATE = "[IMG0] was written too late; earlier states were taken, as in the published code"
+NEVER = "no [IMG0] was written; the last eight states but one were taken, as in the published code"
+LATE = "[IMG0] was written too near the end; earlier states were taken, as in the published code"
 
 
 @dataclass(frozen=True, kw_only=True)

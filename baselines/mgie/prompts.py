@@ -50,6 +50,8 @@ class Prompter:
             self.tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more special
             raise CheckpointError(f"{path}: not a readable tokenizer: {error}") from error
+        self.tokenizer.no_truncation()  # which the file may ask for, and transformers does not heed either
+        self.tokenizer.no_padding()
         self.tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in ADDED])
         ids = [self.tokenizer.token_to_id(token) for token in ADDED]
         wanted = [self.special.patch, self.special.start, self.special.end, *self.special.images]
@@ -74,7 +76,7 @@ class Prompter:
         return self.tokenizer.encode(PROMPT.format(instruction=instruction, image=image))
 
     def _check_pieces(self) -> None:
-        """Whether special tokens are cut out as they were in training."""
+        """Whether special tokens are cut out as in the published demo."""
         pieces = self._encode("make it red", 1).tokens
         at = pieces.index(PATCH) if PATCH in pieces else 0
         found, wanted = [pieces[0], *pieces[at - 2 : at + 3]], ["<s>", "<0x0A>", START, PATCH, END, "▁"]

@@ -104,8 +104,12 @@ def write_clip(folder: Path, vision: dict[str, Tensor] | None = None, **sizes: i
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": "clip", "vision_config": {"model_type": "clip_vision_model", **given}}
     (folder / "config.json").write_text(json.dumps(config))
-    side = {"height": 28, "width": 28}
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 28}, "crop_size": side}))
+    processor = {
+        "crop_size": 28, "do_center_crop": True, "do_normalize": True, "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 28,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     others = {
         "vision_model.embeddings.position_ids": torch.arange(5)[None],
         "text_model.final_layer_norm.bias": torch.zeros(3),

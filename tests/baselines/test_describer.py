@@ -145,6 +145,30 @@ def test_the_prompt_has_the_published_ids(tmp_path: Path) -> None:
     assert 32001 not in Tokenizer.from_file(str(path)).encode("red'\n<im_start>").ids
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"special": True},
+        {"normalized": False},
+        {"special": True, "normalized": False, "rstrip": True},
+    ],
+)
+def test_the_ids_do_not_depend_on_how_the_tokens_are_stored(tmp_path: Path, change: dict[str, bool]) -> None:
+    """The flags of the published file are not on record."""
+    path = write_tokenizer(tmp_path / "tokenizer.json")
+    expected = Prompter(path, 32011).prompt("make it red", 4)
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"][3:]:  # LLaVA's
+        token.update(change)
+    pad = {
+        "strategy": {"Fixed": 400}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<unk>",
+    }  # fmt: skip
+    cut = {"direction": "Right", "max_length": 20, "strategy": "LongestFirst", "stride": 0}
+    path.write_text(json.dumps(content | {"padding": pad, "truncation": cut}))
+    assert Prompter(path, 32011).prompt("make it red", 4) == expected
+
+
 def test_answers_become_text(tmp_path: Path) -> None:
     prompter = Prompter(write_tokenizer(tmp_path / "tokenizer.json"), 32011)
     assert prompter.text([450, 1967, 674, 367, 2654, 29889, 2, 1, 32003, 32004, 0]) == "The image will be red."

@@ -139,6 +139,13 @@ def test_an_image_of_other_states_says_so(weights: Path, method: MGIE) -> None:
     assert torch.equal(found.states, written.states[len(prompt) + 86 : len(prompt) + 94])
     assert said["expressive instruction"] == found.instruction == describer.prompter.text(written.tokens[len(prompt) :])
 
+    late = written.tokens[len(prompt) + 90]
+    assert late not in written.tokens[: len(prompt) + 90]
+    special = replace(describer.prompter.special, images=(late, *range(7)))
+    describer.reader.special = describer.prompter.special = special
+    again = describer.describe(asked.image, asked.instruction)
+    assert torch.equal(again.states, found.states) and "[IMG0] was written too near the end" in again.fallback
+
 
 def test_image_tokens_are_found(eloquent: Path) -> None:
     (asked,), method = edits(1), loaded(eloquent)
