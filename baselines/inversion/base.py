@@ -98,9 +98,12 @@ class InversionMethod(ABC):
         found = {key: kept for key in keys if (kept := self._cached(key)) is not None}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
         if missing:
-            prompts = self.model.embed([request.source_prompt for request in missing.values()])
-            computed = invert(self.model, self.schedule, self.encode(list(missing.values())), prompts)
-            for key, trajectory in zip(missing, computed.unbind(1), strict=True):
+            # As many at a time as ever, however many are in the cache or are asked for twice.
+            asked = list(missing.values())
+            asked += asked[-1:] * (self.images_at_once - len(asked))
+            prompts = self.model.embed([request.source_prompt for request in asked])
+            computed = invert(self.model, self.schedule, self.encode(asked), prompts)
+            for key, trajectory in zip(missing, computed.unbind(1)[: len(missing)], strict=True):
                 found[key] = trajectory
                 if self._cache is not None:
                     self._cache.mkdir(parents=True, exist_ok=True)

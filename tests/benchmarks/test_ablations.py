@@ -154,9 +154,10 @@ def test_from_training_to_table(examples: Path, tmp_path: Path) -> None:
     fids = {name: json.loads((folder / name / "fid.json").read_text())["fid"] for name in names}
     both = cell("Measured, all seeds", "DINO stand-in", "2 seeds", "Error in the mask")
     parts = [scores[f"dinov2-seed-{seed}"]["error_in_mask"] for seed in TINY.seeds]
-    assert both["mean"] == pytest.approx(100 * pd.concat(parts).mean()) and both["low"] < both["mean"] < both["high"]
+    assert both["mean"] == pytest.approx(100 * pd.concat(parts).mean())
+    assert pd.isna(both["low"]) and pd.isna(both["high"])  # of so few records there is no interval
     one = cell("Measured, seed by seed", "CLIP stand-in", "seed 1", "FID")
-    assert one["mean"] == pytest.approx(fids["clip-seed-1"]) and one["low"] < one["mean"] < one["high"]
+    assert one["mean"] == pytest.approx(fids["clip-seed-1"]) and pd.isna(one["low"])
     difference = cell("Row minus no distillation", "CLIP stand-in", "2 seeds", "FID")
     expected = [fids[f"clip-seed-{seed}"] - fids[f"none-seed-{seed}"] for seed in TINY.seeds]
     assert difference["mean"] == pytest.approx(sum(expected) / 2)

@@ -187,6 +187,21 @@ def test_methods_share_their_inversions(context: MethodContext, make_request, tm
         second.trajectories(requests)
 
 
+def test_as_many_images_are_inverted_together_however_many_are_known(
+    context: MethodContext, make_request, tmp_path: Path
+) -> None:
+    """Products of other sizes round differently."""
+    method = PromptToPrompt(replace(context, cache=tmp_path, images_at_once=3), TWO_STEPS)
+    method.load()
+    rows: set[int] = set()
+    handle = method.model.unet.register_forward_hook(lambda module, inputs, output: rows.add(len(inputs[0])))
+    first, second, third = (make_request(number) for number in range(3))
+    for requests in ([first, first, first], [first, second, second], [first, second, third], [first, second, third]):
+        method.trajectories(requests)
+    handle.remove()
+    assert rows == {3} and len(list(tmp_path.rglob("*.safetensors"))) == 3
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_an_inversion_that_lost_a_bit_is_made_again(
     context: MethodContext, make_request, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
