@@ -84,7 +84,7 @@ def test_the_sweep_has_the_ordinary_run_among_its_rows(tmp_path: Path, monkeypat
     table = pd.read_csv(out / "reports" / "miniature" / "ablation-guidance.csv")
     assert list(dict.fromkeys(table["method"])) == [*REFERENCE_ROWS, *(f"eta {eta:g}" for eta in GUIDANCE)]
     row = table[(table["method"] == "eta 7.5") & (table["column"] == "SSIM")].iloc[0]
-    assert row["mean"] == pytest.approx(100 * strong["ssim"].mean()) and row["low"] <= row["mean"] <= row["high"]
+    assert row["mean"] == pytest.approx(100 * strong["ssim"].mean()) and pd.isna(row["low"])  # of two records
     with Image.open(out / "reports" / "miniature" / "ablation-guidance.png") as plot:
         assert plot.width > plot.height > 300
 
