@@ -30,13 +30,6 @@ def decoded(request, tiny):
     return model
 
 
-@pytest.fixture(scope="module")
-def three():
-    generator = torch.Generator().manual_seed(0)
-    condition = torch.randint(0, 128, (3, 64), generator=generator)
-    return condition, torch.randn(3, 120, 32, generator=generator), [11, 12, 13]
-
-
 @torch.no_grad()
 def plain(
     model, condition_BN: Tensor, text_BLE: Tensor, seeds: list[int], settings: SamplingConfig, drawn_BN: Tensor

@@ -36,13 +36,6 @@ def model(request, tiny):
     return packed
 
 
-@pytest.fixture(scope="module")
-def three():
-    generator = torch.Generator().manual_seed(0)
-    condition = torch.randint(0, 128, (3, 64), generator=generator)
-    return condition, torch.randn(3, 120, 32, generator=generator), [11, 12, 13]
-
-
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_tokens_are_those_of_one_at_a_time(model, three, sampling):
     condition, text, seeds = three
