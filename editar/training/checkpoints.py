@@ -41,8 +41,11 @@ class Run:
         if ema:
             self.average = {name: value.detach().clone() for name, value in module.named_parameters()}
 
-    def update(self, rate: float) -> None:
-        """One step of the optimiser, and of the average."""
+    def update(self, rate: float, broken: Tensor) -> None:
+        """One step of the optimiser, and of the average. broken: a bool scalar on the device; where it is true the
+        weights stay as they are."""
+        # As torch.amp.GradScaler tells it to a fused optimiser: it looks on the device, so that nothing waits.
+        self.adam.found_inf, self.adam.grad_scale = broken.float(), None  # type: ignore[attr-defined]
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()

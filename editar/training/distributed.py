@@ -33,13 +33,13 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
-    def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+    def any(self, flag: Tensor) -> Tensor:
+        """Whether it is so in any process: bool scalars on the device, for which nothing waits."""
         if self.size == 1:
             return flag
-        flags = torch.tensor(float(flag), device=self.device)
+        flags = flag.float()
         dist.all_reduce(flags, dist.ReduceOp.MAX)
-        return bool(flags)
+        return flags.bool()
 
     def wait(self) -> None:
         """Until all are here."""

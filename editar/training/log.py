@@ -30,7 +30,7 @@ class Work:
 
 class Log:
     """Means over the steps since the last line and over all processes: a line every `every` steps, and one before each
-    checkpoint, so that a resumed run has the lines of an uninterrupted one.
+    checkpoint, so that a resumed run has the lines of an uninterrupted one. Values stay on the device until then.
 
     samples: those of a step, in all processes.
     """
@@ -38,8 +38,7 @@ class Log:
     def __init__(self, folder: Path, group: Group, every: int, samples: int, work: Work | None) -> None:
         self.path = folder / "metrics.jsonl"
         self.group, self.every, self.samples, self.work = group, every, samples, work
-        self.sums: dict[str, float] = defaultdict(float)
-        self.counts: dict[str, int] = defaultdict(int)
+        self.values: dict[str, list[Tensor]] = defaultdict(list)
         self.steps, self.waited, self.clock = 0, 0.0, time.perf_counter()
         self.board = None
         if group.first and importlib.util.find_spec("tensorboard"):
@@ -50,15 +49,17 @@ class Log:
     def add(self, values: Mapping[str, Tensor]) -> None:
         """The scalars of a batch; a name that a batch lacks (its task did not occur) doesn't count for it."""
         for name, value in values.items():
-            self.sums[name] += float(value.detach())
-            self.counts[name] += 1
+            self.values[name].append(value.detach())
+
+    def due(self, step: int, saves: bool) -> bool:
+        """Whether there is a line after this step, which counts from 1; saves: a checkpoint comes next."""
+        return saves or step % self.every == 0
 
     def step(self, step: int, rate: float, waited: float, bar: tqdm, saves: bool) -> None:
-        """After each step; `step` counts from 1, `waited` are the seconds that its data took, `saves`: a checkpoint
-        comes next."""
+        """After each step, as `due`; `waited` are the seconds that its data took."""
         self.steps += 1
         self.waited += waited
-        if step % self.every and not saves:
+        if not self.due(step, saves):
             return
         means = self._means()
         seconds = time.perf_counter() - self.clock
@@ -69,17 +70,17 @@ class Log:
         if self.board is not None:
             for name, value in line.items():
                 self.board.add_scalar(name, value, step)
-        self.sums.clear()
-        self.counts.clear()
+        self.values.clear()
         self.steps, self.waited, self.clock = 0, 0.0, time.perf_counter()
 
     def _means(self) -> dict[str, float]:
         totals: dict[str, float] = defaultdict(float)
         counts: dict[str, int] = defaultdict(int)
-        for sums, numbers in self.group.all((dict(self.sums), dict(self.counts))):
-            for name, value in sums.items():
-                totals[name] += value
-                counts[name] += numbers[name]
+        values = {name: torch.stack(scalars).tolist() for name, scalars in self.values.items()}
+        for own in self.group.all({name: (sum(numbers), len(numbers)) for name, numbers in values.items()}):
+            for name, (total, count) in own.items():
+                totals[name] += total
+                counts[name] += count
         return {name: total / counts[name] for name, total in totals.items()}
 
     def _speed(self, seconds: float) -> dict[str, float]:

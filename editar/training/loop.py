@@ -117,8 +117,8 @@ def train(
     is not finite. saved: called after each checkpoint, in all processes.
 
     Raises ValueError where another process trains in the folder; FloatingPointError, with the step, if the loss or the
-    gradient is no longer finite. `folder/not_finite.json` then says what the batch was made of, and the weights are
-    left as they were before that step.
+    gradient is no longer finite, when the next line of the log is due. `folder/not_finite.json` then says what the
+    batch was made of, and the weights are left as they were before that step.
     """
     folder.mkdir(parents=True, exist_ok=True)
     group, store = group or Group(device=next(module.parameters()).device), store or FileStore(folder)
@@ -152,11 +152,14 @@ def _train(
         disable=not group.first,
     )  # fmt: skip
     started = run.step
+    # Looked at where a line is due: before that the host would wait for the device in every step.
+    broken = torch.zeros((), dtype=torch.bool, device=device)
+    taken: list[Step] = []
     module.train()
     for step in bar:
         torch.manual_seed((config.seed << 32) + step * group.size + group.rank)
         origins: list[str] = []
-        waited, finite = 0.0, True
+        waited, losses = 0.0, []
         for part in range(config.accumulate):
             before = time.perf_counter()
             inputs = batch(step * config.accumulate + part)
@@ -164,16 +167,20 @@ def _train(
             origins += names(inputs) if names else []
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
                 values = loss(module, inputs, step)
-            finite = finite and bool(torch.isfinite(values["loss"]))
+            losses.append(values["loss"].detach())
             add_up_gradients(module, group, part == config.accumulate - 1)
             (values["loss"] / config.accumulate).backward()
             log.add(values)
         norm = full(nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm))
-        if group.any(not finite or not torch.isfinite(norm)):
-            raise _not_finite(folder, group, step, values["loss"], norm, origins)
+        broken = broken | group.any(~torch.stack([*losses, norm]).isfinite().all())
         log.add({"gradient_norm": norm})
-        run.update(config.rate(step))
+        run.update(config.rate(step), broken)
+        taken.append(Step(number=step, loss=losses[-1], norm=norm, broken=broken, batch=origins))
         saves = run.step % config.checkpoint_every == 0 or run.step == config.steps
+        if log.due(run.step, saves):
+            if broken:
+                raise _not_finite(folder, group, next(each for each in taken if each.broken))
+            taken.clear()
         log.step(run.step, config.rate(step), waited, bar, saves)
         if saves:
             store.save(run)
@@ -183,14 +190,25 @@ def _train(
         saved(run)
 
 
-def _not_finite(
-    folder: Path, group: Group, step: int, loss: Tensor, norm: Tensor, names: list[str]
-) -> FloatingPointError:
-    losses, batches = group.all(str(loss.item())), group.all(names)
-    report = {"step": step, "loss": losses, "gradient_norm": str(norm.item()), "batch": batches}
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is told of a step if it broke the training: loss of its last part and norm of the gradient, scalars on the
+    device; broken: whether anything so far was not finite, in any process."""
+
+    number: int
+    loss: Tensor
+    norm: Tensor
+    broken: Tensor
+    batch: list[str]
+
+
+def _not_finite(folder: Path, group: Group, step: Step) -> FloatingPointError:
+    losses, batches = group.all(str(step.loss.item())), group.all(step.batch)
+    norm = step.norm.item()
+    report = {"step": step.number, "loss": losses, "gradient_norm": str(norm), "batch": batches}
     if group.first:
         write_text(folder / "not_finite.json", json.dumps(report, indent=1) + "\n", writer="training")
     return FloatingPointError(
-        f"the loss of step {step} is {', '.join(losses)}, the norm of its gradient {norm.item()}; its batch is named "
+        f"the loss of step {step.number} is {', '.join(losses)}, the norm of its gradient {norm}; its batch is named "
         f"in {folder / 'not_finite.json'}, the steps before in metrics.jsonl"
     )

@@ -54,8 +54,9 @@ def editar_loss(
         values["loss"] = values["loss"] + distillation_weight * values["distillation"]
     values["accuracy"] = (logits.detach().argmax(-1) == target).float().mean()
     for task in sorted(set(tasks)):
-        rows = torch.tensor([name == task for name in tasks], device=entropy.device)
-        values[f"cross_entropy/{task}"] = entropy.detach()[rows].mean()
+        # Row by row: an index made on the host would wait for the device, and so would a mask.
+        rows = [row for row, name in zip(entropy.detach(), tasks, strict=True) if name == task]
+        values[f"cross_entropy/{task}"] = torch.stack(rows).mean()
     return values
 
 

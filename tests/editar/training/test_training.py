@@ -107,12 +107,19 @@ def test_a_finished_run_does_nothing(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+    network = _network()
+    before = {}
+
     def loss(module, batch, step):
         values = _loss(module, batch, step)
+        if step == 3:
+            before.update({name: value.clone() for name, value in module.state_dict().items()})
         return {"loss": values["loss"] / 0 if step == 3 else values["loss"]}
 
     with pytest.raises(FloatingPointError, match="step 3"):
-        train(_network(), loss, _batch, CONFIG, tmp_path)
+        train(network, loss, _batch, replace(CONFIG, log_every=6, checkpoint_every=6), tmp_path)
+    assert json.loads((tmp_path / "not_finite.json").read_text())["step"] == 3
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_weight_decay_is_for_matrices_only():
