@@ -60,6 +60,8 @@ class DecodeSpeed(SpeedSettings):
     positions: int = 4
     rounds: int = 3
     """At each position all ways take turns so often; the medians count."""
+    windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Places of a pass, in the tables of several tokens a pass."""
     drawn: int = 8
     """Images of each task of the miniature that are drawn with several tokens a pass; 0: none."""
     compared: int = 16
@@ -75,6 +77,8 @@ class DecodeSpeed(SpeedSettings):
         require_device(self.device)
         if self.size not in SIZES:
             raise ValueError(f"--size is {self.size!r}; choose one of {', '.join(SIZES)}")
+        if 1 not in self.windows:
+            raise ValueError(f"--windows is {self.windows}; 1 must be in it, to which the others are compared")
 
     @property
     def config(self) -> TransformerConfig:
@@ -123,7 +127,9 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         deviations[name] = deviation(reference, logits)
         ways[OURS + name] |= {"prefill": prefill, "bytes": mean_bytes(m, places)}
         ways[OURS + name]["parts"] = parts(Batch(m, 1, PUBLISHED), places, PUBLISHED, settings.rounds)
-        ways[OURS + name]["passes"] = pass_seconds(m, places[1:-1] or places, settings.tokens, settings.rounds)
+        ways[OURS + name]["passes"] = pass_seconds(
+            m, settings.windows, places[1:-1] or places, settings.tokens, settings.rounds
+        )
     images = whole_images(ours["bfloat16"], work, settings) if device.type == "cuda" else []
     del ours
     print("batches and resolutions", flush=True)
@@ -136,7 +142,7 @@ def measure(settings: DecodeSpeed, config: TransformerConfig) -> dict[str, Any]:
         "deviations": deviations,
         "growth": growth,
         "whole_images": images,
-        "drafts": miniature(settings.drawn) if settings.drawn else [],
+        "drafts": miniature(settings.drawn, settings.windows) if settings.drawn else [],
     }
 
 

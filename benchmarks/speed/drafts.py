@@ -28,21 +28,22 @@ from editar.model.transformer import EditARTransformer
 from editar.pipeline import EditAR
 from editar.prompts import TASKS, translation_prompt
 
-WINDOWS = (1, 2, 4, 8, 16, 32)
 PUBLISHED = SamplingConfig()
 TOKENS_A_PASS = (1, 2, 4, 8)  # columns of the seconds an image
 
 
-def pass_seconds(model: EditARTransformer, places: Sequence[int], tokens: int, rounds: int) -> dict[int, float]:
+def pass_seconds(
+    model: EditARTransformer, windows: Sequence[int], fed: Sequence[int], tokens: int, rounds: int
+) -> dict[int, float]:
     """Seconds of a pass of one guided image by the number of its places, mean over numbers of fed tokens."""
-    taken: dict[int, float] = dict.fromkeys(WINDOWS, 0.0)
-    for place in tqdm(places, desc="passes"):
+    taken: dict[int, float] = dict.fromkeys(windows, 0.0)
+    for place in tqdm(fed, desc="passes"):
         ways = {
             str(window): partial(step_seconds, Batch(model, 1, PUBLISHED, DraftConfig(window=window)), place, tokens)
-            for window in WINDOWS
+            for window in windows
         }
         for window, times in take_turns(ways, rounds).items():
-            taken[int(window)] += median(times) / len(places)
+            taken[int(window)] += median(times) / len(fed)
     return taken
 
 
@@ -56,12 +57,13 @@ def image_seconds(passes: dict[int, float], prefill: float, tokens: int) -> dict
 
 
 @torch.inference_mode()
-def miniature(images: int) -> list[dict[str, object]]:
+def miniature(images: int, windows: Sequence[int]) -> list[dict[str, object]]:
     """Of each task and guidance the tokens a pass and the seconds an image (prefill included, one image at a time) by
     guess and places, all of which have to draw the same tokens.
 
-    images: of each task.
+    images: of each task. windows: numbers of places; 1 is always among them.
     """
+    ways = [DraftConfig(window=window, guess=guess) for guess, window in product(GUESSES, windows) if window > 1]
     model = EditAR.from_pretrained()
     rows: list[dict[str, object]] = []
     settings = {"greedy, the miniature's guidance": model.sampling, "guidance 3, top-k 1000": PUBLISHED}
@@ -77,7 +79,7 @@ def miniature(images: int) -> list[dict[str, object]]:
             for seed, (picture, text) in enumerate(zip(pictures, texts, strict=True))
         ]
         expected = None
-        for drafts in (ONE_BY_ONE, *(DraftConfig(window=w, guess=g) for g, w in product(GUESSES, WINDOWS[1:]))):
+        for drafts in (ONE_BY_ONE, *ways):
             batch = Batch(model.transformer, 1, sampling, drafts)
             drawn, passes, start = [], 0, time.process_time()
             for each in work:

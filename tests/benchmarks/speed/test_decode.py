@@ -94,7 +94,9 @@ def test_the_peak_of_decoding_is_the_cache_and_what_is_worked_with():
 @COMPILER
 def test_the_whole_benchmark_in_small(monkeypatch):
     monkeypatch.setattr(decode_cost, "MATRICES", 1)
-    settings = DecodeSpeed(tokens=2, positions=2, rounds=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1, drawn=1)
+    settings = DecodeSpeed(
+        tokens=2, positions=2, rounds=2, compared=4, widths=(1, 2), grids=(4, 8), threads=1, windows=(1, 16), drawn=1
+    )
     figures = measure(settings, SMALL)
     ways = figures["ways"]
     assert list(ways) == [
@@ -107,6 +109,8 @@ def test_the_whole_benchmark_in_small(monkeypatch):
     assert figures["deviations"]["bfloat16"]["typical"] < 0.1
     assert figures["deviations"]["bfloat16, int8 weights"]["typical"] < 0.2
     assert [(c["pixels"], c["width"]) for c in figures["growth"]] == [(64, 1), (64, 2), (128, 1), (128, 2)]
+    assert ways["ours, bfloat16"]["passes"].keys() == {1, 16}
+    assert all(row["tokens"] > 2 for row in figures["drafts"] if row["window"] == 16)
     lines = report({"machine": machine("cpu"), "settings": asdict(settings), **figures}).splitlines()
     plain, ours = (next(line for line in lines if line.startswith(name)).split() for name in list(ways)[2:4])
     assert plain[-2] == "1.00"
