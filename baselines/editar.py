@@ -69,17 +69,11 @@ class EditARMethod:
         )
 
     def settings(self) -> dict[str, Any]:
-        from editar.config import DRAFTS
         from editar.model.checkpoint import read_model
 
         files = read_model(weights_folder(self.context))
         sampling = self._sampling(files.sampling)
-        settings = {
-            "dtype": self.dtype,
-            "sampling": asdict(sampling),
-            "drafts": asdict(DRAFTS),
-            "weights": files.digests(),
-        }
+        settings = {"dtype": self.dtype, "sampling": asdict(sampling), "weights": files.digests()}
         taken = files.taken()
         return {**settings, "taken": taken} if taken else settings
 
