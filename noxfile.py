@@ -1,4 +1,5 @@
-"""The project's commands: `nox -s piebench | translation | ablations | tables | small | speed | docs | tests | lint`.
+"""The project's commands: `nox -s piebench | translation | ablations | tables | small | speed | gpu | docs | tests |
+lint`.
 
 Arguments go after `--`.
 
@@ -96,6 +97,12 @@ def small(session: nox.Session) -> None:
 def speed(session: nox.Session) -> None:
     """Measure the ratios in docs/speed.md: `nox -s speed -- metrics`."""
     run(session, "-m", "benchmarks.speed", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Check and measure a GPU in eight minutes at most; results come in runs/gpu/ one by one."""
+    run(session, "-m", "benchmarks.gpu_check", *session.posargs)
 
 
 @nox.session

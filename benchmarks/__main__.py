@@ -21,6 +21,7 @@ Results
 
 The harness
   measure speed                         python -m benchmarks.speed metrics
+  check and measure a GPU               python -m benchmarks.gpu_check
   compare a few records with the repo   python -m benchmarks.small_run
   rehearse the paper suite              python -m benchmarks.random_weights random
   train the miniature again             python -m benchmarks.miniature.build --threads 2

@@ -22,7 +22,7 @@ from benchmarks.miniature.evaluate import fid_noise
 from benchmarks.miniature.evaluate import instruct as evaluate_instruct
 from benchmarks.speed.__main__ import COMMANDS
 from benchmarks.speed.__main__ import main as speed_main
-from benchmarks.tools import compare, figure, gallery, random_weights, small_run
+from benchmarks.tools import compare, figure, gallery, gpu_check, random_weights, small_run
 from editar.training.settings import parse
 from reports import coverage, drift
 
@@ -37,6 +37,7 @@ ARGUMENTS: dict[str, Callable[..., Any]] = {
     "benchmarks.figure": figure.Arguments,
     "benchmarks.compare": compare.Arguments,
     "benchmarks.small_run": small_run.Settings,
+    "benchmarks.gpu_check": gpu_check.Settings,
     "benchmarks.random_weights": random_weights.main,
     "benchmarks.miniature.build": build.Arguments,
     "benchmarks.miniature.build_diffusion": build_diffusion.Arguments,

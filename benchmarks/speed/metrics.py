@@ -44,6 +44,8 @@ class MetricsSpeed(SpeedSettings):
     images: int = 2
     """Source images per round, all scored in one batch by ours."""
     methods: int = 3
+    device: str = "cpu"
+    """Of both ways."""
     rounds: int = 3
     """Timed rounds after one that warms up; the median counts."""
     seed: int = 0
@@ -91,9 +93,9 @@ def measure(settings: MetricsSpeed) -> dict[str, Any]:
     """Seconds per image and method of each way (the median over the rounds), ratios, and deviations."""
     weights = ensure_weights(settings.weights, write_official_layout)
     work = make_workload(settings.images, settings.methods, settings.seed)
-    ways: dict[str, Callable[[], Values]] = {RELEASED: _released_way(weights, work)}
+    ways: dict[str, Callable[[], Values]] = {RELEASED: _released_way(weights, work, settings.device)}
     for precision in PRECISIONS:
-        ways[f"ours, {precision}"] = _our_way(weights, precision, work)
+        ways[f"ours, {precision}"] = _our_way(weights, precision, work, settings.device)
     values = {way: score() for way, score in ways.items()}
 
     def seconds_of(score: Callable[[], Values]) -> float:
@@ -114,8 +116,8 @@ def measure(settings: MetricsSpeed) -> dict[str, Any]:
     }
 
 
-def _released_way(weights: Path, work: Workload) -> Callable[[], Values]:
-    evaluator = ReleasedEvaluator(weights)
+def _released_way(weights: Path, work: Workload, device: str) -> Callable[[], Values]:
+    evaluator = ReleasedEvaluator(weights, device)
 
     def pixels(image: Tensor) -> Any:
         return (image * 255).round().byte().permute(1, 2, 0).numpy()
@@ -135,8 +137,8 @@ def _released_way(weights: Path, work: Workload) -> Callable[[], Values]:
     return score
 
 
-def _our_way(weights: Path, precision: str, work: Workload) -> Callable[[], Values]:
-    scorer = PieBenchScorer(official_backbones(weights, "cpu", precision), precision)
+def _our_way(weights: Path, precision: str, work: Workload, device: str) -> Callable[[], Values]:
+    scorer = PieBenchScorer(official_backbones(weights, device, precision), precision)
 
     def numbers(scores: Scores) -> dict[str, float]:
         return {name: math.nan if isinstance(score, str) else score for name, score in scores.items()}

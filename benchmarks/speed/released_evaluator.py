@@ -23,21 +23,22 @@ Pixels = NDArray[np.uint8]
 
 
 class ReleasedEvaluator:
-    """weights: a folder with the three official names (metrics/networks/official.py)."""
+    """weights: a folder with the three official names (metrics/networks/official.py). device: of all of it."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
         from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         from torchmetrics.multimodal import CLIPScore
         from torchmetrics.regression import MeanSquaredError
 
-        self.clip = CLIPScore(lambda: _clip_for_torchmetrics(weights / "clip-vit-large-patch14"))
-        self.psnr = PeakSignalNoiseRatio(data_range=1.0)
+        self.clip = CLIPScore(lambda: _clip_for_torchmetrics(weights / "clip-vit-large-patch14")).to(device)
+        self.psnr = PeakSignalNoiseRatio(data_range=1.0).to(device)
         with _torch_hub_at(weights):
-            self.lpips = LearnedPerceptualImagePatchSimilarity(net_type="squeeze")
-        self.mse = MeanSquaredError()
-        self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0)
-        self.dino = _DinoWithHooks(weights / "dino_vitbase8_pretrain.pth")
+            self.lpips = LearnedPerceptualImagePatchSimilarity(net_type="squeeze").to(device)
+        self.mse = MeanSquaredError().to(device)
+        self.ssim = StructuralSimilarityIndexMeasure(data_range=1.0).to(device)
+        self.dino = _DinoWithHooks(weights / "dino_vitbase8_pretrain.pth", device)
+        self.device = device
 
     def score(self, source: Pixels, edited: Pixels, mask: NDArray[np.float64], prompt: str) -> dict[str, float]:
         """The seven columns, as the evaluator writes them (NaN where it writes "nan", CLIP on its scale of 100).
@@ -62,24 +63,26 @@ class ReleasedEvaluator:
         return F.mse_loss(self.dino.self_similarity(edited), target).item()
 
     def _pair(self, metric: Any, first: Pixels, second: Pixels, keep: NDArray[np.float64]) -> float:
-        return metric(_masked(first, keep).contiguous(), _masked(second, keep).contiguous()).item()
+        return metric(*(_masked(image, keep).contiguous().to(self.device) for image in (first, second))).item()
 
     def _lpips(self, first: Pixels, second: Pixels, keep: NDArray[np.float64]) -> float:
-        return self.lpips(_masked(first, keep) * 2 - 1, _masked(second, keep) * 2 - 1).item()
+        return self.lpips(*(_masked(image, keep).to(self.device) * 2 - 1 for image in (first, second))).item()
 
     def _clip(self, image: Any, prompt: str) -> float:
-        return self.clip(torch.tensor(image).permute(2, 0, 1), prompt).item()
+        return self.clip(torch.tensor(image).permute(2, 0, 1).to(self.device), prompt).item()
 
 
 class _DinoWithHooks:
     """Keys of block 11, caught by hooks that store the output of every block, attention map and projection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str) -> None:
         import timm
         from torchvision.transforms import Compose, Normalize, Resize
 
         self.network = timm.create_model("vit_base_patch8_224", num_classes=0).eval()
         self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.network.to(device)
+        self.device = device
         self.blocks = list(self.network.get_submodule("blocks").children())
         for block in self.blocks:
             block.get_submodule("attn").fused_attn = False  # type: ignore[assignment]
@@ -94,7 +97,7 @@ class _DinoWithHooks:
             for name, path in parts.items():
                 part = block.get_submodule(path)
                 hooks.append(part.register_forward_hook(lambda _, __, out, name=name: stored[name].append(out)))
-        self.network(self.prepare(pixels)[None])
+        self.network(self.prepare(pixels)[None].to(self.device))
         for hook in hooks:
             hook.remove()
         tokens, width = stored["qkv"][11].shape[1], stored["qkv"][11].shape[2] // 3
