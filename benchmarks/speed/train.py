@@ -35,7 +35,7 @@ from editar.training.checkpoints import Run
 from editar.training.data.mixture import DataConfig, Source, loader
 from editar.training.distributed import Group
 from editar.training.loop import TrainConfig, Values, train
-from editar.training.start import compile_layers, frozen
+from editar.training.start import checkpoint_activations, compile_layers, frozen
 from editar.training.token_cache import TokenCache
 from editar.training.train import Objective, Stream, Student, work
 
@@ -65,6 +65,8 @@ class TrainSpeed(SpeedSettings):
     """On a CPU: pairs of images, so that they come round again."""
     compiled: bool = True
     """On a GPU: torch.compile of the layers, the trainer's `model.compiled`."""
+    activation_checkpointing: bool = False
+    """On a GPU: as the trainer's `model.activation_checkpointing`; without it a sample of XL may take 20 GB."""
     seed: int = 0
 
     def run(self) -> None:
@@ -165,6 +167,8 @@ def measure_device(settings: TrainSpeed, config: TransformerConfig) -> dict[str,
     device = torch.device(settings.device)
     torch.manual_seed(settings.seed)
     student = Student(EditARTransformer(config).to(device))
+    if settings.activation_checkpointing:
+        checkpoint_activations(student.transformer)
     if settings.compiled:
         compile_layers(student.transformer)
     tokens = torch.randint(config.vocab_size, (2, settings.batch, config.image_tokens), device=device)

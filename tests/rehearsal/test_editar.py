@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from editar.config import SIZES, DraftConfig, SamplingConfig, TransformerConfig, VQConfig, WordTextConfig
-from editar.decoding.decoder import Batch
+from editar.decoding.decoder import Batch as Block
 from editar.memory import cache_bytes
+from editar.model.files import Parts
 from editar.model.text import WordTextEncoder
 from editar.model.transformer import EditARTransformer
 from editar.model.vq import VQModel
+from editar.training.data.mixture import Batch
+from editar.training.distributed import Group
 from editar.training.loop import TrainConfig, Values, train
 from editar.training.loss import editar_loss
 from editar.training.start import checkpoint_activations
-from editar.training.train import Student
+from editar.training.train import Objective, Student
 from tests.rehearsal.fake_gpu import Fault, fake_gpu
 
 CONFIG = TransformerConfig(layers=2, heads=4, dim=64, vocab_size=128, grid=8, text_length=120, text_dim=32)
@@ -40,12 +43,12 @@ def eager() -> Iterator[None]:
         yield
 
 
-def decoding(dtype: torch.dtype, settings: SamplingConfig, window: int, config: TransformerConfig = CONFIG) -> Batch:
+def decoding(dtype: torch.dtype, settings: SamplingConfig, window: int, config: TransformerConfig = CONFIG) -> Block:
     """Two images, started."""
     device = torch.device("cuda")
     with device:
         model = EditARTransformer(config)
-    batch = Batch(model.to(dtype).eval(), 2, settings, DraftConfig(window=window))
+    batch = Block(model.to(dtype).eval(), 2, settings, DraftConfig(window=window))
     batch.start(
         torch.zeros(2, config.image_tokens, dtype=torch.int64, device=device),
         torch.zeros(2, config.text_length, config.text_dim, device=device),
@@ -139,6 +142,28 @@ def test_loss_with_distillation(dtype: torch.dtype | None, checkpointing: bool) 
         assert {value.dtype for value in values.values()} == {torch.float32}
         assert all(value.is_cuda for value in values.values())
         assert {"distillation", "cross_entropy/edit", "cross_entropy/depth"} <= set(values)
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_objective(autocast: torch.dtype | None) -> None:
+    """A batch as the loader gives it, on the CPU, to its loss: tokens, texts and dropout are made on the way."""
+    config = replace(CONFIG, text_length=8)
+    words = WordTextConfig(vocabulary=("make", "it", "red"), length=8, dim=config.text_dim, layers=1)
+    side = config.grid * VQ.downsampling
+    with fake_gpu(autocast=autocast):
+        vq, text, model = (
+            VQModel(VQ).to("cuda"),
+            WordTextEncoder(words).to("cuda"),
+            EditARTransformer(config).to("cuda"),
+        )
+        parts = Parts(vq=vq, text=text, transformer=model, sampling=SamplingConfig())
+        images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+        batch = Batch(
+            source=images, target=images, texts=["make it red", "red"], tasks=["edit", "edit"], origins=["a", "b"],
+            skipped=[], number=0,
+        )  # fmt: skip
+        objective = Objective(parts, None, 0.0, 0, Group(device=torch.device("cuda")))
+        assert objective(Student(model), batch, 0)["loss"].is_cuda
 
 
 class Waits(Exception):
