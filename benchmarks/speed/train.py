@@ -66,7 +66,8 @@ class TrainSpeed(SpeedSettings):
     compiled: bool = True
     """On a GPU: torch.compile of the layers, the trainer's `model.compiled`."""
     activation_checkpointing: bool = False
-    """On a GPU: as the trainer's `model.activation_checkpointing`; without it a sample of XL may take 20 GB."""
+    """On a GPU: as the trainer's `model.activation_checkpointing`; without it a sample of XL takes about 20 GB by
+    the sizes of its tensors (not measured on a GPU)."""
     seed: int = 0
 
     def run(self) -> None:

@@ -128,8 +128,8 @@ def scoring(device: str, tiny: bool) -> Rows:
 
 
 def training(device: str, tiny: bool) -> Rows:
-    """Training steps: layers computed again on the way back, as the paper's batch needs it, first plain and then
-    compiled; and a small batch that keeps everything."""
+    """Training steps: with layers computed again on the way back, plain and then compiled, and a small batch that keeps
+    everything."""
     for batch, again, compiled in ((16, True, False), (16, True, True), (2, False, False)):
         reset_peak()
         settings = TrainSpeed(
