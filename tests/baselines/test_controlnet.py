@@ -123,6 +123,7 @@ def test_the_call_uses_the_recorded_scheduler_for_the_recorded_steps(depth: Cont
     assert depth.requirements().passes == {"UNet": 2 * len(calls), "ControlNet": 2 * len(calls)}
 
 
+@pytest.mark.slow  # the quick test of blocks is in test_in_blocks.py
 def test_an_image_depends_on_its_seed_and_condition_and_not_on_its_batch(depth: ControlledDiffusion) -> None:
     asked = requests("depth")
     together = pixels(depth.translate(asked))

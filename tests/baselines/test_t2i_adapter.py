@@ -93,7 +93,7 @@ def test_depth_gets_three_channels(weights: Path) -> None:
     assert len(seen) == 1 and seen[0].equal(expected)
 
 
-@pytest.mark.slow  # test_controlnet.py has it of the other kind
+@pytest.mark.slow  # the quick test of blocks is in test_in_blocks.py
 def test_an_image_depends_on_its_seed_and_condition_and_not_on_its_batch(canny: ControlledDiffusion) -> None:
     asked = requests("canny")
     together = pixels(canny.translate(asked))

@@ -17,11 +17,7 @@ from editar.decoding.forward import CachedTransformer
 from editar.pipeline import EditAR
 from tests.editar.marks import COMPILER
 
-SAMPLINGS = [
-    SamplingConfig(temperature=0.0),
-    SamplingConfig(top_k=20, top_p=0.9),
-    SamplingConfig(guidance=1.0, top_k=0),
-]
+SAMPLINGS = [SamplingConfig(temperature=0.0, guidance=1.0), SamplingConfig(top_k=20, top_p=0.9)]
 NUMBERS = ["plain float32", *(pytest.param(name, marks=COMPILER) for name in ("float32", "bfloat16", "int8"))]
 
 
