@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from statistics import median
+from typing import Any
 
 import torch
 from PIL import Image
@@ -57,7 +58,7 @@ def image_seconds(passes: dict[int, float], prefill: float, tokens: int) -> dict
 
 
 @torch.inference_mode()
-def miniature(images: int, windows: Sequence[int]) -> list[dict[str, object]]:
+def miniature(images: int, windows: Sequence[int]) -> list[dict[str, Any]]:
     """Of each task and guidance the tokens a pass and the seconds an image (prefill included, one image at a time) by
     guess and places, all of which have to draw the same tokens.
 
@@ -65,7 +66,7 @@ def miniature(images: int, windows: Sequence[int]) -> list[dict[str, object]]:
     """
     ways = [DraftConfig(window=window, guess=guess) for guess, window in product(GUESSES, windows) if window > 1]
     model = EditAR.from_pretrained()
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     settings = {"greedy, the miniature's guidance": model.sampling, "guidance 3, top-k 1000": PUBLISHED}
     for (task, pictures, texts), (name, sampling) in tqdm(
         list(product(inputs(images), settings.items())), desc="tasks"
