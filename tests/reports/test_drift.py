@@ -23,6 +23,7 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tupl
     return main(["--folder", str(folder), *flags]), capsys.readouterr().out
 
 
+@pytest.mark.slow  # `nox -s tables` does the same
 def test_the_committed_tables_are_what_their_summaries_give(capsys: pytest.CaptureFixture[str]) -> None:
     """Plots too, whatever style of their own a user has set."""
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "lines.linewidth": 6}):
@@ -98,6 +99,7 @@ def change_pixels(path: Path, side: int) -> None:
     image.save(path)
 
 
+@pytest.mark.slow
 def test_a_plot_is_drawn_anew_only_with_its_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
     """What another processor draws a pixel beside does not change a committed file; other numbers do."""
     runs = [write_run("editar"), write_run("masactrl", seed=1)]

@@ -195,7 +195,7 @@ def test_pix2pix_zeros_regularisers_know_white_noise() -> None:
         "pnp-inversion",
         pytest.param("null-text-inversion", marks=pytest.mark.slow),
         "masactrl",
-        "pix2pix-zero",
+        pytest.param("pix2pix-zero", marks=pytest.mark.slow),
     ],
 )
 def test_a_result_does_not_depend_on_its_batch(methods, make_request: MakeRequest, name: str) -> None:

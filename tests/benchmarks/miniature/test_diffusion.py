@@ -83,6 +83,7 @@ def _draw(pipeline, **more) -> Image.Image:
     ).images[0]  # fmt: skip
 
 
+@pytest.mark.slow  # a whole build
 def test_the_exported_folders_load_through_the_pipelines_and_draw(built):
     folder = built[1] / "diffusion"
     map_image = Image.fromarray(condition(FULLEST, "depth"))
@@ -102,6 +103,7 @@ def test_the_exported_folders_load_through_the_pipelines_and_draw(built):
         assert np.asarray(image).tobytes() != np.asarray(plain).tobytes(), name
 
 
+@pytest.mark.slow  # a whole build
 def test_the_exported_instruct_pix2pix_edits_by_instruction(built):
     """Its U-Net and text encoder stand in its folder; the rest is the text-to-image model's."""
     folder = built[1] / "diffusion"
@@ -127,6 +129,7 @@ def test_the_exported_instruct_pix2pix_edits_by_instruction(built):
     assert edit(image=Image.new("RGB", (64, 64))) != plain
 
 
+@pytest.mark.slow  # a whole build
 def test_the_export_is_half_precision_with_curves_and_digests(built):
     build, weights = built
     files = {file.relative_to(weights).as_posix() for file in weights.rglob("*.safetensors")}
@@ -147,6 +150,7 @@ def test_the_export_is_half_precision_with_curves_and_digests(built):
     assert not [file for file in weights.rglob("*.json") if str(weights.parent) in file.read_text()]
 
 
+@pytest.mark.slow  # a whole build
 @pytest.mark.slow
 def test_an_interrupted_build_ends_where_an_uninterrupted_one_does(built, tmp_path):
     """Every training stops after its first step, and then goes on."""
@@ -167,6 +171,7 @@ def test_an_interrupted_build_ends_where_an_uninterrupted_one_does(built, tmp_pa
             assert torch.equal(value, parts["model"][name]), (stage, name)
 
 
+@pytest.mark.slow  # a whole build
 def test_a_stage_whose_base_is_not_finished_says_what_to_do(built, tmp_path):
     arguments = Arguments(folder=tmp_path, out=tmp_path, device="cpu", stages=("latents",))
     with pytest.raises(ValueError, match="--stages vae"):
@@ -196,6 +201,7 @@ def test_every_word_is_one_token_and_the_longest_caption_fits():
     assert tokenizer("", padding="max_length").input_ids[1:] == [tokenizer.eos_token_id] * (LENGTH - 1)
 
 
+@pytest.mark.slow  # a whole build
 def test_unknown_words_read_as_no_words(built):
     pipeline = StableDiffusionPipeline.from_pretrained(built[1] / "diffusion")
 
@@ -206,6 +212,7 @@ def test_unknown_words_read_as_no_words(built):
     assert not torch.equal(read("a red disc"), read(""))
 
 
+@pytest.mark.slow  # a whole build
 def test_shards_hold_training_scenes_and_their_maps(built):
     shard = read_shards(built[0] / "latents", 1, "segmentation")
     assert shard.latents.shape == (4, 8, 8, 8) and shard.words.shape == (4, LENGTH)
@@ -218,6 +225,7 @@ def test_shards_hold_training_scenes_and_their_maps(built):
     assert picked.maps is not None and picked.maps.max() == 1.0 and picked.latents.dtype == torch.float32
 
 
+@pytest.mark.slow  # a whole build
 def test_pairs_are_edits_with_the_words_of_instructions(built):
     pairs = read_pairs(built[0] / "pairs", 2)
     count = len(pairs.words)

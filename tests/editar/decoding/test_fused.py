@@ -96,7 +96,7 @@ def test_a_step_has_the_same_bits_with_any_number_of_threads(packed, tiny_expect
 
 @COMPILER
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="these are instructions of x86")
-@pytest.mark.parametrize("without", ["avx512bf16", "avx512f"])
+@pytest.mark.parametrize("without", [pytest.param("avx512bf16", marks=pytest.mark.slow), "avx512f"])
 def test_processors_without_the_newest_instructions_get_the_same(compiler, tiny, tiny_expected, without):
     compiler(f"c++ -mno-{without}")
     expected = fed(CachedTransformer(tiny, 2, 2), tiny_expected)

@@ -153,6 +153,7 @@ def test_canny_is_kornias_of_the_target(published):
     assert all(text.startswith(prompt) for text in batch.texts)
 
 
+@pytest.mark.slow
 def test_the_shares_are_by_sample_whatever_the_sizes(published):
     kinds = Counter(row["kind"] for row in itertools.islice(mixture(published), 4000))
     for source in published.sources:
