@@ -23,6 +23,7 @@ from baselines.method import (
     in_blocks,
 )
 from baselines.mgie.settings import END, NEW_TOKENS, NO_REPEAT
+from baselines.stable_diffusion.networks import usual_dtype
 from editar.io.assets import digests, locate
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class MGIE:
 
     def __init__(self, context: MethodContext, row: Instructed = ROW, dtype: str | None = None) -> None:
         if dtype is None:
-            dtype = "float32" if context.device == "cpu" else "float16"
+            dtype = usual_dtype(context.device)
         self.diffusion = InstructedDiffusion(context, row, dtype)
         self.weights, self.device, self.dtype = context.weights, context.device, dtype
         self.images_at_once = context.images_at_once

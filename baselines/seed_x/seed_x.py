@@ -17,7 +17,7 @@ from baselines.method import (
     Requirements,
     refuse_miniature,
 )
-from baselines.stable_diffusion.networks import answer, check_dtype, noise, read_scheduler_config
+from baselines.stable_diffusion.networks import answer, check_dtype, noise, read_scheduler_config, usual_dtype
 from editar.io.assets import digests, locate
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class SeedXEdit:
     def __init__(self, context: MethodContext, procedure: Procedure = PUBLISHED, dtype: str | None = None) -> None:
         refuse_miniature("SEED-X-Edit", context)
         if dtype is None:
-            dtype = "float32" if context.device == "cpu" else "float16"
+            dtype = usual_dtype(context.device)
         check_dtype(dtype)
         self.weights, self.device, self.dtype = context.weights, context.device, dtype
         self.procedure = procedure

@@ -24,6 +24,11 @@ LDM_SCHEDULE = {
 DTYPES = ("float32", "float16", "bfloat16")
 
 
+def usual_dtype(device: str) -> str:
+    """float16, which the networks were published in; on a CPU float32."""
+    return "float32" if device == "cpu" else "float16"
+
+
 def check_dtype(dtype: str) -> None:
     """Raises ValueError for what the networks are not run in."""
     if dtype not in DTYPES:

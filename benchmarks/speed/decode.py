@@ -30,10 +30,10 @@ from benchmarks.speed.decode_cost import (
     token_bytes,
     weight_bytes,
 )
-from benchmarks.speed.drafts import TOKENS_A_PASS, image_seconds, miniature, pass_seconds
+from benchmarks.speed.drafts import PUBLISHED, TOKENS_A_PASS, image_seconds, miniature, pass_seconds
 from benchmarks.speed.measure import SpeedSettings, in_words, report_speed, table, take_turns
 from benchmarks.speed.plain_decoder import PlainDecoder
-from editar.config import SIZES, SamplingConfig, TransformerConfig
+from editar.config import SIZES, TransformerConfig
 from editar.decoding.cpu.linear import Int8Linear, PackedLinear, can_pack, pack
 from editar.decoding.decoder import Batch, Decoder
 from editar.decoding.forward import CachedTransformer
@@ -41,7 +41,6 @@ from editar.decoding.sampling import guide
 from editar.devices import require_device
 from editar.model.transformer import EditARTransformer
 
-PUBLISHED = SamplingConfig()
 PLAIN, OURS, MEMORY = "plain decoder, ", "ours, ", "memory"
 
 

@@ -101,7 +101,7 @@ def miniature(images: int, windows: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def inputs(images: int) -> Iterator[tuple[str, list[Image.Image], list[str]]]:
-    """Of each task of the embedded data sets so many, evenly spaced: its name, the pictures given, the texts."""
+    """Of each task of the embedded data sets so many, edits spread over their types: name, pictures given, texts."""
     edits = held_out_edits(COUNTS)
     edits = edits[:: len(edits) // images][:images]
     yield "edit", [Image.fromarray(render(edit.source)) for edit in edits], [edit.instruction for edit in edits]
